@@ -1,0 +1,5 @@
+//! A framework for event-driven microservices in which every pattern is joined by one commit.
+
+pub mod message;
+pub mod store;
+pub mod telemetry;

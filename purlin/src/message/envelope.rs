@@ -1,0 +1,57 @@
+//! An event on its way into a log: its data and what must be known of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{EncodeError, TraceContext, encode, new_id};
+
+/// An event that somebody wants recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The event's identity, wherever it is copied to.
+    pub id: Uuid,
+    /// What happened: `order.submitted`.
+    pub kind: Arc<str>,
+    /// The version of the kind's schema, from 1.
+    pub schema: u16,
+    /// Whether the relay copies the event to the bus.
+    pub public: bool,
+    /// Where the event comes from.
+    pub meta: Meta,
+    /// The content: one JSON value.
+    pub data: Bytes,
+}
+
+impl Envelope {
+    /// The envelope of a variant of an event enum, with a kind that begins with `prefix`.
+    pub fn new<E: Serialize>(prefix: &str, event: &E) -> Result<Self, EncodeError> {
+        let (kind, data) = encode(prefix, event)?;
+        Ok(Self::raw(kind, data))
+    }
+
+    /// An envelope around data that are JSON already.
+    pub fn raw(kind: impl Into<Arc<str>>, data: impl Into<Bytes>) -> Self {
+        let (kind, data) = (kind.into(), data.into());
+        Self { id: new_id(), kind, schema: 1, public: false, meta: Meta::default(), data }
+    }
+
+    /// The same event, to be copied to the bus.
+    pub fn public(mut self) -> Self {
+        self.public = true;
+        self
+    }
+}
+
+/// Where an event comes from; each part is absent when nobody knew it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The trace that the event was recorded in.
+    pub trace: Option<TraceContext>,
+    /// The first message of the conversation.
+    pub correlation: Option<Uuid>,
+    /// The message whose handling recorded this.
+    pub causation: Option<Uuid>,
+}

@@ -1,0 +1,68 @@
+//! Whose fault an error is, and whether trying again may help.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of failure an error is; retry, breaker, bus, saga, HTTP and gRPC all decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// The request breaks a rule, and always will: do not repeat it.
+    Rejected,
+    /// What was asked for is not there.
+    NotFound,
+    /// The request does not fit the present state (a lost race, a product that is sold out).
+    Conflict,
+    /// The callee, or something it needs, is not there at the moment: try again.
+    Unavailable,
+    /// The callee has more to do than it can: try again, later and less.
+    Overloaded,
+    /// No answer came in time; whether there was an effect is unknown.
+    Timeout,
+    /// Something that must never happen did. Repeating does not help, a person must look.
+    Bug,
+}
+
+impl FaultKind {
+    /// Whether the same request may succeed later without anybody changing it.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Overloaded | Self::Timeout)
+    }
+
+    /// The kind's name as it is written in logs, journals and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+impl std::fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error that knows its [`FaultKind`].
+pub trait Fault: std::error::Error + Send + Sync + 'static {
+    /// What kind of failure this is.
+    fn kind(&self) -> FaultKind;
+
+    /// A stable name for this very failure (`empty-order`), for callers who tell one conflict from another.
+    ///
+    /// It becomes the last part of a problem's `type` (`/problems/empty-order`); by default the kind's name.
+    fn code(&self) -> &str {
+        self.kind().as_str()
+    }
+}
+
+impl Fault for std::convert::Infallible {
+    fn kind(&self) -> FaultKind {
+        match *self {}
+    }
+}

@@ -1,0 +1,44 @@
+//! What crosses every border: the envelope of an event, identifiers, time, and the kinds of fault.
+//!
+//! An event is a variant of a plain serde enum. Its *kind* is a prefix and the variant's serde name
+//! (`order.submitted`), its data are the variant's content as JSON. Nothing here does IO, and only
+//! [`Clock`] and [`new_id`] look at the world outside.
+//!
+//! ```
+//! use purlin::message::{decode, encode};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! #[serde(rename_all = "kebab-case")]
+//! enum OrderEvent { ItemAdded { quantity: u32 }, Submitted }
+//!
+//! let (kind, data) = encode("order", &OrderEvent::ItemAdded { quantity: 2 }).unwrap();
+//! assert_eq!((&*kind, &*data), ("order.item-added", br#"{"quantity":2}"#.as_slice()));
+//! assert_eq!(decode::<OrderEvent>(&kind, &data).unwrap(), OrderEvent::ItemAdded { quantity: 2 });
+//! ```
+
+mod clock;
+mod codec;
+mod envelope;
+mod fault;
+mod trace;
+
+pub use clock::{Clock, ManualClock};
+pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use envelope::{Envelope, Meta};
+pub use fault::{Fault, FaultKind};
+pub use jiff::Timestamp;
+pub use trace::{ParseTraceError, TraceContext};
+pub use uuid::Uuid;
+
+/// A new identifier: a UUIDv7 (RFC 9562), so that identifiers sort by the time they were made.
+pub fn new_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// An identifier derived from another: the UUIDv5 (RFC 9562) of `name` in the namespace `of`.
+///
+/// The same arguments always give the same identifier, so that a repeated handling names the same things.
+pub fn derived_id(of: Uuid, name: &str) -> Uuid {
+    Uuid::new_v5(&of, name.as_bytes())
+}

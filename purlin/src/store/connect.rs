@@ -1,0 +1,77 @@
+//! Which engine serves, said at run time by a URL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{BoxFuture, Cause, Store};
+
+type Open = Arc<dyn Fn(String, String) -> BoxFuture<'static, Result<Store, Cause>> + Send + Sync>;
+
+/// The engines that a program knows, by URL scheme; `memory:` is always among them.
+#[derive(Clone)]
+pub struct Stores {
+    schemes: BTreeMap<&'static str, Open>,
+}
+
+impl Stores {
+    /// Only `memory:`.
+    pub fn new() -> Self {
+        Self { schemes: BTreeMap::new() }.with("memory", |_, _| async { Ok(Store::memory()) })
+    }
+
+    /// Adds an engine: `open` gets what stands behind `scheme:` and the name of the service.
+    pub fn with<F, Fut>(mut self, scheme: &'static str, open: F) -> Self
+    where
+        F: Fn(String, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Store, Cause>> + Send + 'static,
+    {
+        self.schemes.insert(scheme, Arc::new(move |rest, name| Box::pin(open(rest, name))));
+        self
+    }
+
+    /// Opens the store of the service `name` at `url`.
+    pub async fn open(&self, url: &str, name: &str) -> Result<Store, OpenError> {
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| self.unknown(url))?;
+        let open = self.schemes.get(scheme).ok_or_else(|| self.unknown(url))?;
+        open(rest.to_owned(), name.to_owned()).await.map_err(|source| OpenError::Failed {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            source,
+        })
+    }
+
+    fn unknown(&self, url: &str) -> OpenError {
+        let known = self.schemes.keys().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
+        OpenError::UnknownScheme { url: url.to_owned(), known }
+    }
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No engine has the URL's scheme.
+    #[error("`{url}` is not the URL of a store; known are: {known}")]
+    UnknownScheme {
+        /// What was given.
+        url: String,
+        /// What is known.
+        known: String,
+    },
+    /// The engine refused.
+    #[error("cannot open the store of `{name}` at `{url}`")]
+    Failed {
+        /// The service.
+        name: String,
+        /// Where its store should be.
+        url: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+}

@@ -1,0 +1,78 @@
+//! What an adapter implements; users meet only [`Store`](super::Store).
+
+use std::path::Path;
+use std::pin::Pin;
+
+use tokio::sync::watch;
+
+use crate::message::Timestamp;
+
+use super::{
+    Cause, Collection, Commit, CommitError, Committed, LogFilter, LogId, LogPage, Position, Query, ReadError,
+    Record, Recorded, StreamId,
+};
+
+/// A future behind a pointer.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A store engine. It is right when it passes [`testing::store_conformance`](crate::testing).
+///
+/// The handle has checked limits and names before it calls an engine.
+pub trait Engine: Send + Sync + 'static {
+    /// Which log this is.
+    fn log_id(&self) -> LogId;
+
+    /// Applies a commit wholly and durably, or not at all. When the answer is an error, nothing was applied: after
+    /// any failure the engine finds out by itself.
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>>;
+
+    /// At most `limit` events of a stream, from a version on; empty when there are none.
+    fn read_stream(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>>;
+
+    /// At most `limit` wanted events behind a position, in order. No later read ever finds an event at or before
+    /// [`LogPage::through`] that this one did not see.
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>>;
+
+    /// The position of the last committed event. The channel is marked as changed by every commit, also by one
+    /// that appends nothing.
+    fn watch(&self) -> watch::Receiver<Position>;
+
+    /// The record of a key.
+    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>>;
+
+    /// The records that a query asks for, one more than its limit if there are more.
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;
+
+    /// At most `limit` records that are due at or before a time, the longest due first.
+    fn due(
+        &self,
+        collection: String,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;
+
+    /// Makes a collection, or adds the fields that it lacks (and indexes what is there).
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>>;
+
+    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>>;
+
+    /// Removes a collection and its records.
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>>;
+
+    /// Writes a copy of the whole store, as of one instant, to a new file.
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>>;
+
+    /// Finishes what was taken and stops; later commits are refused as unavailable.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,245 @@
+//! The handle that everything else holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::message::Timestamp;
+use crate::telemetry;
+
+use super::memory::Memory;
+use super::{
+    Cause, Collection, Commit, CommitError, Committed, Engine, Field, Limits, LogFilter, LogId, LogPage,
+    Page, Position, Query, ReadError, Record, Recorded, Revision, Row, StreamId, TokenError,
+};
+
+/// A store: cheap to clone, whatever engine serves it.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    limits: Limits,
+}
+
+/// Keeps the ids of commits that may be repeated.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct CommitMark {}
+
+impl Row for CommitMark {
+    const COLLECTION: &'static str = "purlin_commits";
+    const FIELDS: &'static [Field] = &[];
+}
+
+impl Store {
+    /// A store on an engine.
+    pub fn new(engine: impl Engine) -> Self {
+        Self { engine: Arc::new(engine), limits: Limits::default() }
+    }
+
+    /// A new store in memory, which ends with its last handle.
+    pub fn memory() -> Self {
+        Self::new(Memory::new())
+    }
+
+    /// Applies a commit: all of it, durably, or nothing.
+    pub async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
+        self.limits.check(&commit)?;
+        trace(&mut commit);
+        match commit.id.take() {
+            None => self.engine.commit(commit).await,
+            Some((id, keep)) => self.commit_once(commit, id.to_string(), keep).await,
+        }
+    }
+
+    async fn commit_once(
+        &self,
+        commit: Commit,
+        id: String,
+        keep: Duration,
+    ) -> Result<Committed, CommitError> {
+        self.define::<CommitMark>().await?;
+        let now = crate::message::Clock::system().now();
+        let due = now.checked_add(keep).unwrap_or(Timestamp::MAX);
+        let marked = commit.put_expecting(&id, &CommitMark {}, Revision::Absent, Some(due));
+        match self.engine.commit(marked).await {
+            Err(CommitError::Conflict(conflict)) if conflict.is_record(CommitMark::COLLECTION, &id) => {
+                self.answer_again(&id, CommitError::Conflict(conflict)).await
+            }
+            other => other,
+        }
+    }
+
+    /// The outcome of the commit that left this mark; `conflict` if the mark went away meanwhile.
+    async fn answer_again(&self, id: &str, conflict: CommitError) -> Result<Committed, CommitError> {
+        let mark = self.get_record(CommitMark::COLLECTION, id).await;
+        let Some(mark) = mark.map_err(|error| CommitError::Unavailable(error.into()))? else {
+            return Err(conflict);
+        };
+        let at = mark.due.unwrap_or_default();
+        Ok(Committed {
+            position: mark.position,
+            revision: mark.revision,
+            at,
+            appended: Vec::new(),
+            repeated: true,
+        })
+    }
+
+    /// Forgets the ids of commits whose time is over; returns how many.
+    pub async fn forget_commits(&self, now: Timestamp) -> Result<usize, CommitError> {
+        self.define::<CommitMark>().await?;
+        self.sweep::<CommitMark>(now).await
+    }
+
+    /// Deletes rows of a collection whose due time has passed, at most a thousand; returns how many.
+    pub async fn sweep<R: Row>(&self, now: Timestamp) -> Result<usize, CommitError> {
+        let overdue =
+            self.due::<R>(now, 1000).await.map_err(|error| CommitError::Unavailable(error.into()))?;
+        let mut commit = Commit::new();
+        for record in &overdue {
+            commit = commit.delete::<R>(&record.key, Revision::Exact(record.revision));
+        }
+        if !commit.is_empty() {
+            self.commit(commit).await?;
+        }
+        Ok(overdue.len())
+    }
+
+    /// At most `limit` events of a stream from a version on (the first has version 1).
+    pub async fn read_stream(
+        &self,
+        stream: &StreamId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, ReadError> {
+        self.engine.read_stream(stream.clone(), from.max(1), limit).await
+    }
+
+    /// At most `limit` wanted events of the log behind a position.
+    pub async fn read_log(
+        &self,
+        after: Position,
+        filter: &LogFilter,
+        limit: usize,
+    ) -> Result<LogPage, ReadError> {
+        self.engine.read_log(after, filter.clone(), limit).await
+    }
+
+    /// The position of the last committed event.
+    pub fn head(&self) -> Position {
+        *self.engine.watch().borrow()
+    }
+
+    /// A channel that holds the last position and is marked as changed by every commit.
+    pub fn watch(&self) -> watch::Receiver<Position> {
+        self.engine.watch()
+    }
+
+    /// Which log this is.
+    pub fn log_id(&self) -> LogId {
+        self.engine.log_id()
+    }
+
+    /// A position of this log as an opaque token for the world outside.
+    pub fn token(&self, position: Position) -> String {
+        self.log_id().token(position)
+    }
+
+    /// The position that [`Store::token`] wrote; one that the log has not reached is refused.
+    pub fn parse_token(&self, token: &str) -> Result<Position, TokenError> {
+        let position = self.log_id().parse_token(token)?;
+        if position > self.head() { Err(TokenError::Ahead) } else { Ok(position) }
+    }
+
+    /// The row of a key.
+    pub async fn get<R: Row>(&self, key: &str) -> Result<Option<R>, ReadError> {
+        self.get_record(R::COLLECTION, key).await?.map(|record| record.decode()).transpose()
+    }
+
+    /// The record of a key.
+    pub async fn get_record(&self, collection: &str, key: &str) -> Result<Option<Record>, ReadError> {
+        self.engine.get(collection.to_owned(), key.to_owned()).await
+    }
+
+    /// The rows that a query asks for.
+    pub async fn list<R: Row>(&self, query: Query) -> Result<Page, ReadError> {
+        self.list_records(R::COLLECTION, query).await
+    }
+
+    /// The records that a query asks for.
+    pub async fn list_records(&self, collection: &str, query: Query) -> Result<Page, ReadError> {
+        let limit = query.effective_limit();
+        let mut records = self.engine.list(collection.to_owned(), query).await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = if more { records.last().map(|record| record.key.clone()) } else { None };
+        Ok(Page { records, next })
+    }
+
+    /// At most `limit` rows that are due at or before a time, the longest due first.
+    pub async fn due<R: Row>(&self, until: Timestamp, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.engine.due(R::COLLECTION.to_owned(), until, limit).await
+    }
+
+    /// Makes the collection of a row, or adds the fields that it lacks.
+    pub async fn define<R: Row>(&self) -> Result<(), CommitError> {
+        self.define_collection(R::collection()).await
+    }
+
+    /// Makes a collection, or adds the fields that it lacks.
+    pub async fn define_collection(&self, collection: Collection) -> Result<(), CommitError> {
+        check_name(&collection.name)?;
+        for field in collection.fields.iter() {
+            check_name(field.name)?;
+        }
+        self.engine.define(collection).await
+    }
+
+    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
+    pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
+        check_name(to)?;
+        self.engine.swap(from.to_owned(), to.to_owned()).await
+    }
+
+    /// Removes a collection and its records.
+    pub async fn drop_collection(&self, name: &str) -> Result<(), CommitError> {
+        self.engine.drop_collection(name.to_owned()).await
+    }
+
+    /// Writes a copy of the whole store, as of one instant, to a new file.
+    pub async fn backup(&self, to: &Path) -> Result<(), Cause> {
+        self.engine.backup(to).await
+    }
+
+    /// Finishes what was taken and stops.
+    pub async fn close(&self) {
+        self.engine.close().await;
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("log", &self.log_id()).field("head", &self.head()).finish()
+    }
+}
+
+/// Gives every event that has no trace the one that is at work.
+fn trace(commit: &mut Commit) {
+    let Some(context) = telemetry::current() else { return };
+    for event in commit.appends.iter_mut().flat_map(|append| &mut append.events) {
+        event.meta.trace.get_or_insert(context);
+    }
+}
+
+/// Names become the names of tables and columns.
+fn check_name(name: &str) -> Result<(), CommitError> {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if first && rest && name.len() <= 48 {
+        return Ok(());
+    }
+    Err(CommitError::Invalid(format!(
+        "`{name}` cannot name a collection or field: lower-case letters, digits and `_`, at most 48 bytes"
+    )))
+}

@@ -1,0 +1,64 @@
+//! How large a commit may be.
+
+use super::{Commit, CommitError, WriteKind};
+
+/// The sizes that every engine takes; larger ones are refused before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one event's data or one record's value.
+    pub value: usize,
+    /// Bytes of a record's key.
+    pub key: usize,
+    /// Bytes of an event's kind.
+    pub kind: usize,
+    /// Events and record writes of one commit.
+    pub items: usize,
+    /// Bytes of all data and values of one commit.
+    pub commit: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { value: 1 << 20, key: 512, kind: 128, items: 4096, commit: 8 << 20 }
+    }
+}
+
+impl Limits {
+    /// Refuses a commit that is over a limit, or not well-formed, and says which part of it.
+    pub fn check(&self, commit: &Commit) -> Result<(), CommitError> {
+        if let Some(unwritable) = &commit.unwritable {
+            return Err(CommitError::Invalid(unwritable.clone()));
+        }
+        let items = commit.event_count() + commit.writes.len() + commit.requirements.len();
+        at_most("events and records", items, self.items, "a commit")?;
+        let mut bytes = 0;
+        for append in &commit.appends {
+            for event in &append.events {
+                let whose = || format!("an event `{}` for `{}`", event.kind, append.stream);
+                check(event.data.len(), self.value, "bytes of data", whose)?;
+                check(event.kind.len(), self.kind, "bytes of kind", whose)?;
+                bytes += event.data.len();
+            }
+        }
+        for write in &commit.writes {
+            let whose = || format!("the record `{}` of `{}`", write.key, write.collection);
+            check(write.key.len(), self.key, "bytes of key", whose)?;
+            if let WriteKind::Put { value, .. } = &write.kind {
+                check(value.len(), self.value, "bytes of value", whose)?;
+                bytes += value.len();
+            }
+        }
+        at_most("bytes", bytes, self.commit, "a commit")
+    }
+}
+
+fn at_most(unit: &str, actual: usize, limit: usize, whose: &str) -> Result<(), CommitError> {
+    check(actual, limit, unit, || whose.to_owned())
+}
+
+fn check(actual: usize, limit: usize, unit: &str, whose: impl Fn() -> String) -> Result<(), CommitError> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(CommitError::Invalid(format!("{} has {actual} {unit}, the limit is {limit}", whose())))
+}

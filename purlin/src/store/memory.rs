@@ -1,0 +1,347 @@
+//! The engine in memory: the semantics of every engine in their plainest form, and faults on demand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::message::{Clock, Timestamp};
+
+use super::{
+    Append, Appended, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine,
+    FieldType, LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Scalar, StreamId,
+    WriteKind,
+};
+
+/// A store in memory. Clones share it, so that a test can "restart" by opening a second handle.
+#[derive(Clone)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: LogId,
+    clock: Clock,
+    state: Mutex<State>,
+    head: watch::Sender<Position>,
+    faults: Mutex<Faults>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Recorded>,
+    streams: HashMap<StreamId, Vec<usize>>,
+    collections: BTreeMap<String, Table>,
+    revision: u64,
+    at: Timestamp,
+    closed: bool,
+}
+
+struct Table {
+    definition: Collection,
+    records: BTreeMap<String, Record>,
+}
+
+/// What the engine does wrong on purpose.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// So many commits are refused as unavailable, and not applied.
+    pub refuse: usize,
+    /// Every commit takes so long.
+    pub delay: Duration,
+}
+
+impl Memory {
+    /// An empty store on the machine's clock.
+    pub fn new() -> Self {
+        Self::with_clock(Clock::system())
+    }
+
+    /// An empty store on a clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        let (head, _) = watch::channel(Position::START);
+        let (id, state, faults) = (LogId::new(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { id, clock, state, head, faults }) }
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        *self.shared.faults.lock().expect("no panic holds the faults") = faults;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().expect("a panic under the state's lock is a bug of this engine")
+    }
+
+    /// The delay and refusal that this commit meets.
+    fn meet_fault(&self) -> (Duration, bool) {
+        let mut faults = self.shared.faults.lock().expect("no panic holds the faults");
+        let refused = faults.refuse > 0;
+        faults.refuse = faults.refuse.saturating_sub(1);
+        (faults.delay, refused)
+    }
+
+    fn apply(&self, commit: &Commit) -> Result<Committed, CommitError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(CommitError::Unavailable("the store is closed".into()));
+        }
+        state.check(commit)?;
+        state.at = state.at.max(self.shared.clock.now());
+        state.revision = (state.revision + 1).max(state.at.as_microsecond().unsigned_abs());
+        let appended = commit.appends.iter().map(|append| state.append(append)).collect();
+        state.write(commit);
+        let (position, revision, at) = (Position(state.events.len() as u64), state.revision, state.at);
+        // Under the lock, so that the head never goes back.
+        self.shared.head.send_replace(position);
+        Ok(Committed { position, revision, at, appended, repeated: false })
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    fn check(&self, commit: &Commit) -> Result<(), CommitError> {
+        let mut staged: HashMap<&StreamId, u64> = HashMap::new();
+        for append in &commit.appends {
+            let version = staged.entry(&append.stream).or_insert_with(|| self.version(&append.stream));
+            if !append.expected.admits(*version) {
+                let (stream, expected, actual) = (append.stream.clone(), append.expected, *version);
+                return Err(CommitError::Conflict(Conflict::Stream { stream, expected, actual }));
+            }
+            *version += append.events.len() as u64;
+        }
+        let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
+        let written = commit.writes.iter().map(|w| (&w.collection, &w.key, w.expected));
+        for (collection, key, expected) in required.chain(written) {
+            let table = self.table(collection).map_err(|error| CommitError::Invalid(error.to_string()))?;
+            let actual = table.records.get(key).map(|record| record.revision);
+            if !expected.admits(actual) {
+                let (collection, key) = (collection.to_string(), key.clone());
+                return Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual }));
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self, stream: &StreamId) -> u64 {
+        self.streams.get(stream).map_or(0, |events| events.len() as u64)
+    }
+
+    fn append(&mut self, append: &Append) -> Appended {
+        let first = Position(self.events.len() as u64 + 1);
+        for envelope in &append.events {
+            let index = self.events.len();
+            let versions = self.streams.entry(append.stream.clone()).or_default();
+            versions.push(index);
+            self.events.push(Recorded {
+                position: Position(index as u64 + 1),
+                stream: append.stream.clone(),
+                version: versions.len() as u64,
+                at: self.at,
+                envelope: envelope.clone(),
+            });
+        }
+        Appended { first, version: self.version(&append.stream) }
+    }
+
+    fn write(&mut self, commit: &Commit) {
+        let (revision, position) = (self.revision, Position(self.events.len() as u64));
+        for write in &commit.writes {
+            let table = self.collections.get_mut(&*write.collection).expect("checked before");
+            match &write.kind {
+                WriteKind::Put { value, due, .. } => {
+                    let (key, value, due) = (write.key.clone(), value.clone(), *due);
+                    table.records.insert(key.clone(), Record { key, revision, position, due, value });
+                }
+                WriteKind::Delete => drop(table.records.remove(&write.key)),
+            }
+        }
+    }
+
+    fn table(&self, name: &str) -> Result<&Table, ReadError> {
+        self.collections.get(name).ok_or_else(|| {
+            ReadError::Invalid(format!("the collection `{name}` is not defined in this store"))
+        })
+    }
+}
+
+impl Table {
+    /// Whether the record has these values; the fields must be defined.
+    fn admits(&self, record: &Record, equal: &[(String, Scalar)]) -> Result<bool, ReadError> {
+        if equal.is_empty() {
+            return Ok(true);
+        }
+        let value: serde_json::Value = record.decode()?;
+        for (name, wanted) in equal {
+            let field = self.definition.fields.iter().find(|field| field.name == name);
+            let field = field.ok_or_else(|| {
+                ReadError::Invalid(format!("the collection `{}` has no field `{name}`", self.definition.name))
+            })?;
+            let admitted = match (field.kind, wanted) {
+                (FieldType::Texts, Scalar::Text(wanted)) => value
+                    .get(field.name)
+                    .and_then(|value| value.as_array())
+                    .is_some_and(|texts| texts.iter().any(|text| text.as_str() == Some(wanted))),
+                _ => field.scalar_of(&value) == *wanted,
+            };
+            if !admitted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Engine for Memory {
+    fn log_id(&self) -> LogId {
+        self.shared.id
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        Box::pin(async move {
+            let (delay, refused) = self.meet_fault();
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            if refused {
+                return Err(CommitError::Unavailable("told to refuse".into()));
+            }
+            self.apply(&commit)
+        })
+    }
+
+    fn read_stream(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let state = self.state();
+        let indexes = state.streams.get(&stream).map_or(&[][..], Vec::as_slice);
+        let skip = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
+        let events =
+            indexes.iter().skip(skip).take(limit).map(|index| state.events[*index].clone()).collect();
+        Box::pin(std::future::ready(Ok(events)))
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        let state = self.state();
+        let mut page = LogPage { events: Vec::new(), through: after };
+        for event in state.events.iter().skip(usize::try_from(after.0).unwrap_or(usize::MAX)) {
+            if page.events.len() == limit {
+                break;
+            }
+            page.through = event.position;
+            if filter.admits(event) {
+                page.events.push(event.clone());
+            }
+        }
+        Box::pin(std::future::ready(Ok(page)))
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.shared.head.subscribe()
+    }
+
+    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        let found = self.state().table(&collection).map(|table| table.records.get(&key).cloned());
+        Box::pin(std::future::ready(found))
+    }
+
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        let list = || {
+            let state = self.state();
+            let table = state.table(&collection)?;
+            let records: Box<dyn Iterator<Item = &Record>> = match query.descending {
+                false => Box::new(table.records.values()),
+                true => Box::new(table.records.values().rev()),
+            };
+            let behind = |record: &&Record| match (&query.after, query.descending) {
+                (None, _) => true,
+                (Some(after), false) => record.key > *after,
+                (Some(after), true) => record.key < *after,
+            };
+            let mut found = Vec::new();
+            for record in records.filter(behind) {
+                let prefixed = query.prefix.as_ref().is_none_or(|prefix| record.key.starts_with(prefix));
+                if prefixed && table.admits(record, &query.equal)? {
+                    found.push(record.clone());
+                }
+                if found.len() > query.effective_limit() {
+                    break;
+                }
+            }
+            Ok(found)
+        };
+        Box::pin(std::future::ready(list()))
+    }
+
+    fn due(
+        &self,
+        collection: String,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        let found = self.state().table(&collection).map(|table| {
+            let due = |record: &&Record| record.due.is_some_and(|due| due <= until);
+            let mut records: Vec<Record> = table.records.values().filter(due).cloned().collect();
+            records.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
+            records.truncate(limit);
+            records
+        });
+        Box::pin(std::future::ready(found))
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        let mut state = self.state();
+        let table = state
+            .collections
+            .entry(collection.name.to_string())
+            .or_insert_with(|| Table { definition: collection.clone(), records: BTreeMap::new() });
+        table.definition = collection;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        let mut state = self.state();
+        let swapped = match state.collections.remove(&from) {
+            None => {
+                Err(CommitError::Invalid(format!("the collection `{from}` is not defined in this store")))
+            }
+            Some(mut table) => {
+                table.definition = table.definition.named(&to);
+                state.collections.insert(to, table);
+                Ok(())
+            }
+        };
+        Box::pin(std::future::ready(swapped))
+    }
+
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.state().collections.remove(&name);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
+        Box::pin(std::future::ready(Err(
+            "a store in memory has no backup: nothing of it is meant to last".into()
+        )))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.state().closed = true;
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,40 @@
+//! Everything durable: one log of events and one set of records, changed only by one atomic [`Commit`].
+//!
+//! An aggregate, a saga, an agent's run is a *stream* of the log. A snapshot, a read-model row, a checkpoint, an
+//! idempotency reply, a timer, a parked message is a *record* of a collection. A commit appends to streams at an
+//! expected version and writes records at an expected revision; the store applies all of it or nothing.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! use purlin::message::Envelope;
+//! use purlin::store::{Commit, CommitError, Expected, Store, StreamId};
+//!
+//! let store = Store::memory();
+//! let stream = StreamId::new("order", "4711").unwrap();
+//! let placed = || Commit::new().append(stream.clone(), Expected::NoStream, [Envelope::raw("order.placed", "{}")]);
+//! store.commit(placed()).await.unwrap();
+//! assert!(matches!(store.commit(placed()).await, Err(CommitError::Conflict(_))));
+//! assert_eq!(store.read_stream(&stream, 1, 10).await.unwrap().len(), 1);
+//! # });
+//! ```
+
+mod commit;
+mod connect;
+mod engine;
+mod error;
+mod handle;
+mod limits;
+pub mod memory;
+mod position;
+mod record;
+mod stream;
+
+pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};
+pub use connect::{OpenError, Stores};
+pub use engine::{BoxFuture, Engine};
+pub use error::{Cause, CommitError, Conflict, ReadError};
+pub use handle::Store;
+pub use limits::Limits;
+pub use position::{LogId, Position, TokenError};
+pub use record::{Collection, Field, FieldType, Page, Query, Record, Revision, Row, Scalar};
+pub use stream::{Expected, LogFilter, LogPage, Recorded, StreamId, StreamIdError};

@@ -1,0 +1,167 @@
+//! Streams of the log: their names, what an append expects of them, what is read from them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::message::{Envelope, Timestamp};
+
+use super::Position;
+
+/// A stream's name: a category and a key, written `category-key`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    name: Arc<str>,
+    category: usize,
+}
+
+impl StreamId {
+    /// The longest name, in bytes.
+    pub const MAX_LEN: usize = 255;
+
+    /// The stream of one thing (`key`) of a kind (`category`: letters, digits, `_` and `.`).
+    pub fn new(category: &str, key: impl fmt::Display) -> Result<Self, StreamIdError> {
+        Self::parse(format!("{category}-{key}"))
+    }
+
+    /// Reads a name that was written `category-key`.
+    pub fn parse(name: impl Into<Arc<str>>) -> Result<Self, StreamIdError> {
+        let name = name.into();
+        let category = name.find('-').ok_or(StreamIdError::NoKey)?;
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.';
+        if category == 0 || !name.as_bytes()[..category].iter().all(|b| word(*b)) {
+            return Err(StreamIdError::Category);
+        }
+        if name.len() == category + 1 {
+            return Err(StreamIdError::NoKey);
+        }
+        if name.len() > Self::MAX_LEN {
+            return Err(StreamIdError::TooLong(name.len()));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(StreamIdError::Control);
+        }
+        Ok(Self { name, category })
+    }
+
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The part before the first dash.
+    pub fn category(&self) -> &str {
+        &self.name[..self.category]
+    }
+
+    /// The part behind the first dash.
+    pub fn key(&self) -> &str {
+        &self.name[self.category + 1..]
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamId({})", self.name)
+    }
+}
+
+/// The text cannot name a stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamIdError {
+    /// A category is letters, digits, `_` and `.`.
+    #[error("a stream's category must be letters, digits, `_` and `.`, and not empty")]
+    Category,
+    /// `category-key` has two parts.
+    #[error("a stream's name needs a key behind the dash: `category-key`")]
+    NoKey,
+    /// Names are at most [`StreamId::MAX_LEN`] bytes long.
+    #[error("a stream's name of {0} bytes is longer than {max}", max = StreamId::MAX_LEN)]
+    TooLong(usize),
+    /// Control characters would break logs and terminals.
+    #[error("a stream's name must not have control characters")]
+    Control,
+}
+
+/// What an append expects of its stream. Versions count a stream's events: the first event has version 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever is there.
+    Any,
+    /// The stream has no event yet.
+    NoStream,
+    /// The stream's last event has this version (0: as [`Expected::NoStream`]).
+    Version(u64),
+}
+
+impl Expected {
+    /// Whether a stream whose last version is `actual` is as expected.
+    pub fn admits(self, actual: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NoStream => actual == 0,
+            Self::Version(version) => actual == version,
+        }
+    }
+}
+
+/// An event as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its place in the log.
+    pub position: Position,
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Its place in the stream, from 1.
+    pub version: u64,
+    /// When it was committed; never before an earlier event of the log.
+    pub at: Timestamp,
+    /// What was appended.
+    pub envelope: Envelope,
+}
+
+/// Which events of the log a reader wants; by default all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// Only those that the relay copies to the bus.
+    pub public: bool,
+    /// Only those of streams of this category.
+    pub category: Option<String>,
+}
+
+impl LogFilter {
+    /// All events.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The events that are copied to the bus.
+    pub fn public() -> Self {
+        Self { public: true, category: None }
+    }
+
+    /// The events of a category's streams.
+    pub fn category(category: impl Into<String>) -> Self {
+        Self { public: false, category: Some(category.into()) }
+    }
+
+    /// Whether this event is wanted.
+    pub fn admits(&self, event: &Recorded) -> bool {
+        (!self.public || event.envelope.public)
+            && self.category.as_deref().is_none_or(|category| category == event.stream.category())
+    }
+}
+
+/// A part of the log.
+#[derive(Debug, Clone, Default)]
+pub struct LogPage {
+    /// The wanted events, in the order of their positions.
+    pub events: Vec<Recorded>,
+    /// Up to where the log was read: every wanted event at or before it has been given, now or earlier.
+    pub through: Position,
+}
