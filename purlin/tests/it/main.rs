@@ -1,3 +1,4 @@
 //! The framework seen from outside: one file a room.
 
 mod aggregate;
+mod store;
