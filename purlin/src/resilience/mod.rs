@@ -26,8 +26,10 @@
 //! # });
 //! ```
 
+mod breaker;
 pub mod deadline;
 mod rate_limit;
 
+pub use breaker::{Breaker, BreakerConfig, BreakerState, BreakerStatus, Breakers, Forced, Open, Permit};
 pub use deadline::{Deadline, DeadlineExceeded};
 pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig};
