@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct BreakerConfig {
     /// How many failures open it; at least 1.
     pub failure_threshold: u32,
-    /// Among how many of the last calls they are counted. As many as `failure_threshold` (or fewer) means: in a row.
+    /// Among how many of the last calls they are counted. As many as `failure_threshold` (or fewer) means: in
+    /// a row.
     pub window: u32,
     /// How old a failure may be to be counted, so that those of yesterday do not add up with one of today.
     #[serde(with = "friendly")]
@@ -28,8 +29,8 @@ pub struct BreakerConfig {
 }
 
 impl Default for BreakerConfig {
-    /// 5 failures among 20 calls and within a minute open it for 5 s, 2 successful probes close it; a call given up
-    /// after a second is a failure.
+    /// 5 failures among 20 calls and within a minute open it for 5 s, 2 successful probes close it; a call
+    /// given up after a second is a failure.
     fn default() -> Self {
         Self {
             failure_threshold: 5,

@@ -1,13 +1,13 @@
-//! A circuit breaker: who calls a callee that keeps failing is refused at once, until the callee has had time to
-//! recover and a few probes have shown that it did.
+//! A circuit breaker: who calls a callee that keeps failing is refused at once, until the callee has had time
+//! to recover and a few probes have shown that it did.
 //!
 //! - *Closed*: calls go through. `failure_threshold` failures among the last `window` calls open it.
 //! - *Open*: calls are refused with [`Open`]. After `timeout` the next call may probe.
 //! - *Half-open*: at most `success_threshold` probes are under way or have succeeded. When that many have
 //!   succeeded it closes; one failure opens it again.
 //!
-//! A result counts only in the state that let its call through: an answer from before it opened says nothing about
-//! the callee now. A permit that is dropped without a result gives the place of its probe back.
+//! A result counts only in the state that let its call through: an answer from before it opened says nothing
+//! about the callee now. A permit that is dropped without a result gives the place of its probe back.
 //!
 //! ```
 //! use purlin::resilience::{Breaker, BreakerConfig, BreakerState};
@@ -34,6 +34,7 @@ mod registry;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use config::BreakerConfig;
 pub use machine::{BreakerState, Forced};

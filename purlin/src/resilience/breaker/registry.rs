@@ -39,8 +39,8 @@ impl Breakers {
         breakers.iter().map(|breaker| breaker.status(now)).collect()
     }
 
-    /// Shows them in metrics: `purlin_breaker_state` (0 closed, 1 half-open, 2 open), `purlin_breaker_opened` and
-    /// `purlin_breaker_rejected`, by `callee`.
+    /// Shows them in metrics: `purlin_breaker_state` (0 closed, 1 half-open, 2 open), `purlin_breaker_opened`
+    /// and `purlin_breaker_rejected`, by `callee`.
     pub fn observe(&self, metrics: &Metrics) {
         self.gauge(metrics, "purlin_breaker_state", "0 closed, 1 half-open, 2 open", |status| {
             match status.state {

@@ -1,8 +1,8 @@
 //! A breaker that many callers share.
 //!
-//! The machine stands behind a lock that is held for a few instructions. Beside it stands a summary in one word, so
-//! that what happens most takes no lock and writes nothing: letting a call through while closed, a success while
-//! no failure is remembered, refusing while open.
+//! The machine stands behind a lock that is held for a few instructions. Beside it stands a summary in one
+//! word, so that what happens most takes no lock and writes nothing: letting a call through while closed, a
+//! success while no failure is remembered, refusing while open.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,7 +103,8 @@ impl Breaker {
     pub(super) fn succeeded(&self, generation: Generation) {
         let summary = self.summary();
         let stale = summary.generation() != generation;
-        // A success changes nothing while no failure is remembered: it may as well have come before the next one.
+        // A success changes nothing while no failure is remembered: it may as well have come before the next
+        // one.
         if stale || summary.is_clean() {
             return;
         }

@@ -150,7 +150,8 @@ fn a_configuration_is_read_as_it_is_written() {
 }
 
 proptest! {
-    /// The shared breaker, which often decides by its summary alone, does what a machine does that is always asked.
+    /// The shared breaker, which often decides by its summary alone, does what a machine does that is always
+    /// asked.
     #[test]
     fn the_summary_decides_as_the_machine_would(calls in prop::collection::vec((0_u8..5, 0_u64..4000), 0..300)) {
         let breaker = Breaker::new("callee", config());
