@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod message;
+pub mod resilience;
 pub mod store;
 pub mod telemetry;
 pub mod testing;
