@@ -24,9 +24,11 @@
 pub mod body;
 pub mod exchange;
 mod extract;
+pub mod idempotency;
 mod listing;
 mod problem;
 
 pub use extract::{Json, Path, Query};
+pub use idempotency::{Attempt, Decided, Idempotency, Write, WriteRequest};
 pub use listing::{Cursors, Limit, Listing};
 pub use problem::{PROBLEM_JSON, Particulars, Problem, status_of};

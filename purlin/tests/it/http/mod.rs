@@ -1,0 +1,4 @@
+//! The room `http`.
+
+mod idempotency;
+mod once;

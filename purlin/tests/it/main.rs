@@ -1,0 +1,3 @@
+//! The integration tests of purlin: one file a room.
+
+mod http;
