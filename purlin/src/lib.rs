@@ -2,5 +2,6 @@
 
 pub mod http;
 pub mod message;
+pub mod resilience;
 pub mod store;
 pub mod telemetry;
