@@ -1,3 +1,5 @@
 //! The integration tests of purlin: one file a room.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod http;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::message::{Clock, Timestamp};
+use crate::resilience::{DeadlineExceeded, deadline};
 use crate::store::{Commit, CommitError, Position, ReadError, Revision, Row, Store};
 
 use super::attempt::{Attempt, id_of};
@@ -110,11 +111,15 @@ impl Idempotency {
             let attempt = Attempt { id, number };
             let work = work(attempt, hold.undone_answer());
             let (commit, answer) = match self.hold_while(ticket, &mut hold, work).await {
-                None => return self.overtaken(ticket, verb).await,
-                Some(Ok(done)) => done,
-                Some(Err(error)) => {
+                Held::Lost => return self.overtaken(ticket, verb).await,
+                Held::Done(Ok(done)) => done,
+                Held::Done(Err(error)) => {
                     self.give_up(ticket, hold).await;
                     return Err(Unsettled::Failed(error));
+                }
+                Held::TooLate => {
+                    self.give_up(ticket, hold).await;
+                    return Err(Unsettled::TooLate(DeadlineExceeded));
                 }
             };
             let ended = hold.ended(answer.clone());
@@ -179,20 +184,22 @@ impl Idempotency {
         Ok((found, claim))
     }
 
-    /// Works, and renews the lease meanwhile; nothing when the key was lost.
-    async fn hold_while<F: Future>(&self, ticket: &Ticket, hold: &mut Hold, work: F) -> Option<F::Output> {
+    /// Works until the deadline, and renews the lease meanwhile.
+    async fn hold_while<F: Future>(&self, ticket: &Ticket, hold: &mut Hold, work: F) -> Held<F::Output> {
         let mut work = pin!(work);
+        let mut deadline = pin!(deadline_passed());
         loop {
             tokio::select! {
                 biased;
-                output = &mut work => return Some(output),
+                output = &mut work => return Held::Done(output),
+                () = &mut deadline => return Held::TooLate,
                 () = tokio::time::sleep(LEASE / 3) => {}
             }
             let entry = hold.renewed(self.asked(ticket).new_lease());
             let renewal = self.put(Commit::new(), ticket, &entry, Revision::Exact(hold.epoch));
             match self.store.commit(renewal).await {
                 Ok(committed) => *hold = Hold { entry, epoch: committed.revision },
-                Err(CommitError::Conflict(_)) => return None,
+                Err(CommitError::Conflict(_)) => return Held::Lost,
                 // The lease stands as it was; the effect's commit will tell.
                 Err(error) => tracing::warn!(%error, "a request's lease was not renewed"),
             }
@@ -266,8 +273,24 @@ pub(super) enum Unsettled<E> {
     Reused,
     Undone,
     Contended,
+    TooLate(DeadlineExceeded),
     Commit(CommitError),
     Read(ReadError),
+}
+
+/// How working under a lease ended.
+enum Held<T> {
+    Done(T),
+    Lost,
+    TooLate,
+}
+
+/// Ends with the running task's deadline; never when it has none.
+async fn deadline_passed() {
+    match deadline::current() {
+        Some(deadline) => tokio::time::sleep_until(deadline.instant()).await,
+        None => std::future::pending().await,
+    }
 }
 
 enum Claimed {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Fault, FaultKind};
+use crate::resilience::DeadlineExceeded;
 use crate::store::{Commit, CommitError, Position, ReadError};
 
 use super::engine::{Settled, Ticket, Unsettled, Verb};
@@ -172,6 +173,9 @@ pub enum OnceError<E> {
     /// Others change the same thing too often: ask again.
     #[error("too many others change the same thing at this moment")]
     Contended,
+    /// The deadline passed; nothing was done in this store.
+    #[error(transparent)]
+    TooLate(DeadlineExceeded),
     /// The store cannot write.
     #[error("the request could not be committed")]
     Commit(#[source] CommitError),
@@ -188,6 +192,7 @@ impl<E> From<Unsettled<E>> for OnceError<E> {
             Unsettled::Reused => Self::Reused,
             Unsettled::Undone => Self::Undone,
             Unsettled::Contended => Self::Contended,
+            Unsettled::TooLate(error) => Self::TooLate(error),
             Unsettled::Commit(error) => Self::Commit(error),
             Unsettled::Read(error) => Self::Read(error),
         }
@@ -202,6 +207,7 @@ impl<E: Fault> Fault for OnceError<E> {
             Self::InProgress | Self::Contended => FaultKind::Unavailable,
             Self::Reused => FaultKind::Rejected,
             Self::Undone => FaultKind::Conflict,
+            Self::TooLate(error) => error.kind(),
             Self::Commit(error) => error.kind(),
             Self::Read(error) => error.kind(),
         }
@@ -215,6 +221,7 @@ impl<E: Fault> Fault for OnceError<E> {
             Self::Reused => "idempotency-key-reused",
             Self::Undone => "undone",
             Self::Contended => "contended",
+            Self::TooLate(error) => error.code(),
             Self::Commit(error) => error.code(),
             Self::Read(error) => error.code(),
         }

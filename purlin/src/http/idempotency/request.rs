@@ -1,7 +1,7 @@
 //! A write as its key sees it: method, path, bytes.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, OriginalUri, Request};
+use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -61,8 +61,7 @@ impl<S: Send + Sync> FromRequest<S> for WriteRequest {
         let (parts, body) = request.into_parts();
         let key = key_of(&parts.headers)?;
         let body = body::read(&parts.headers, body).await?;
-        let original = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
-        let path = original.path().to_owned();
+        let path = extract::path_of(&parts.uri, &parts.extensions).to_owned();
         Ok(Self { method: parts.method, path, key, body, headers: parts.headers })
     }
 }

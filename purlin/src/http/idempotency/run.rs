@@ -100,6 +100,7 @@ fn kept(decided: Result<Decided, Problem>) -> Result<(Commit, Answer), Problem> 
 fn problem_of(unsettled: Unsettled<Problem>) -> Problem {
     match unsettled {
         Unsettled::Failed(problem) => problem,
+        Unsettled::TooLate(error) => error.into(),
         Unsettled::Commit(error) => error.into(),
         Unsettled::Read(error) => error.into(),
         Unsettled::InProgress => Problem::new(StatusCode::CONFLICT, "idempotency-key-in-progress")
