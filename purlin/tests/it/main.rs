@@ -2,3 +2,8 @@
 
 mod aggregate;
 mod store;
+//! The integration tests of purlin: one file a room.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod http;
