@@ -3,5 +3,6 @@
 pub mod aggregate;
 pub mod bus;
 pub mod message;
+pub mod projection;
 pub mod store;
 pub mod telemetry;

@@ -52,6 +52,7 @@ pub use dead_letters::{
     DeadLetter, DeadLetterDetails, DeadLetterError, DeadLetterPage, DeadLetterState, DeadLetters,
 };
 pub use failure::Failure;
+pub(crate) use failure::panic_text;
 pub use group::{Group, GroupError};
 pub use handle::Bus;
 pub use message::{Message, UnreadableMessage};
