@@ -1,6 +1,7 @@
 //! A framework for event-driven microservices in which every pattern is joined by one commit.
 
 pub mod message;
+pub mod resilience;
 pub mod saga;
 pub mod store;
 pub mod telemetry;
