@@ -1,3 +1,5 @@
-//! The integration tests of the crate, one module a room.
+//! The framework seen from outside: one file a room.
 
+mod aggregate;
 mod saga;
+mod store;
