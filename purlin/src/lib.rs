@@ -7,6 +7,7 @@ pub mod resilience;
 pub mod bus;
 pub mod message;
 pub mod projection;
+pub mod saga;
 pub mod store;
 pub mod telemetry;
 pub mod testing;

@@ -1,6 +1,7 @@
 //! The framework seen from outside: one file a room.
 
 mod aggregate;
+mod saga;
 mod store;
 //! The integration tests of purlin: one file a room.
 
