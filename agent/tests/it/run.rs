@@ -231,9 +231,11 @@ impl Model for Silent {
 async fn the_deadline_holds_for_the_model_and_for_tools() {
     let limits = Limits { deadline: Duration::from_secs(5), ..Limits::default() };
     let silent = Agent::<()>::new(Silent).limits(limits.clone());
-    let busy = Agent::new(two_turns(&["quick", "slow"]));
-    let busy = busy.tools([echo("quick"), slow("slow", Duration::from_secs(9))]).unwrap().limits(limits);
-    for (agent, steps) in [(silent, 0), (busy, 2)] {
+    let tools = [echo("quick"), slow("slow", Duration::from_secs(9))];
+    let busy = Agent::new(two_turns(&["quick", "slow"])).tools(tools).unwrap().limits(limits.clone());
+    // The tool's own time is up at the same moment: the model must not be asked any more.
+    let even = busy.clone().limits(Limits { tool_timeout: limits.deadline, ..limits });
+    for (agent, steps) in [(silent, 0), (busy, 2), (even, 2)] {
         let begun = tokio::time::Instant::now();
         let error = agent.run("go", ()).await.unwrap_err();
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
@@ -343,4 +345,13 @@ async fn tools_work_within_the_trace_of_the_run() {
     let agent = Agent::<()>::new(two_turns(&["t"])).tools([tool.unwrap()]).unwrap();
     let run = purlin::telemetry::in_trace(trace, agent.run("go", ())).await.unwrap();
     assert_eq!(serde_json::to_value(&run.steps[0]).unwrap()["result"], trace.trace_id_hex());
+}
+
+#[test]
+fn runs_and_their_events_can_move_between_threads() {
+    fn moves<T: Send + 'static>(_: &T) {}
+    let agent = Agent::new(two_turns(&[]));
+    moves(&agent.events("go", ()));
+    let run = async move { agent.run("go", ()).await };
+    moves(&run);
 }
