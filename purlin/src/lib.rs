@@ -1,5 +1,6 @@
 //! A framework for event-driven microservices in which every pattern is joined by one commit.
 
+pub mod http;
 pub mod message;
 pub mod resilience;
 pub mod store;
