@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::step::{self, Step};
-use crate::{dependencies, needs, paths, tests};
+use crate::{dependencies, docs, needs, paths, tests};
 
 /// All steps.
 pub(crate) const STEPS: &[Step] = &[
@@ -14,6 +14,7 @@ pub(crate) const STEPS: &[Step] = &[
         about: "no committed file mentions a path of somebody's machine",
         run: paths::check,
     },
+    Step { name: "docs", about: "links lead somewhere, and each problem type has a page", run: docs::check },
     Step { name: "dependencies", about: "bans, licences, sources, duplicates", run: dependencies::check },
     Step { name: "clippy", about: "no warning from the compiler or clippy", run: clippy },
     Step { name: "tests", about: "unit and integration tests", run: tests::tests },

@@ -8,6 +8,7 @@
 
 mod check;
 mod dependencies;
+mod docs;
 mod needs;
 mod paths;
 mod step;
