@@ -19,6 +19,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "clippy", about: "no warning from the compiler or clippy", run: clippy },
     Step { name: "tests", about: "unit and integration tests", run: tests::tests },
     Step { name: "doc-tests", about: "the examples of the documentation run", run: tests::doc_tests },
+    Step { name: "examples", about: "the framework's examples run, without a server", run: tests::examples },
     Step { name: "rustdoc", about: "the documentation builds without a warning", run: rustdoc },
 ];
 
@@ -40,5 +41,5 @@ fn clippy() -> Result<()> {
 
 fn rustdoc() -> Result<()> {
     let deny = [("RUSTDOCFLAGS", "-D warnings")];
-    step::cargo_with(&deny, ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])
+    step::cargo_with(&deny, ["doc", "--workspace", "--no-deps", "--locked"])
 }

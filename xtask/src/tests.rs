@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every test and every example of the documentation.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result};
 
 use crate::needs;
 use crate::step::{self, Step};
@@ -28,4 +30,19 @@ pub(crate) fn tests() -> Result<()> {
 /// The documentation's examples, which nextest does not run.
 pub(crate) fn doc_tests() -> Result<()> {
     step::cargo(["test", "--workspace", "--doc", "--locked", "--no-fail-fast"])
+}
+
+/// The framework's examples, each as somebody would try it.
+pub(crate) fn examples() -> Result<()> {
+    let folder = step::workspace().join("purlin/examples");
+    let files = fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
+    let mut names: Vec<String> = files
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    names.sort();
+    names.iter().try_for_each(|name| {
+        step::cargo(["run", "--quiet", "--package", "purlin", "--locked", "--example", name.as_str()])
+    })
 }

@@ -125,6 +125,14 @@ fn the_framework_knows_no_crate_of_ours_and_no_server() {
     }
 }
 
+#[test]
+fn a_users_code_is_at_most_ninety_lines() {
+    for example in below("purlin/examples") {
+        let lines = example.code.lines().filter(|line| !line.trim().is_empty()).count();
+        assert!(lines <= 90, "{} has {lines} lines of code", example.path);
+    }
+}
+
 /// What a file says that pure code has no use for.
 fn impurities(file: &Source) -> Vec<String> {
     let mut found = Vec::new();
