@@ -4,3 +4,4 @@ pub mod aggregate;
 pub mod message;
 pub mod store;
 pub mod telemetry;
+pub mod testing;

@@ -3,3 +3,4 @@
 mod aggregate;
 mod layers;
 mod source;
+mod store;
