@@ -7,4 +7,8 @@ mod store;
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod aggregate;
 mod http;
+mod layers;
+mod source;
+mod store;
