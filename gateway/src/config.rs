@@ -194,7 +194,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
         for (pool, Pool { endpoints }) in &self.pools {
-            let good = |endpoint: &String| endpoint.parse::<http::uri::Authority>().is_ok_and(|a| a.port().is_some());
+            let good = |endpoint: &String| {
+                endpoint.parse::<http::uri::Authority>().is_ok_and(|a| a.port().is_some())
+            };
             if endpoints.is_empty() || !endpoints.iter().all(good) {
                 return Err(ConfigError::Endpoints { pool: pool.clone() });
             }

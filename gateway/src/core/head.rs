@@ -196,8 +196,9 @@ pub(super) fn plain_number(value: &[u8]) -> Option<u64> {
 
 /// A host and perhaps a port: no user, no path, no list, no space.
 pub(super) fn is_host(value: &[u8]) -> bool {
-    let plain =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'~');
+    let plain = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'~')
+    };
     (1..=255).contains(&value.len()) && value.iter().all(plain) && !value.starts_with(b":")
 }
 
