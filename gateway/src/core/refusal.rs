@@ -115,26 +115,6 @@ impl Refusal {
         }
     }
 
-    /// The problem's title, the same for every occurrence.
-    pub fn title(&self) -> &'static str {
-        match self.code() {
-            "head-too-large" => "The request's head is too large",
-            "request-too-slow" => "The request did not arrive in time",
-            "malformed-request" => "The request is malformed",
-            "unknown-method" => "The method is not implemented",
-            "expectation-failed" => "The expectation cannot be met",
-            "not-found" => "Not found",
-            "method-not-allowed" => "The method is not allowed here",
-            "unauthorized" => "A valid token is needed",
-            "forbidden" => "Not allowed",
-            "rate-limited" => "Too many requests",
-            "body-too-large" => "The body is too large",
-            "broke-off" => "The service broke off",
-            "timeout" => "No answer in time",
-            _ => "The service is not available",
-        }
-    }
-
     /// Whether a repetition may succeed later without anybody changing it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
