@@ -99,8 +99,10 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(Violation::HeadTooLarge) => "head-too-large",
-            Self::Malformed(Violation::HeadTooSlow) | Self::BodyTooSlow => "request-too-slow",
-            Self::Malformed(_) | Self::Path(_) | Self::BodyBroken => "malformed-request",
+            Self::Malformed(Violation::HeadTooSlow) => "head-too-slow",
+            Self::Malformed(_) | Self::Path(_) => "malformed-request",
+            Self::BodyBroken => "truncated-body",
+            Self::BodyTooSlow => "body-too-slow",
             Self::UnknownMethod => "unknown-method",
             Self::Expectation => "expectation-failed",
             Self::NotFound => "not-found",

@@ -235,3 +235,51 @@ fn target(head: &[u8]) -> String {
     let plain = path.starts_with(b"/") && path.len() <= 256 && path.iter().all(u8::is_ascii_graphic);
     if plain { String::from_utf8_lossy(path).into_owned() } else { "/".to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn behind_a_stand_in_nothing_is_read() {
+        let (mut caller, server) = tokio::io::duplex(1024);
+        let refused = Refused::default();
+        let timeout = Duration::from_secs(10);
+        let mut guard =
+            Guard::new(server, BytesMut::new(), Scanner::new(1024), timeout, Arc::clone(&refused));
+        caller.write_all(b"GET /path?x HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut read = [0; 1024];
+        let count = guard.read(&mut read).await.unwrap();
+        assert_eq!(&read[..count], STAND_IN);
+        let head = refused.get().unwrap();
+        assert_eq!((head.violation, head.target.as_str()), (Violation::NoHost, "/path"));
+
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(poll!(pin!(guard.read(&mut read))).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_is_timed_from_its_first_byte_and_a_body_is_not() {
+        let (mut caller, server) = tokio::io::duplex(1024);
+        let refused = Refused::default();
+        let timeout = Duration::from_secs(10);
+        let mut guard =
+            Guard::new(server, BytesMut::new(), Scanner::new(1024), timeout, Arc::clone(&refused));
+        let mut read = [0; 1024];
+        let start = Instant::now();
+        let idle = tokio::time::timeout(Duration::from_secs(60), guard.read(&mut read)).await;
+        assert!(idle.is_err(), "what has not begun is not timed here");
+        caller.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx").await.unwrap();
+        assert!(guard.read(&mut read).await.unwrap() > 0);
+        let body = tokio::time::timeout(Duration::from_secs(60), guard.read(&mut read)).await;
+        assert!(body.is_err(), "a body has the request's deadline");
+        caller.write_all(b"xG").await.unwrap();
+        assert_eq!(guard.read(&mut read).await.unwrap(), 1);
+        let count = guard.read(&mut read).await.unwrap();
+        assert_eq!((&read[..count], refused.get().unwrap().violation), (STAND_IN, Violation::HeadTooSlow));
+        assert_eq!(start.elapsed().as_secs(), 130);
+    }
+}

@@ -81,7 +81,7 @@ async fn a_truncated_body_is_400_and_never_seems_complete() {
         caller.write(begun).await;
         caller.stream.shutdown().await.unwrap();
         let answer = caller.answer().await;
-        assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed-request"), "{begun:?}");
+        assert_eq!((answer.status, answer.problem().as_str()), (400, "truncated-body"), "{begun:?}");
     }
     assert!(service.got().iter().all(|got| got.body.is_none()), "{:?}", service.got());
 }
@@ -93,7 +93,7 @@ async fn a_body_that_does_not_come_is_the_callers_timeout() {
     config.limits.request_timeout_ms = 100;
     let gateway = Running::start(config).await;
     let answer = gateway.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await;
-    assert_eq!((answer.status, answer.problem().as_str()), (408, "request-too-slow"));
+    assert_eq!((answer.status, answer.problem().as_str()), (408, "body-too-slow"));
 }
 
 #[tokio::test]

@@ -266,3 +266,33 @@ async fn http_2_is_spoken_to_who_begins_with_it() {
     assert_eq!(refused.status(), 400);
     assert_eq!(refused.headers()["content-type"], "application/problem+json");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_gets_the_answer_to_his_own_request() {
+    let echo = || Service::start(|got| async move { Response::new(full(got.body.unwrap())) });
+    let (a, b) = (echo().await, echo().await);
+    let gateway = std::sync::Arc::new(Running::start(config(&[a.address, b.address])).await);
+    let mut callers = JoinSet::new();
+    for caller in 0..32 {
+        let gateway = std::sync::Arc::clone(&gateway);
+        callers.spawn(async move {
+            let mut connection = gateway.connect().await;
+            for count in 0..30 {
+                let body = format!("{caller}/{count} ").repeat(1 + count * caller);
+                let (len, half) = (body.len(), body.len() / 2);
+                if count % 2 == 0 {
+                    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n");
+                    connection.write(head + &body).await;
+                } else {
+                    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    connection.write(format!("{head}{half:x}\r\n{}", &body[..half])).await;
+                    connection.write(format!("\r\n{:x}\r\n{}\r\n0\r\n\r\n", len - half, &body[half..])).await;
+                }
+                let answer = connection.answer().await;
+                assert_eq!((answer.status, answer.text()), (200, body.as_str()));
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!((a.got().len(), b.got().len()), (480, 480));
+}

@@ -78,18 +78,22 @@ async fn stopping_finishes_what_is_in_hand_and_takes_nothing_new() {
     })
     .await;
     let mut gateway = Running::start(config(&[service.address])).await;
-    let mut idle = gateway.connect().await;
+    let (mut silent, mut idle) = (gateway.connect().await, gateway.connect().await);
+    idle.write("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(idle.answer().await.status, 200);
     let mut busy = gateway.connect().await;
     busy.write(GET).await;
     begun.notified().await;
     gateway.stop();
+    assert!(silent.is_closed().await);
     assert!(idle.is_closed().await);
     while tokio::net::TcpStream::connect(gateway.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
     go_on.notify_one();
     assert_eq!(busy.answer().await.text(), "done");
-    drop((idle, busy));
+    assert!(busy.is_closed().await);
+    drop((silent, idle, busy));
     assert!(gateway.stopped().await);
 }
 
