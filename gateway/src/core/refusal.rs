@@ -99,7 +99,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(Violation::HeadTooLarge) => "head-too-large",
-            Self::Malformed(Violation::HeadTooSlow) => "head-too-slow",
+            Self::Malformed(Violation::HeadTooSlow) => "request-too-slow",
             Self::Malformed(_) | Self::Path(_) => "malformed-request",
             Self::BodyBroken => "truncated-body",
             Self::BodyTooSlow => "body-too-slow",

@@ -189,7 +189,7 @@ async fn a_head_that_is_too_large_or_too_slow_is_refused() {
     assert_eq!(gateway.ask(many).await.status, 431);
 
     let slow = gateway.ask("GET /slow HTTP/1.1\r\nHost: a\r\nX: ").await;
-    assert_eq!((slow.status, slow.problem().as_str()), (408, "head-too-slow"));
+    assert_eq!((slow.status, slow.problem().as_str()), (408, "request-too-slow"));
     let mut silent = gateway.connect().await;
     assert!(silent.is_closed().await);
     assert!(service.got().is_empty());
