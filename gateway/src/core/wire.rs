@@ -202,6 +202,7 @@ mod tests {
             ("GET /\r\nHost: a\r\n\r\n", RequestLine),
             ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
             ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
+            ("get / HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
             ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
             ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", Version),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Version),
