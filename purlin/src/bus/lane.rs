@@ -10,7 +10,7 @@ use crate::store::{Commit, Conflict, Position, Query, ReadError, Revision, Store
 
 use super::backoff::{Backoff, dice};
 use super::feed::{Feed, Portion, SKIPPED};
-use super::handling::Refused;
+use super::handling::{Refused, Stopped};
 use super::mark::Mark;
 use super::parked::{self, KeyState, ParkedKey, ParkedMessage, SeenKey};
 use super::{Failure, Group, GroupError, Message};
@@ -36,9 +36,6 @@ enum Deed {
     /// The effects are there already: only the mark is to be moved.
     Pass,
 }
-
-/// The group is to stop.
-struct Stopped;
 
 impl Lane {
     pub(super) fn new(group: Arc<Group>, feed: Arc<Feed>, number: u32, mark: Mark) -> Self {

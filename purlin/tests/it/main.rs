@@ -1,3 +1,5 @@
 //! The framework seen from outside: one file a room.
 
 mod aggregate;
+mod bus;
+mod faulty;
