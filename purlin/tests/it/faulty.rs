@@ -68,6 +68,12 @@ impl Fates {
         }
     }
 
+    /// Waits until the process has died.
+    pub(crate) async fn died(&self) {
+        let mut lives = self.0.lives.subscribe();
+        let _ = lives.wait_for(|lives| *lives > 0).await;
+    }
+
     pub(crate) fn commits(&self) -> usize {
         self.state().commits
     }

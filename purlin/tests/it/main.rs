@@ -3,3 +3,4 @@
 mod aggregate;
 mod bus;
 mod faulty;
+mod projection;
