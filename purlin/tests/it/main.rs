@@ -8,3 +8,6 @@ mod layers;
 mod saga;
 mod source;
 mod store;
+mod bus;
+mod faulty;
+mod projection;
