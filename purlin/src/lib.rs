@@ -1,5 +1,6 @@
 //! A framework for event-driven microservices in which every pattern is joined by one commit.
 
+pub mod aggregate;
 pub mod message;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,233 @@
+//! Loads aggregates, lets them decide, and commits what they decided.
+
+use std::fmt::Display;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use crate::message::{DecodeError, EncodeError, Fault, FaultKind, decode};
+use crate::store::{
+    Append, Commit, CommitError, Conflict, ReadError, Recorded, Store, StreamId, StreamIdError,
+};
+
+use super::{Aggregate, IntoEvents, Root, snapshot};
+
+/// How many events are read at once.
+const PAGE: usize = 512;
+
+/// How often a decision is made anew because somebody else was faster.
+const ATTEMPTS: usize = 100;
+
+/// The aggregates of one kind in a store; cheap to clone.
+pub struct Repository<A> {
+    store: Store,
+    ready: Arc<OnceCell<()>>,
+    kind: PhantomData<fn() -> A>,
+}
+
+/// What an aggregate decided, to be committed together with other things.
+pub struct Change<A: Aggregate> {
+    /// The aggregate as it will be, its events still uncommitted.
+    pub root: Root<A>,
+    /// The append for the commit ([`Commit::append_all`]).
+    pub append: Append,
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// The aggregates in `store`.
+    pub fn new(store: &Store) -> Self {
+        Self { store: store.clone(), ready: Arc::default(), kind: PhantomData }
+    }
+
+    /// The aggregate as it is now; one that nothing has happened to has version 0.
+    pub async fn load(&self, id: impl Display) -> Result<Root<A>, LoadError> {
+        let id = id.to_string();
+        let stream = StreamId::new(A::KIND, &id)?;
+        let mut root = self.start(&stream, &id).await?;
+        let snapshot_version = root.version();
+        loop {
+            let events = self.store.read_stream(&stream, root.version() + 1, PAGE).await?;
+            for event in &events {
+                root.replay(&read::<A>(event)?);
+            }
+            if events.len() < PAGE {
+                break;
+            }
+        }
+        if A::SNAPSHOT_EVERY > 0 && root.version() - snapshot_version >= A::SNAPSHOT_EVERY {
+            snapshot::write(&self.store, &stream, &root).await;
+        }
+        Ok(root)
+    }
+
+    /// The last snapshot, or the beginning.
+    async fn start(&self, stream: &StreamId, id: &str) -> Result<Root<A>, LoadError> {
+        if A::SNAPSHOT_EVERY == 0 {
+            return Ok(Root::new(id));
+        }
+        self.ready.get_or_try_init(|| snapshot::define(&self.store)).await.map_err(LoadError::Prepare)?;
+        Ok(snapshot::read(&self.store, stream, id).await?.unwrap_or_else(|| Root::new(id)))
+    }
+
+    /// Loads, decides, and commits what was decided; when somebody else was faster, on the new state again.
+    ///
+    /// The decision is called once for each attempt. A decision of no events commits nothing.
+    pub async fn update<D, E>(
+        &self,
+        id: impl Display,
+        decide: impl Fn(&A) -> Result<D, E>,
+    ) -> Result<Root<A>, UpdateError<E>>
+    where
+        D: IntoEvents<A::Event>,
+    {
+        let id = id.to_string();
+        for _ in 0..ATTEMPTS {
+            let Change { mut root, append } = self.change(&id, &decide).await?;
+            if append.events.is_empty() {
+                return Ok(root);
+            }
+            match self.store.commit(Commit::new().append_all(append)).await {
+                Ok(_) => {
+                    root.committed();
+                    return Ok(root);
+                }
+                Err(CommitError::Conflict(Conflict::Stream { .. })) => {}
+                Err(error) => return Err(UpdateError::Commit(error)),
+            }
+        }
+        Err(UpdateError::Contended)
+    }
+
+    /// Loads and decides, and leaves it to the caller to commit the decision together with other things. On a
+    /// conflict he calls again.
+    pub async fn change<D, E>(
+        &self,
+        id: impl Display,
+        decide: impl Fn(&A) -> Result<D, E>,
+    ) -> Result<Change<A>, UpdateError<E>>
+    where
+        D: IntoEvents<A::Event>,
+    {
+        let mut root = self.load(id).await?;
+        let events = decide(root.state()).map_err(UpdateError::Refused)?.into_events();
+        for event in events {
+            root.record(event);
+        }
+        let stream = root.stream().map_err(LoadError::from)?;
+        let append = root.append(stream).map_err(UpdateError::Encode)?;
+        Ok(Change { root, append })
+    }
+
+    /// Commits what was recorded in a root, if nobody else changed the aggregate since it was loaded.
+    pub async fn save(&self, root: &mut Root<A>) -> Result<(), UpdateError<std::convert::Infallible>> {
+        let stream = root.stream().map_err(LoadError::from)?;
+        let append = root.append(stream).map_err(UpdateError::Encode)?;
+        if !append.events.is_empty() {
+            self.store.commit(Commit::new().append_all(append)).await.map_err(UpdateError::Commit)?;
+            root.committed();
+        }
+        Ok(())
+    }
+
+    /// At most `limit` of its events from a version on, as they stand in the log.
+    pub async fn history(
+        &self,
+        id: impl Display,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(Recorded, A::Event)>, LoadError> {
+        let stream = StreamId::new(A::KIND, id)?;
+        let events = self.store.read_stream(&stream, from, limit).await?;
+        events.into_iter().map(|event| read::<A>(&event).map(|content| (event, content))).collect()
+    }
+}
+
+impl<A> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), ready: Arc::clone(&self.ready), kind: PhantomData }
+    }
+}
+
+fn read<A: Aggregate>(event: &Recorded) -> Result<A::Event, LoadError> {
+    decode(&event.envelope.kind, &event.envelope.data).map_err(|source| LoadError::Unreadable {
+        stream: event.stream.clone(),
+        version: event.version,
+        source,
+    })
+}
+
+/// An aggregate could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The identity cannot name a stream.
+    #[error("this cannot be the identity of an aggregate")]
+    Id(#[from] StreamIdError),
+    /// The store could not be read.
+    #[error("the events could not be read")]
+    Read(#[from] ReadError),
+    /// The collection of snapshots could not be made.
+    #[error("the snapshots could not be prepared")]
+    Prepare(#[source] CommitError),
+    /// An event does not fit the aggregate's event type.
+    #[error("event {version} of stream `{stream}` cannot be read")]
+    Unreadable {
+        /// Its stream.
+        stream: StreamId,
+        /// Its version there.
+        version: u64,
+        /// What does not fit.
+        #[source]
+        source: DecodeError,
+    },
+}
+
+impl Fault for LoadError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Id(_) => FaultKind::NotFound,
+            Self::Read(error) => error.kind(),
+            Self::Prepare(error) => error.kind(),
+            Self::Unreadable { .. } => FaultKind::Bug,
+        }
+    }
+}
+
+/// An aggregate was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError<E> {
+    /// The decision itself refused.
+    #[error(transparent)]
+    Refused(E),
+    /// It could not be loaded.
+    #[error("the aggregate could not be loaded")]
+    Load(#[from] LoadError),
+    /// What was decided cannot be written.
+    #[error("what was decided cannot be written")]
+    Encode(#[source] EncodeError),
+    /// The store did not take it.
+    #[error("what was decided could not be committed")]
+    Commit(#[source] CommitError),
+    /// Others were faster, a hundred times in a row.
+    #[error("too many others change the same aggregate")]
+    Contended,
+}
+
+impl<E: Fault> Fault for UpdateError<E> {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Refused(error) => error.kind(),
+            Self::Load(error) => error.kind(),
+            Self::Encode(_) => FaultKind::Bug,
+            Self::Commit(error) => error.kind(),
+            Self::Contended => FaultKind::Overloaded,
+        }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Refused(error) => error.code(),
+            other => other.kind().as_str(),
+        }
+    }
+}

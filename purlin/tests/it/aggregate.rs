@@ -1,0 +1,178 @@
+//! Aggregates on a store in memory.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use purlin::aggregate::{Aggregate, Repository, Root, UpdateError};
+use purlin::message::{Fault, FaultKind};
+use purlin::store::{Commit, CommitError, Store};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Order {
+    items: Vec<String>,
+    submitted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OrderEvent {
+    ItemAdded { name: String },
+    Submitted,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("cannot submit an empty order")]
+struct EmptyOrder;
+
+impl Fault for EmptyOrder {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Conflict
+    }
+}
+
+impl Aggregate for Order {
+    const KIND: &'static str = "order";
+    const SNAPSHOT_EVERY: u64 = 10;
+    type Event = OrderEvent;
+
+    fn apply(&mut self, event: &OrderEvent) {
+        match event {
+            OrderEvent::ItemAdded { name } => self.items.push(name.clone()),
+            OrderEvent::Submitted => self.submitted = true,
+        }
+    }
+}
+
+impl Order {
+    fn add(&self, name: &str) -> Result<OrderEvent, EmptyOrder> {
+        Ok(OrderEvent::ItemAdded { name: name.to_owned() })
+    }
+
+    fn submit(&self) -> Result<Option<OrderEvent>, EmptyOrder> {
+        match (self.items.is_empty(), self.submitted) {
+            (true, _) => Err(EmptyOrder),
+            (false, true) => Ok(None),
+            (false, false) => Ok(Some(OrderEvent::Submitted)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_without_items_cannot_be_submitted_and_says_so() {
+    let orders = Repository::<Order>::new(&Store::memory());
+    let refused = orders.update("1", Order::submit).await.unwrap_err();
+    assert!(matches!(refused, UpdateError::Refused(EmptyOrder)));
+    assert_eq!(
+        (refused.to_string().as_str(), refused.kind()),
+        ("cannot submit an empty order", FaultKind::Conflict)
+    );
+    assert!(!orders.load("1").await.unwrap().exists());
+}
+
+#[tokio::test]
+async fn what_was_decided_is_there_when_it_is_loaded_again() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    orders.update("1", |order| order.add("tea")).await.unwrap();
+    let submitted = orders.update("1", Order::submit).await.unwrap();
+    assert_eq!((submitted.version(), submitted.uncommitted().len()), (2, 0));
+    let loaded = Repository::<Order>::new(&store).load("1").await.unwrap();
+    assert_eq!(loaded.state(), submitted.state());
+    assert_eq!(
+        orders.update("1", Order::submit).await.unwrap().version(),
+        2,
+        "nothing decided, nothing appended"
+    );
+    let history = orders.history("1", 2, 10).await.unwrap();
+    assert_eq!(history[0].1, OrderEvent::Submitted);
+    assert_eq!(&*history[0].0.envelope.kind, "order.submitted");
+}
+
+#[tokio::test]
+async fn a_root_is_the_sum_of_its_events_and_keeps_what_is_uncommitted() {
+    let added = OrderEvent::ItemAdded { name: "tea".into() };
+    let mut root = Root::<Order>::rebuild("1", [added.clone()]);
+    root.record(OrderEvent::Submitted);
+    assert_eq!((root.version(), root.uncommitted()), (1, &[OrderEvent::Submitted][..]));
+    assert!(root.submitted && root.items == ["tea"]);
+
+    let orders = Repository::<Order>::new(&Store::memory());
+    let mut fresh = Root::<Order>::new("1");
+    fresh.record(added);
+    let mut rival = fresh.clone();
+    orders.save(&mut fresh).await.unwrap();
+    assert_eq!((fresh.version(), fresh.uncommitted().len()), (1, 0));
+    let late = orders.save(&mut rival).await.unwrap_err();
+    assert!(matches!(late, UpdateError::Commit(CommitError::Conflict(_))));
+    assert_eq!(rival.uncommitted().len(), 1, "a conflict loses no event");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_decided_anew_on_the_new_state() {
+    let orders = Repository::<Order>::new(&Store::memory());
+    let decided = AtomicUsize::new(0);
+    let add = |name: usize| {
+        let (orders, decided) = (&orders, &decided);
+        async move {
+            let decide = |order: &Order| {
+                decided.fetch_add(1, Ordering::Relaxed);
+                order.add(&name.to_string())
+            };
+            orders.update("1", decide).await.unwrap();
+        }
+    };
+    futures_util::future::join_all((0..20).map(add)).await;
+    let mut items = orders.load("1").await.unwrap().items.clone();
+    items.sort_by_key(|item| item.parse::<usize>().unwrap());
+    assert_eq!(items, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(decided.load(Ordering::Relaxed) >= 20);
+}
+
+#[tokio::test]
+async fn a_decision_can_be_committed_together_with_something_else() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    let change = orders.change("1", |order| order.add("tea")).await.unwrap();
+    assert!(!orders.load("1").await.unwrap().exists(), "not before it is committed");
+    let other = Repository::<Order>::new(&store).change("2", |order| order.add("milk")).await.unwrap();
+    store.commit(Commit::new().append_all(change.append).append_all(other.append)).await.unwrap();
+    assert!(orders.load("1").await.unwrap().exists() && orders.load("2").await.unwrap().exists());
+}
+
+#[tokio::test]
+async fn a_snapshot_stands_for_the_events_it_was_made_from() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    for n in 0..25 {
+        orders.update("1", |order| order.add(&n.to_string())).await.unwrap();
+    }
+    let snapshot =
+        store.get_record("purlin_snapshots", "order-1").await.unwrap().expect("a snapshot was taken");
+    let mut altered: serde_json::Value = snapshot.decode().unwrap();
+    assert!(altered["version"].as_u64().unwrap() >= 20);
+    altered["state"]["items"][0] = "from the snapshot".into();
+    let collection =
+        purlin::store::Collection { name: "purlin_snapshots".into(), fields: [].as_slice().into() };
+    let any = purlin::store::Revision::Any;
+    store.commit(Commit::new().put_in(&collection, "order-1", &altered, any, None)).await.unwrap();
+    let loaded = orders.load("1").await.unwrap();
+    assert_eq!(
+        (loaded.version(), loaded.items.len(), loaded.items[0].as_str()),
+        (25, 25, "from the snapshot")
+    );
+
+    altered["format"] = 99.into();
+    store.commit(Commit::new().put_in(&collection, "order-1", &altered, any, None)).await.unwrap();
+    assert_eq!(orders.load("1").await.unwrap().items[0], "0", "a snapshot of another format is ignored");
+}
+
+#[tokio::test]
+async fn an_event_that_does_not_fit_is_an_error_that_names_it() {
+    let store = Store::memory();
+    let stream = purlin::store::StreamId::new("order", "1").unwrap();
+    let strange = purlin::message::Envelope::raw("order.exploded", "{}");
+    store.commit(Commit::new().append(stream, purlin::store::Expected::Any, [strange])).await.unwrap();
+    let error = Repository::<Order>::new(&store).load("1").await.unwrap_err();
+    assert_eq!(error.to_string(), "event 1 of stream `order-1` cannot be read");
+    assert_eq!(error.kind(), FaultKind::Bug);
+}

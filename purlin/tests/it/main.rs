@@ -1,0 +1,3 @@
+//! The framework seen from outside: one file a room.
+
+mod aggregate;
