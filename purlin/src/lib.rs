@@ -1,6 +1,8 @@
 //! A framework for event-driven microservices in which every pattern is joined by one commit.
 
 pub mod aggregate;
+pub mod http;
 pub mod message;
+pub mod resilience;
 pub mod store;
 pub mod telemetry;
