@@ -48,11 +48,15 @@ pub enum ShelfEvent {
     Freed {
         /// For which.
         order_id: Uuid,
+        /// How many.
+        quantity: i64,
     },
     /// What was held for an order has left.
     Left {
         /// For which.
         order_id: Uuid,
+        /// How many.
+        quantity: i64,
     },
 }
 
@@ -72,13 +76,13 @@ impl Aggregate for Shelf {
                 self.reserved += quantity;
                 self.holds.insert(*order_id, *quantity);
             }
-            ShelfEvent::Freed { order_id } => {
-                let quantity = self.holds.remove(order_id).unwrap_or_default();
+            ShelfEvent::Freed { order_id, quantity } => {
+                self.holds.remove(order_id);
                 self.reserved -= quantity;
                 self.on_hand += quantity;
             }
-            ShelfEvent::Left { order_id } => {
-                let quantity = self.holds.remove(order_id).unwrap_or_default();
+            ShelfEvent::Left { order_id, quantity } => {
+                self.holds.remove(order_id);
                 self.reserved -= quantity;
                 self.shipped += quantity;
             }
@@ -126,12 +130,12 @@ impl Shelf {
 
     /// Frees what is held for an order, if anything is.
     pub fn free(&self, order_id: Uuid) -> Option<ShelfEvent> {
-        self.holds.contains_key(&order_id).then_some(ShelfEvent::Freed { order_id })
+        self.holds.get(&order_id).map(|quantity| ShelfEvent::Freed { order_id, quantity: *quantity })
     }
 
     /// Lets what is held for an order leave, if anything is.
     pub fn leave(&self, order_id: Uuid) -> Option<ShelfEvent> {
-        self.holds.contains_key(&order_id).then_some(ShelfEvent::Left { order_id })
+        self.holds.get(&order_id).map(|quantity| ShelfEvent::Left { order_id, quantity: *quantity })
     }
 }
 
@@ -199,12 +203,12 @@ mod tests {
             ShelfEvent::Opened { quantity: 10 },
             ShelfEvent::Held { order_id: one, quantity: 4 },
             ShelfEvent::Held { order_id: two, quantity: 6 },
-            ShelfEvent::Freed { order_id: one },
-            ShelfEvent::Left { order_id: two },
-            ShelfEvent::Left { order_id: two },
+            ShelfEvent::Freed { order_id: one, quantity: 4 },
+            ShelfEvent::Left { order_id: two, quantity: 6 },
             ShelfEvent::Filled { quantity: 5 },
         ]);
         assert_eq!((shelf.on_hand, shelf.reserved, shelf.shipped), (9, 0, 6));
+        assert_eq!((shelf.free(one), shelf.leave(two)), (None, None));
     }
 
     #[test]

@@ -47,6 +47,27 @@ pub enum Status {
     Cancelled,
 }
 
+impl Status {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Submitted => "submitted",
+            Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The one that is written so; else what to say.
+    pub fn named(name: &str) -> Result<Self, String> {
+        [Self::Draft, Self::Submitted, Self::Confirmed, Self::Shipped, Self::Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+            .ok_or_else(|| format!("`{name}` is no status: draft, submitted, confirmed, shipped, cancelled"))
+    }
+}
+
 /// A line of an order, with the name and the price that the product had when it was added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -230,15 +251,14 @@ impl Order {
 
     /// Notes why the checkout cannot succeed; only the first reason counts.
     pub fn fail_checkout(&self, order_id: Uuid, reason: &str) -> Option<OrderEvent> {
-        let running = matches!(self.status, Some(Status::Submitted | Status::Confirmed));
         let why = Refused { flow: self.flow, order_id, reason: reason.to_owned() };
-        (running && self.failure.is_none()).then_some(OrderEvent::CheckoutFailed(why))
+        (self.is_open() && self.failure.is_none()).then_some(OrderEvent::CheckoutFailed(why))
     }
 
     /// Ends it, everything that was taken for it having been given back. The customer's wish, or the first
     /// failure, is the reason; else the one that is given.
     pub fn end(&self, order_id: Uuid, otherwise: &str) -> Option<OrderEvent> {
-        if !matches!(self.status, Some(Status::Submitted | Status::Confirmed)) {
+        if !self.is_open() {
             return None;
         }
         let reason = self.failure.as_ref().or(self.cancel_requested.as_ref());
@@ -266,6 +286,11 @@ impl Order {
     /// Whether it will not be shipped any more.
     pub fn is_ending(&self) -> bool {
         self.cancel_requested.is_some() || self.failure.is_some() || self.status == Some(Status::Cancelled)
+    }
+
+    /// Whether it is being checked out, or what was taken for it is being given back.
+    pub fn is_open(&self) -> bool {
+        matches!(self.status, Some(Status::Submitted | Status::Confirmed))
     }
 
     fn flow(&self) -> Flow {
