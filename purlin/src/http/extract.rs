@@ -1,10 +1,10 @@
 //! What a handler asks of a request, read strictly: every refusal is a problem that names the field.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{Extensions, HeaderMap, StatusCode, Uri, header};
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
 use super::{Problem, body};
@@ -61,9 +61,14 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
                 Err(Problem::bug())
             }
             Err(_) => Err(Problem::new(StatusCode::NOT_FOUND, "not-found")
-                .detail(format!("nothing is at `{}`", parts.uri.path()))),
+                .detail(format!("nothing is at `{}`", path_of(&parts.uri, &parts.extensions)))),
         }
     }
+}
+
+/// The path that the client asked for, also in a nested router.
+pub(super) fn path_of<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
+    extensions.get::<OriginalUri>().map_or(uri, |original| &original.0).path()
 }
 
 /// Refuses a content type that is not JSON; none at all is taken for JSON.

@@ -24,9 +24,14 @@
 pub mod body;
 pub mod exchange;
 mod extract;
+pub mod grpc;
+pub mod idempotency;
+mod layers;
 mod listing;
 mod problem;
 
 pub use extract::{Json, Path, Query};
+pub use idempotency::{Attempt, Decided, Idempotency, Write, WriteRequest};
+pub use layers::{Edge, REQUEST_ID, REQUEST_TIMEOUT, TRACEPARENT, layers};
 pub use listing::{Cursors, Limit, Listing};
 pub use problem::{PROBLEM_JSON, Particulars, Problem, status_of};

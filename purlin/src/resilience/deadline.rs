@@ -1,7 +1,7 @@
 //! Until when an answer is of use.
 //!
-//! A deadline is an instant, not a span, so that waiting anywhere uses it up everywhere. It belongs to the running
-//! task, and a deadline inside another one is never later than that.
+//! A deadline is an instant, not a span, so that waiting anywhere uses it up everywhere. It belongs to the
+//! running task, and a deadline inside another one is never later than that.
 
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ pub fn current() -> Option<Deadline> {
     CURRENT.try_with(|deadline| *deadline).ok()
 }
 
-/// Makes `deadline`, or the present one if that is earlier, the deadline of `work`. It is only told, not cut off:
-/// that is [`Deadline::enforce`].
+/// Makes `deadline`, or the present one if that is earlier, the deadline of `work`. It is only told, not cut
+/// off: that is [`Deadline::enforce`].
 pub async fn within<F: Future>(deadline: Deadline, work: F) -> F::Output {
     CURRENT.scope(deadline.tightened(), work).await
 }

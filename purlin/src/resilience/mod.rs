@@ -1,33 +1,39 @@
-//! What keeps the trouble of one service from becoming everybody's: deadlines and rate limits.
+//! What keeps the trouble of one service from becoming everybody's: deadlines, retries within a budget,
+//! circuit breakers, bulkheads and rate limits.
 //!
-//! A request has one [`Deadline`], which travels with it and never grows. A [`RateLimit`] gives each caller his
-//! share. Decisions take the time as an argument; only the thin async parts around them read a clock, tokio's, so
-//! that a test may stop it.
+//! A request has one [`Deadline`], which travels with it and never grows. A [`Caller`] makes calls to one
+//! callee: within the deadline, through a [`Breaker`], and repeated within a [`RetryBudget`]. A [`RateLimit`]
+//! gives each of those who call us his share, a [`Bulkhead`] limits what is under way at once. Decisions take
+//! the time as an argument; only the thin async parts around them read a clock, tokio's, so that a test may
+//! stop it.
 //!
 //! ```
-//! use std::time::Duration;
-//! use purlin::resilience::{Deadline, RateLimit, RateLimitConfig, deadline};
-//! use tokio::time::Instant;
-//!
-//! let limit = RateLimit::new(RateLimitConfig { per_second: 10.0, burst: 2, max_keys: 1000 });
-//! let now = Instant::now();
-//! assert_eq!(limit.check("ann", now).unwrap().remaining, 1);
-//! assert!(limit.check("ann", now).is_ok());
-//! assert_eq!(limit.check("ann", now).unwrap_err().retry_after, Duration::from_millis(100));
-//! assert!(limit.check("bob", now).is_ok());
+//! use purlin::resilience::{Breakers, CallPolicy, Caller, DeadlineExceeded};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let short = Deadline::after(Duration::from_millis(1));
-//! let answer = deadline::within(short, async {
-//!     let longer = Deadline::after(Duration::from_secs(60));
-//!     longer.enforce(std::future::pending::<()>()).await
+//! let payments = Caller::new("payments", CallPolicy::default(), &Breakers::new());
+//! let mut attempts = 0;
+//! let charge = payments.call(|| {
+//!     attempts += 1;
+//!     let answer = if attempts == 1 { Err(DeadlineExceeded) } else { Ok("charged") };
+//!     async move { answer }
 //! });
-//! assert!(answer.await.is_err());
+//! assert_eq!(charge.await.unwrap(), "charged");
+//! assert_eq!(attempts, 2);
 //! # });
 //! ```
 
+mod breaker;
+mod bulkhead;
+mod caller;
 pub mod deadline;
+pub mod layer;
 mod rate_limit;
+mod retry;
 
+pub use breaker::{Breaker, BreakerConfig, BreakerState, BreakerStatus, Breakers, Forced, Open, Permit};
+pub use bulkhead::{Bulkhead, BulkheadConfig, Full, Place};
+pub use caller::{CallError, CallPolicy, Caller};
 pub use deadline::{Deadline, DeadlineExceeded};
 pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig};
+pub use retry::{Retry, RetryBudget, RetryBudgetConfig};

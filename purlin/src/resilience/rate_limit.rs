@@ -1,8 +1,8 @@
 //! A share of the capacity for each caller.
 //!
 //! The algorithm is GCRA, the "virtual scheduling" form of ITU-T I.371: for each key one number is kept, the
-//! *theoretical arrival time*, at which the key's quota would be full again. A request that would move it further
-//! ahead than the burst allows is refused and moves nothing.
+//! *theoretical arrival time*, at which the key's quota would be full again. A request that would move it
+//! further ahead than the burst allows is refused and moves nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -151,8 +151,9 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A part of the keys, in two generations: a key that is seen is young. When half of the room is taken by young
-/// ones, the old are forgotten and the young become old, which costs nothing per request and needs no clock.
+/// A part of the keys, in two generations: a key that is seen is young. When half of the room is taken by
+/// young ones, the old are forgotten and the young become old, which costs nothing per request and needs no
+/// clock.
 #[derive(Debug)]
 struct Shard {
     half: usize,

@@ -1,7 +1,7 @@
 //! Log lines on stderr, as text for people or as JSON for machines.
 //!
-//! Every line bears the service and the trace of the task that wrote it, so that one trace id finds all that was
-//! said about an order, whichever services it went through.
+//! Every line bears the service and the trace of the task that wrote it, so that one trace id finds all that
+//! was said about an order, whichever services it went through.
 
 mod line;
 
@@ -24,7 +24,8 @@ pub enum Format {
     /// One line of text, for people.
     #[default]
     Text,
-    /// One JSON object a line: `time`, `level`, `target`, `service`, `trace_id`, `span_id`, `message`, `fields`.
+    /// One JSON object a line: `time`, `level`, `target`, `service`, `trace_id`, `span_id`, `message`,
+    /// `fields`.
     Json,
 }
 

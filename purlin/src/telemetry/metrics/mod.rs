@@ -1,7 +1,8 @@
 //! Numbers about what happened: counters, gauges and histograms, written as Prometheus text.
 //!
-//! A room registers what it counts, by name and names of labels, and keeps the [`Family`]. Registering a name again
-//! gives the same family, so that services in one process share it and tell themselves apart by a label.
+//! A room registers what it counts, by name and names of labels, and keeps the [`Family`]. Registering a name
+//! again gives the same family, so that services in one process share it and tell themselves apart by a
+//! label.
 
 mod family;
 

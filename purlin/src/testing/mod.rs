@@ -1,0 +1,3 @@
+//! What tests stand on: suites that every adapter must pass.
+
+pub mod store;
