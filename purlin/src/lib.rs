@@ -1,12 +1,11 @@
 //! A framework for event-driven microservices in which every pattern is joined by one commit.
 
 pub mod aggregate;
+pub mod bus;
 pub mod http;
 pub mod message;
-pub mod resilience;
-pub mod bus;
-pub mod message;
 pub mod projection;
+pub mod resilience;
 pub mod saga;
 pub mod store;
 pub mod telemetry;
