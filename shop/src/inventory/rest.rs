@@ -66,7 +66,7 @@ async fn list(
 ) -> Result<Answer<Listing<Level>>, Problem> {
     let after = CURSORS.read_optional(page.cursor.as_deref())?;
     let rows = inventory.levels.list(Rows::all().after(after).limit(page.limit.get())).await?;
-    let items = rows.records.iter().map(|record| record.decode()).collect::<Result<_, _>>()?;
+    let items = rows.items.into_iter().map(|(_, row)| row).collect();
     Ok(Answer(Listing { items, next: rows.next.map(|key| CURSORS.write(&key)) }))
 }
 
