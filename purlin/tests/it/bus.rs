@@ -249,7 +249,7 @@ async fn a_relay_that_dies_at_any_commit_copies_each_event_once(open: Open) {
     }
 }
 
-const FATES: [Fate; 4] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late];
+const FATES: [Fate; 5] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late, Fate::LateRead];
 
 async fn a_relay_refuses_a_source_that_is_not_the_log_it_knows(open: Open) {
     let world = World::new(open);

@@ -164,7 +164,7 @@ async fn a_reader_waits_for_what_was_written(open: Open) {
     }
 }
 
-const FATES: [Fate; 4] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late];
+const FATES: [Fate; 5] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late, Fate::LateRead];
 
 async fn wherever_the_process_dies_every_event_is_folded_once(open: Open) {
     for (at, fate) in (1..=4).flat_map(|at| FATES.map(|fate| (at, fate))) {
