@@ -2,7 +2,11 @@
 
 pub mod aggregate;
 pub mod bus;
+pub mod http;
 pub mod message;
 pub mod projection;
+pub mod resilience;
+pub mod saga;
 pub mod store;
 pub mod telemetry;
+pub mod testing;

@@ -1,1 +1,42 @@
-//! stub
+//! The SQLite engine of [`purlin::store`]: one file, one writer, group commit, nothing random in the commit path.
+//!
+//! Callers queue commits. One thread owns the one writing connection; it takes all that wait, checks each against
+//! the others and against the heads it knows, applies them in one transaction and syncs once (WAL,
+//! `synchronous=FULL`). Events go to the right edge of one table by position. Which positions belong to a stream
+//! is kept in memory for the newest events and in sorted runs for the rest (`src/index`), so that no commit touches
+//! a random page for it. Checkpoints and reads have connections of their own.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let folder = std::env::temp_dir().join(format!("purlin-doc-{}", purlin::message::new_id()));
+//! let store = purlin_sqlite::open(folder.join("orders.db")).await.unwrap();
+//! assert_eq!(store.head(), purlin::store::Position::START);
+//! store.close().await;
+//! # std::fs::remove_dir_all(folder).unwrap();
+//! # });
+//! ```
+
+mod checkpoint;
+mod codec;
+mod collection;
+mod engine;
+mod error;
+mod index;
+mod lock;
+mod reader;
+mod schema;
+mod writer;
+
+use std::path::PathBuf;
+
+use purlin::store::Store;
+
+pub use engine::{Options, Sqlite};
+pub use error::OpenError;
+
+/// Opens the store in a file, or makes it (and its folder) when it is not there.
+///
+/// A file that another process has open is refused, and so is one that a newer version wrote.
+pub async fn open(file: impl Into<PathBuf>) -> Result<Store, OpenError> {
+    Sqlite::open(Options::new(file)).await.map(Store::new)
+}

@@ -32,12 +32,11 @@ impl Clock {
     /// The present time, to the microsecond.
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
-            Source::System => Timestamp::now(),
-            Source::Manual(micros) => {
-                Timestamp::from_microsecond(micros.load(Ordering::Acquire)).unwrap_or(Timestamp::MAX)
-            }
-        }
+        let micros = match &self.0 {
+            Source::System => Timestamp::now().as_microsecond(),
+            Source::Manual(micros) => micros.load(Ordering::Acquire),
+        };
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -1,6 +1,13 @@
-//! The framework seen from outside: one file a room.
+//! The integration tests of purlin: one file a room.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aggregate;
+mod http;
+mod layers;
+mod saga;
+mod source;
+mod store;
 mod bus;
 mod faulty;
 mod projection;

@@ -1,0 +1,323 @@
+//! The engine as purlin sees it: a queue to the writer, and readers beside it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use purlin::message::{Clock, Timestamp};
+use purlin::store::{
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
+    Position, Query, ReadError, Record, Recorded, StreamId,
+};
+use rusqlite::Connection;
+
+use crate::codec::{COLUMNS, read_event, signed, unsigned};
+use crate::collection::Table;
+use crate::error::{Closed, OpenError, unavailable, unreadable};
+use crate::index::Index;
+use crate::lock::Lock;
+use crate::reader::Readers;
+use crate::schema;
+use crate::writer::{Job, Writer};
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file; its folder is made when it is not there.
+    pub file: PathBuf,
+    /// Commits that may wait for the writer; one more is answered with `Overloaded`.
+    pub queue: usize,
+    /// Threads that read.
+    pub readers: usize,
+    /// Streams whose last version the writer keeps in mind.
+    pub heads: usize,
+    /// Events whose places are kept in memory before they become a run of the stream index.
+    pub run: usize,
+    /// Tells when a commit happens.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// The defaults for a file.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self {
+            file: file.into(),
+            queue: 16 * 1024,
+            readers: 2,
+            heads: 256 * 1024,
+            run: 50_000,
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// An open store; it closes with its last handle.
+pub struct Sqlite {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+    readers: Readers,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the writer tells the readers.
+pub(crate) struct Shared {
+    pub(crate) id: LogId,
+    pub(crate) file: PathBuf,
+    pub(crate) index: RwLock<Index>,
+    pub(crate) tables: RwLock<HashMap<String, Arc<Table>>>,
+    pub(crate) head: watch::Sender<Position>,
+}
+
+impl Sqlite {
+    /// Opens a store, or makes it.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let file = options.file.clone();
+        let (answer, answered) = oneshot::channel();
+        // Opening waits for the disk; no runtime thread should.
+        let open = move || drop(answer.send(Self::open_now(&options)));
+        let thread = std::thread::Builder::new().name("sqlite-open".into()).spawn(open);
+        thread.map_err(|source| OpenError::File { file: file.clone(), source })?;
+        answered.await.map_err(|_| OpenError::Database { file, source: Closed.into() })?
+    }
+
+    fn open_now(options: &Options) -> Result<Self, OpenError> {
+        let file = &options.file;
+        if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| OpenError::File { file: folder.to_owned(), source })?;
+        }
+        let lock = Lock::take(file)?;
+        let refused = |error: rusqlite::Error| schema::SchemaError::from(error).of(file);
+        let mut connection = schema::open_writer(file).map_err(refused)?;
+        let id = schema::prepare(&mut connection).map_err(|error| error.of(file))?;
+        let (head, _) = watch::channel(Position::START);
+        let shared = Arc::new(Shared {
+            id,
+            file: file.clone(),
+            index: RwLock::default(),
+            tables: RwLock::default(),
+            head,
+        });
+        let (jobs, queue) = mpsc::channel(options.queue.max(1));
+        let writer = Writer::open(connection, Arc::clone(&shared), lock, options).map_err(refused)?;
+        let readers = Readers::start(file, options.readers.max(1)).map_err(refused)?;
+        let writer = std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || writer.serve(queue))
+            .map_err(|source| OpenError::File { file: file.clone(), source })?;
+        Ok(Self { shared, jobs, readers, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Lets the writer change the collections; waits for a place in its queue.
+    async fn change(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<(), CommitError>>) -> Job,
+    ) -> Result<(), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(job(answer)).await.map_err(|_| unavailable(Closed))?;
+        answered.await.map_err(|_| unavailable(Closed))?
+    }
+
+    fn table(&self, name: &str) -> Result<Arc<Table>, ReadError> {
+        let tables = self.shared.tables.read().expect("no panic holds the tables");
+        let table = tables.get(name).cloned();
+        table.ok_or_else(|| {
+            ReadError::Invalid(format!("the collection `{name}` is not defined in this store"))
+        })
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.readers.close();
+    }
+}
+
+impl Engine for Sqlite {
+    fn log_id(&self) -> LogId {
+        self.shared.id
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.jobs.try_send(Job::Commit(commit, answer));
+        Box::pin(async move {
+            queued.map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => unavailable(Closed),
+            })?;
+            answered.await.map_err(|_| unavailable(Closed))?
+        })
+    }
+
+    fn read_stream(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let to = from.saturating_add(limit as u64);
+        let lookup = self.shared.index.read().expect("no panic holds the index").lookup(&stream, from, to);
+        Box::pin(self.readers.read(move |connection| {
+            let transaction = connection.transaction().map_err(unreadable)?;
+            let mut events = Vec::new();
+            let mut bytes = 0;
+            for position in lookup.positions(&transaction, from, to).map_err(unreadable)? {
+                let event = event_at(&transaction, position).map_err(unreadable)?;
+                if event.stream == stream {
+                    bytes += event.envelope.data.len();
+                    events.push(event);
+                }
+                if bytes > PAGE_BYTES {
+                    break;
+                }
+            }
+            Ok(events)
+        }))
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        Box::pin(
+            self.readers
+                .read(move |connection| read_log(connection, after, &filter, limit).map_err(unreadable)),
+        )
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.shared.head.subscribe()
+    }
+
+    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        Box::pin(async move {
+            let table = self.table(&collection)?;
+            self.readers.read(move |connection| table.get(connection, &key).map_err(unreadable)).await
+        })
+    }
+
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move {
+            let table = self.table(&collection)?;
+            self.readers.read(move |connection| table.list(connection, &query)).await
+        })
+    }
+
+    fn due(
+        &self,
+        collection: String,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move {
+            let table = self.table(&collection)?;
+            self.readers.read(move |connection| table.due(connection, until, limit).map_err(unreadable)).await
+        })
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            if self.table(&collection.name).is_ok_and(|table| table.definition == collection) {
+                return Ok(());
+            }
+            self.change(|answer| Job::Define(collection, answer)).await
+        })
+    }
+
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.change(|answer| Job::Swap { from, to, answer }))
+    }
+
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.change(|answer| Job::Drop(name, answer)))
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
+        let to = to.to_owned();
+        Box::pin(async move {
+            let copy = move |connection: &mut Connection| {
+                let name = to.to_str().ok_or_else(|| unreadable("the path of a backup must be UTF-8"))?;
+                connection.execute("VACUUM INTO ?1", [name]).map_err(unreadable)?;
+                let synced = std::fs::File::open(&to).and_then(|file| file.sync_all());
+                synced.map_err(unreadable)
+            };
+            Ok(self.readers.read(copy).await?)
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            if self.jobs.send(Job::Close(answer)).await.is_ok() {
+                let _ = answered.await;
+            }
+            let writer = self.writer.lock().expect("no panic holds the writer").take();
+            if let Some(writer) = writer {
+                // The thread has nothing left to do; it is about to end.
+                let _ = writer.join();
+            }
+            self.readers.close();
+        })
+    }
+}
+
+/// How much of the log is read at once at the most.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// How many positions are looked through for wanted events at once at the most.
+const WINDOW: u64 = 50_000;
+
+fn read_log(
+    connection: &mut Connection,
+    after: Position,
+    filter: &LogFilter,
+    limit: usize,
+) -> rusqlite::Result<LogPage> {
+    let transaction = connection.transaction()?;
+    let head: Option<i64> =
+        transaction.prepare_cached("SELECT max(position) FROM _event")?.query_row([], |row| row.get(0))?;
+    let until = head.map_or(0, unsigned).min(after.0.saturating_add(WINDOW));
+    let mut page = LogPage { events: Vec::new(), through: Position(until.max(after.0)) };
+    if until <= after.0 {
+        return Ok(page);
+    }
+    let mut sql = format!("SELECT {COLUMNS} FROM _event WHERE position > ?1 AND position <= ?2");
+    if filter.public {
+        sql.push_str(" AND public");
+    }
+    // A category's streams stand together: `order-` is the least of them, and `.` follows `-`.
+    let (from, to) = match &filter.category {
+        Some(category) => (format!("{category}-"), format!("{category}.")),
+        None => (String::new(), String::new()),
+    };
+    if filter.category.is_some() {
+        sql.push_str(" AND stream >= ?3 AND stream < ?4");
+    } else {
+        sql.push_str(" AND ?3 = ?4");
+    }
+    sql.push_str(" ORDER BY position");
+    let mut select = transaction.prepare_cached(&sql)?;
+    let mut rows = select.query((signed(after.0), signed(until), from, to))?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        if page.events.len() == limit || bytes > PAGE_BYTES {
+            page.through = page.events.last().map_or(after, |event| event.position);
+            break;
+        }
+        let event = read_event(row)?;
+        bytes += event.envelope.data.len();
+        page.events.push(event);
+    }
+    Ok(page)
+}
+
+fn event_at(connection: &Connection, position: u64) -> rusqlite::Result<Recorded> {
+    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, data FROM _event WHERE position = ?1";
+    connection.prepare_cached(SELECT)?.query_row([signed(position)], read_event)
+}

@@ -1,0 +1,69 @@
+//! Why a store's file could not be opened, and how errors of SQLite become errors of the store.
+
+use std::path::PathBuf;
+
+use purlin::message::{Fault, FaultKind};
+use purlin::store::{Cause, CommitError, ReadError};
+
+/// A store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or file cannot be made or opened.
+    #[error("cannot open `{}`", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process serves the store.
+    #[error("`{}` is in use by another process: stop it first, or use its operator socket", file.display())]
+    InUse {
+        /// The store's file.
+        file: PathBuf,
+    },
+    /// A newer version of purlin wrote the file.
+    #[error("`{}` has format {found}, this program knows formats up to {known}: use a newer program", file.display())]
+    Newer {
+        /// The store's file.
+        file: PathBuf,
+        /// The file's format.
+        found: i64,
+        /// The newest format that is understood.
+        known: i64,
+    },
+    /// SQLite refuses the file, or it is not a store.
+    #[error("`{}` cannot be used as a store", file.display())]
+    Database {
+        /// The store's file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl Fault for OpenError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::File { .. } | Self::InUse { .. } | Self::Database { .. } => FaultKind::Unavailable,
+            Self::Newer { .. } => FaultKind::Rejected,
+        }
+    }
+}
+
+/// An error of SQLite while writing: nothing was applied.
+pub(crate) fn unavailable(error: impl Into<Cause>) -> CommitError {
+    CommitError::Unavailable(error.into())
+}
+
+/// An error of SQLite while reading.
+pub(crate) fn unreadable(error: impl Into<Cause>) -> ReadError {
+    ReadError::Unavailable(error.into())
+}
+
+/// The thread that would have answered is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is closed")]
+pub(crate) struct Closed;

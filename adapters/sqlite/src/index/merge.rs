@@ -1,0 +1,199 @@
+//! Makes one run of several, a slice at a time, so that no commit waits long for it.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::Index;
+use super::run::{BUILDING, Builder, Entry, RETIRED, Run};
+use crate::codec::signed;
+
+/// So many runs of a level become one of the next.
+const FAN_IN: usize = 8;
+
+/// Blocks written or deleted in one slice.
+const SLICE: usize = 32;
+
+/// The upkeep of the runs: a merge under way, and runs whose blocks wait to be deleted.
+#[derive(Default)]
+pub(crate) struct Upkeep {
+    merge: Option<Merge>,
+    retired: Vec<Retired>,
+}
+
+/// A run that was merged into another; the blocks from `next` on are still there.
+struct Retired {
+    run: Arc<Run>,
+    next: usize,
+}
+
+struct Merge {
+    id: i64,
+    inputs: Vec<Cursor>,
+    builder: Builder,
+}
+
+impl Retired {
+    /// Whether no reader holds it any more.
+    fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.run) == 1
+    }
+}
+
+/// Where a merge stands in one of its inputs.
+struct Cursor {
+    run: Arc<Run>,
+    next_block: usize,
+    entries: std::vec::IntoIter<Entry>,
+    peeked: Option<Entry>,
+}
+
+/// What a slice changed about the runs, to be made known once it is committed.
+pub(crate) struct Merged {
+    run: Arc<Run>,
+}
+
+impl Upkeep {
+    /// Takes up where an earlier process stopped: what a merge left half written is deleted, what was retired is
+    /// deleted slice by slice. Returns the live runs.
+    pub(crate) fn recover(connection: &Connection) -> rusqlite::Result<(Self, Vec<Arc<Run>>)> {
+        let (retired, live): (Vec<_>, Vec<_>) =
+            Run::load_all(connection)?.into_iter().partition(|run| run.level == RETIRED);
+        let known: std::collections::HashSet<i64> =
+            live.iter().chain(&retired).flat_map(|run| run.blocks()).collect();
+        let mut building = connection.prepare("SELECT run, through FROM _run WHERE level = ?1")?;
+        let half: Vec<(i64, i64)> = building
+            .query_map([BUILDING], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (run, first) in half {
+            let mut blocks = connection.prepare("SELECT block FROM _block WHERE block >= ?1")?;
+            let blocks: Vec<i64> = blocks.query_map([first], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            for block in blocks.into_iter().filter(|block| !known.contains(block)) {
+                connection.execute("DELETE FROM _block WHERE block = ?1", [block])?;
+            }
+            connection.execute("DELETE FROM _run WHERE run = ?1", [run])?;
+        }
+        let retired = retired.into_iter().map(|run| Retired { run, next: 0 }).collect();
+        Ok((Self { merge: None, retired }, live))
+    }
+
+    /// Whether there is anything to do.
+    pub(crate) fn is_needed(&self, index: &Index) -> bool {
+        self.merge.is_some() || self.retired.iter().any(Retired::is_unused) || ripe(&index.runs).is_some()
+    }
+
+    /// Does a slice of the work inside a transaction of the caller.
+    pub(crate) fn step(
+        &mut self,
+        connection: &Connection,
+        index: &Index,
+    ) -> rusqlite::Result<Option<Merged>> {
+        if self.merge.is_none() {
+            match ripe(&index.runs) {
+                Some(inputs) => self.merge = Some(Merge::start(connection, inputs)?),
+                None => return self.delete_retired(connection).map(|()| None),
+            }
+        }
+        let merge = self.merge.as_mut().expect("begun right above");
+        if !merge.slice(connection)? {
+            return Ok(None);
+        }
+        let merge = self.merge.take().expect("still there");
+        merge.finish(connection).map(Some)
+    }
+
+    /// Puts a merged run in place of what it was made of; to be called once its slice is committed.
+    pub(crate) fn apply(&mut self, merged: Merged, index: &mut Index) {
+        let Merged { run } = merged;
+        let level = run.level - 1;
+        let first = index.runs.iter().position(|old| old.level == level).unwrap_or(0);
+        let inputs = index.runs.splice(first..first + FAN_IN, [run]);
+        self.retired.extend(inputs.map(|run| Retired { run, next: 0 }));
+    }
+
+    /// Deletes some blocks of a run that no reader holds any more.
+    fn delete_retired(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(at) = self.retired.iter().position(Retired::is_unused) else { return Ok(()) };
+        let Retired { run, next } = &mut self.retired[at];
+        let mut delete = connection.prepare_cached("DELETE FROM _block WHERE block = ?1")?;
+        for block in run.blocks().skip(*next).take(SLICE) {
+            delete.execute([block])?;
+        }
+        *next += SLICE;
+        if *next < run.blocks().len() {
+            return Ok(());
+        }
+        connection.execute("DELETE FROM _run WHERE run = ?1", [run.id])?;
+        self.retired.remove(at);
+        Ok(())
+    }
+}
+
+/// The oldest runs of the lowest level that has enough of them.
+fn ripe(runs: &[Arc<Run>]) -> Option<Vec<Arc<Run>>> {
+    let level = runs.last()?.level;
+    (level..=runs.first()?.level).find_map(|level| {
+        let of_level: Vec<_> = runs.iter().filter(|run| run.level == level).take(FAN_IN).cloned().collect();
+        (of_level.len() == FAN_IN).then_some(of_level)
+    })
+}
+
+impl Merge {
+    fn start(connection: &Connection, inputs: Vec<Arc<Run>>) -> rusqlite::Result<Self> {
+        let size = inputs.iter().map(|run| run.size()).sum();
+        // Marks where its blocks begin, so that they are found if it never ends.
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO _run(level, through, fences, filter)
+             SELECT ?1, coalesce(max(block), 0) + 1, x'', x'' FROM _block",
+        )?;
+        let id = insert.insert([BUILDING])?;
+        let cursor = |run| Cursor { run, next_block: 0, entries: Vec::new().into_iter(), peeked: None };
+        Ok(Self { id, inputs: inputs.into_iter().map(cursor).collect(), builder: Builder::new(size) })
+    }
+
+    /// Writes some blocks; true when there is no entry left.
+    fn slice(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        let until = self.builder.blocks() + SLICE;
+        while self.builder.blocks() < until {
+            let mut least: Option<(usize, Entry)> = None;
+            for (n, input) in self.inputs.iter_mut().enumerate() {
+                if let Some(entry) = input.peek(connection)?
+                    && least.is_none_or(|(_, found)| entry < found)
+                {
+                    least = Some((n, entry));
+                }
+            }
+            let Some((n, entry)) = least else { return Ok(true) };
+            self.inputs[n].peeked = None;
+            self.builder.push(connection, entry)?;
+        }
+        Ok(false)
+    }
+
+    fn finish(self, connection: &Connection) -> rusqlite::Result<Merged> {
+        let newest = &self.inputs.last().expect("a merge has inputs").run;
+        let run = self.builder.finish(connection, Some(self.id), newest.level + 1, newest.through)?;
+        let mut retire = connection.prepare_cached("UPDATE _run SET level = ?1 WHERE run = ?2")?;
+        for input in &self.inputs {
+            retire.execute([RETIRED, input.run.id])?;
+        }
+        debug_assert!(signed(run.through) > 0, "a run covers something");
+        Ok(Merged { run })
+    }
+}
+
+impl Cursor {
+    fn peek(&mut self, connection: &Connection) -> rusqlite::Result<Option<Entry>> {
+        if self.peeked.is_none() {
+            self.peeked = match self.entries.next() {
+                Some(entry) => Some(entry),
+                None => {
+                    self.entries = self.run.nth_block(connection, self.next_block)?.into_iter();
+                    self.next_block += 1;
+                    self.entries.next()
+                }
+            };
+        }
+        Ok(self.peeked)
+    }
+}

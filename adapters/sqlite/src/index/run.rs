@@ -1,0 +1,184 @@
+//! A run: sorted entries in blocks, found by the first entry of each block.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row};
+
+use super::filter::Filter;
+use crate::codec::{signed, unsigned};
+
+/// Entries of a block: with SQLite's own bytes they fill a page of 4 KiB.
+const BLOCK: usize = 166;
+
+/// Bytes of an entry, and of a fence.
+const ENTRY: usize = 24;
+
+/// An event's place in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) hash: u64,
+    pub(crate) version: u64,
+    pub(crate) position: u64,
+}
+
+/// A sealed part of the index; its entries are on disk.
+pub(crate) struct Run {
+    pub(crate) id: i64,
+    pub(crate) level: i64,
+    /// The last position it covers.
+    pub(crate) through: u64,
+    /// The first entry of each block, with the block's id in place of the position.
+    fences: Vec<Entry>,
+    pub(crate) filter: Filter,
+}
+
+/// The level of a run whose blocks are to be deleted.
+pub(crate) const RETIRED: i64 = -1;
+/// The level of a run that a merge is writing; `through` is then its first block.
+pub(crate) const BUILDING: i64 = -2;
+
+impl Entry {
+    fn to_bytes(self) -> [u8; ENTRY] {
+        let mut bytes = [0; ENTRY];
+        for (part, value) in
+            bytes.as_chunks_mut::<8>().0.iter_mut().zip([self.hash, self.version, self.position])
+        {
+            *part = value.to_be_bytes();
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; ENTRY]) -> Self {
+        let part = |at: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[at]);
+        Self { hash: part(0), version: part(1), position: part(2) }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Vec<Entry> {
+    bytes.as_chunks::<ENTRY>().0.iter().map(Entry::from_bytes).collect()
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    entries.iter().flat_map(|entry| entry.to_bytes()).collect()
+}
+
+impl Run {
+    /// The entries of a hash with versions in `from..to`.
+    pub(crate) fn entries(
+        &self,
+        connection: &Connection,
+        hash: u64,
+        from: u64,
+        to: u64,
+    ) -> rusqlite::Result<Vec<Entry>> {
+        let before = |entry: &Entry| (entry.hash, entry.version) < (hash, from);
+        let within = |entry: &Entry| (entry.hash, entry.version) < (hash, to);
+        let first = self.fences.partition_point(before).saturating_sub(1);
+        let last = self.fences.partition_point(within);
+        let mut found = Vec::new();
+        for fence in &self.fences[first..last.max(first)] {
+            let entries = self.block(connection, fence)?;
+            found.extend(entries.into_iter().filter(|entry| !before(entry) && within(entry)));
+        }
+        Ok(found)
+    }
+
+    /// The entries of its n-th block; empty behind the last.
+    pub(super) fn nth_block(&self, connection: &Connection, n: usize) -> rusqlite::Result<Vec<Entry>> {
+        self.fences.get(n).map_or(Ok(Vec::new()), |fence| self.block(connection, fence))
+    }
+
+    fn block(&self, connection: &Connection, fence: &Entry) -> rusqlite::Result<Vec<Entry>> {
+        let mut select = connection.prepare_cached("SELECT entries FROM _block WHERE block = ?1")?;
+        select.query_row([signed(fence.position)], |row| Ok(decode(row.get_ref(0)?.as_blob()?)))
+    }
+
+    /// The ids of its blocks.
+    pub(super) fn blocks(&self) -> impl ExactSizeIterator<Item = i64> + '_ {
+        self.fences.iter().map(|fence| signed(fence.position))
+    }
+
+    /// How many entries it has at most.
+    pub(super) fn size(&self) -> usize {
+        self.fences.len() * BLOCK
+    }
+
+    /// All runs of a store, the oldest first; retired ones among them.
+    pub(crate) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Arc<Self>>> {
+        let mut select = connection.prepare(
+            "SELECT run, level, through, fences, filter FROM _run WHERE level <> ?1 ORDER BY through, run",
+        )?;
+        select.query_map([BUILDING], |row| Self::read(row).map(Arc::new))?.collect()
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let filter = Filter::from_bytes(row.get_ref(4)?.as_blob()?);
+        Ok(Self {
+            id: row.get(0)?,
+            level: row.get(1)?,
+            through: unsigned(row.get(2)?),
+            fences: decode(row.get_ref(3)?.as_blob()?),
+            filter: filter.ok_or(rusqlite::Error::InvalidColumnType(
+                4,
+                "filter".into(),
+                rusqlite::types::Type::Blob,
+            ))?,
+        })
+    }
+}
+
+/// Writes a run, entry by entry in sorted order.
+pub(crate) struct Builder {
+    fences: Vec<Entry>,
+    filter: Filter,
+    pending: Vec<Entry>,
+}
+
+impl Builder {
+    /// For at most so many entries.
+    pub(crate) fn new(len: usize) -> Self {
+        Self {
+            fences: Vec::with_capacity(len / BLOCK + 1),
+            filter: Filter::new(len),
+            pending: Vec::with_capacity(BLOCK),
+        }
+    }
+
+    /// Takes the next entry.
+    pub(crate) fn push(&mut self, connection: &Connection, entry: Entry) -> rusqlite::Result<()> {
+        self.filter.add(entry.hash);
+        self.pending.push(entry);
+        if self.pending.len() == BLOCK { self.write(connection) } else { Ok(()) }
+    }
+
+    fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(first) = self.pending.first() else { return Ok(()) };
+        let mut insert = connection.prepare_cached("INSERT INTO _block(entries) VALUES(?1)")?;
+        let block = insert.insert([encode(&self.pending)])?;
+        self.fences.push(Entry { position: unsigned(block), ..*first });
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// How many blocks are written.
+    pub(super) fn blocks(&self) -> usize {
+        self.fences.len()
+    }
+
+    /// Writes the rest and what describes the run.
+    pub(crate) fn finish(
+        mut self,
+        connection: &Connection,
+        id: Option<i64>,
+        level: i64,
+        through: u64,
+    ) -> rusqlite::Result<Arc<Run>> {
+        self.write(connection)?;
+        let mut insert = connection.prepare_cached(
+            "INSERT OR REPLACE INTO _run(run, level, through, fences, filter) VALUES(?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let row = (id, level, signed(through), encode(&self.fences), self.filter.to_bytes());
+        let id = insert.insert(row)?;
+        Ok(Arc::new(Run { id, level, through, fences: self.fences, filter: self.filter }))
+    }
+}

@@ -1,0 +1,137 @@
+//! The tables of a store, and the version of their format.
+
+use std::path::Path;
+use std::time::Duration;
+
+use purlin::message::Uuid;
+use purlin::store::{Cause, LogId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+/// The newest format that this code reads and writes.
+pub(crate) const FORMAT: i64 = 1;
+
+/// Everything but the collections. Names begin with `_`, so that no collection has one of them.
+///
+/// `_run` and `_block` are the stream index (see `index`): a block is a slice of sorted entries.
+const TABLES: &str = "
+CREATE TABLE _meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE _event(
+    position INTEGER PRIMARY KEY,
+    stream TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    schema INTEGER NOT NULL,
+    public INTEGER NOT NULL,
+    meta BLOB,
+    data TEXT NOT NULL
+);
+CREATE TABLE _run(
+    run INTEGER PRIMARY KEY,
+    level INTEGER NOT NULL,
+    through INTEGER NOT NULL,
+    fences BLOB NOT NULL,
+    filter BLOB NOT NULL
+);
+CREATE TABLE _block(block INTEGER PRIMARY KEY, entries BLOB NOT NULL);
+CREATE TABLE _collection(name TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// Why a file is not a store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SchemaError {
+    #[error("the file was written by a newer version (format {0})")]
+    Newer(i64),
+    #[error("the file is an SQLite database, but not a store")]
+    Foreign,
+    #[error("the file's own description is damaged: {0}")]
+    Damaged(&'static str),
+    #[error("SQLite refuses")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The connection that writes: durable at every commit, checkpoints done elsewhere.
+pub(crate) fn open_writer(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(crate) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    connection.pragma_update(None, "mmap_size", 1 << 30)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+/// The connection that moves the WAL into the file.
+pub(crate) fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.busy_timeout(Duration::from_millis(100))?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(())
+}
+
+/// Makes the tables when the file is new; the log's id otherwise too.
+pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        transaction.execute_batch(TABLES)?;
+        let id = LogId::new();
+        let mut insert = transaction.prepare("INSERT INTO _meta(name, value) VALUES(?1, ?2)")?;
+        insert.execute(("format", FORMAT))?;
+        insert.execute(("log", id.log.as_bytes().as_slice()))?;
+        insert.execute(("incarnation", id.incarnation))?;
+        drop(insert);
+        transaction.commit()?;
+        return Ok(id);
+    }
+    let known: i64 =
+        transaction
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = '_meta'", [], |row| row.get(0))?;
+    if known == 0 {
+        return Err(SchemaError::Foreign);
+    }
+    let format: i64 = meta(&transaction, "format")?.ok_or(SchemaError::Damaged("no format"))?;
+    if format > FORMAT {
+        return Err(SchemaError::Newer(format));
+    }
+    let log: Vec<u8> = meta(&transaction, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
+    let log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
+    let incarnation: u32 =
+        meta(&transaction, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
+    transaction.commit()?;
+    Ok(LogId { log, incarnation })
+}
+
+fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
+    connection.query_row("SELECT value FROM _meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+impl SchemaError {
+    /// As the error that the user sees.
+    pub(crate) fn of(self, file: &Path) -> crate::OpenError {
+        let file = file.to_owned();
+        match self {
+            Self::Newer(found) => crate::OpenError::Newer { file, found, known: FORMAT },
+            other => crate::OpenError::Database { file, source: Cause::from(other) },
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Commits on their way through one transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params_from_iter};
+use tokio::sync::oneshot;
+
+use purlin::message::Timestamp;
+use purlin::store::{
+    Append, Appended, Commit, CommitError, Committed, Conflict, Position, Revision, StreamId, Write,
+    WriteKind,
+};
+
+use super::heads::Heads;
+use crate::codec::{encode_meta, signed, unsigned};
+use crate::collection::Table;
+use crate::index::{Head, Index};
+
+/// What a caller waits for.
+pub(super) type Answer = oneshot::Sender<Result<Committed, CommitError>>;
+
+/// A commit that waits, and whom to answer.
+pub(super) type Waiting = (Commit, Answer);
+
+/// Something that is in the file if, and only if, the transaction happened.
+pub(super) enum Trace {
+    Event { position: u64, id: [u8; 16] },
+    Record { table: Arc<Table>, key: String, revision: u64 },
+    Deleted { table: Arc<Table>, key: String },
+}
+
+/// What becomes true when the transaction happens.
+pub(super) struct Applied {
+    /// The last event's.
+    pub(super) position: u64,
+    pub(super) revision: u64,
+    /// What the index learns: stream, version, position.
+    pub(super) appended: Vec<(StreamId, u64, u64)>,
+    /// By what one sees that it has happened.
+    pub(super) trace: Option<Trace>,
+}
+
+/// Applies commits inside a transaction of the writer. It learns nothing about whether the transaction happens.
+pub(super) struct Batch<'a> {
+    connection: &'a Connection,
+    index: &'a Index,
+    tables: &'a HashMap<String, Arc<Table>>,
+    heads: &'a mut Heads,
+    at: Timestamp,
+    position: u64,
+    revision: u64,
+    appended: Vec<(StreamId, u64, u64)>,
+    trace: Option<Trace>,
+    insert: CachedStatement<'a>,
+    meta: Vec<u8>,
+}
+
+const INSERT: &str = "INSERT INTO _event(position, stream, version, kind, id, at, schema, public, meta, data) \
+                      VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        index: &'a Index,
+        tables: &'a HashMap<String, Arc<Table>>,
+        heads: &'a mut Heads,
+        (position, revision, at): (u64, u64, Timestamp),
+    ) -> rusqlite::Result<Self> {
+        let insert = connection.prepare_cached(INSERT)?;
+        let (appended, meta) = (Vec::new(), Vec::new());
+        Ok(Self {
+            connection,
+            index,
+            tables,
+            heads,
+            position,
+            revision,
+            at,
+            appended,
+            trace: None,
+            insert,
+            meta,
+        })
+    }
+
+    /// What was applied.
+    pub(super) fn finish(self) -> Applied {
+        let Self { position, revision, appended, trace, .. } = self;
+        Applied { position, revision, appended, trace }
+    }
+
+    /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
+    pub(super) fn apply(&mut self, commit: &Commit) -> rusqlite::Result<Result<Committed, CommitError>> {
+        if let Err(refused) = self.check(commit)? {
+            return Ok(Err(refused));
+        }
+        self.revision = (self.revision + 1).max(self.at.as_microsecond().unsigned_abs());
+        let mut appended = Vec::with_capacity(commit.appends.len());
+        for append in &commit.appends {
+            appended.push(self.append(append)?);
+        }
+        for write in &commit.writes {
+            self.write(write)?;
+        }
+        let (position, revision, at) = (Position(self.position), self.revision, self.at);
+        Ok(Ok(Committed { position, revision, at, appended, repeated: false }))
+    }
+
+    /// Whether everything is as the commit expects, before any of it is applied.
+    fn check(&mut self, commit: &Commit) -> rusqlite::Result<Result<(), CommitError>> {
+        for (n, append) in commit.appends.iter().enumerate() {
+            let head = self.head(&append.stream)?;
+            let earlier = commit.appends[..n].iter().filter(|other| other.stream == append.stream);
+            let actual = head.version + earlier.map(|other| other.events.len() as u64).sum::<u64>();
+            if !append.expected.admits(actual) {
+                let (stream, expected) = (append.stream.clone(), append.expected);
+                return Ok(Err(CommitError::Conflict(Conflict::Stream { stream, expected, actual })));
+            }
+        }
+        let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
+        let written = commit.writes.iter().map(|w| (&w.collection, &w.key, w.expected));
+        for (collection, key, expected) in required.chain(written) {
+            let Some(table) = self.tables.get(collection.as_ref()) else {
+                return Ok(Err(undefined(collection)));
+            };
+            if expected == Revision::Any {
+                continue;
+            }
+            let mut select = self.connection.prepare_cached(&table.revision)?;
+            let actual = select.query_row([key], |row| row.get(0)).optional()?.map(unsigned);
+            if !expected.admits(actual) {
+                let (collection, key) = (collection.to_string(), key.clone());
+                return Ok(Err(CommitError::Conflict(Conflict::Record {
+                    collection,
+                    key,
+                    expected,
+                    actual,
+                })));
+            }
+        }
+        for write in &commit.writes {
+            if let WriteKind::Put { fields, .. } = &write.kind
+                && let Some(table) = self.tables.get(write.collection.as_ref())
+                && table.definition.fields.len() != fields.len()
+            {
+                return Ok(Err(other_fields(write)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// A stream's last version, earlier commits of this transaction included.
+    fn head(&mut self, stream: &StreamId) -> rusqlite::Result<Head> {
+        if let Some(head) = self.heads.get(stream) {
+            return Ok(head);
+        }
+        let head = self.index.head(self.connection, stream)?;
+        self.heads.set(stream.clone(), head);
+        Ok(head)
+    }
+
+    fn append(&mut self, append: &Append) -> rusqlite::Result<Appended> {
+        let mut version = self.head(&append.stream)?.version;
+        let first = Position(self.position + 1);
+        for event in &append.events {
+            self.position += 1;
+            version += 1;
+            encode_meta(&event.meta, &mut self.meta);
+            let meta: &dyn ToSql = if self.meta.is_empty() { &Null } else { &self.meta };
+            self.insert.execute(rusqlite::params![
+                signed(self.position),
+                append.stream.as_str(),
+                signed(version),
+                &*event.kind,
+                event.id.as_bytes().as_slice(),
+                self.at.as_microsecond(),
+                event.schema,
+                event.public,
+                meta,
+                Text(&event.data),
+            ])?;
+            self.appended.push((append.stream.clone(), version, self.position));
+            let (position, id) = (self.position, *event.id.as_bytes());
+            self.leave(Trace::Event { position, id });
+        }
+        self.heads.set(append.stream.clone(), Head { version });
+        Ok(Appended { first, version })
+    }
+
+    fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
+        let table = &self.tables[write.collection.as_ref()];
+        match &write.kind {
+            WriteKind::Delete => {
+                let deleted = self.connection.prepare_cached(&table.delete)?.execute([&write.key])?;
+                if deleted > 0 {
+                    let trace = Trace::Deleted { table: Arc::clone(table), key: write.key.clone() };
+                    self.leave(trace);
+                }
+            }
+            WriteKind::Put { value, fields, due } => {
+                let (revision, position) = (signed(self.revision), signed(self.position));
+                let due = due.map(|due| due.as_microsecond());
+                let value = Text(value);
+                let columns: Vec<_> = table.columns_of(fields).collect();
+                let fixed: [&dyn ToSql; 5] = [&write.key, &revision, &position, &due, &value];
+                let values = fixed.into_iter().chain(columns.iter().map(|column| column as &dyn ToSql));
+                self.connection.prepare_cached(&table.put)?.execute(params_from_iter(values))?;
+                let (table, key, revision) = (Arc::clone(table), write.key.clone(), self.revision);
+                self.leave(Trace::Record { table, key, revision });
+            }
+        }
+        Ok(())
+    }
+
+    /// An event stays; of records the last one written shows, since an earlier one may be written over.
+    fn leave(&mut self, trace: Trace) {
+        if !matches!(self.trace, Some(Trace::Event { .. })) {
+            self.trace = Some(trace);
+        }
+    }
+}
+
+impl Trace {
+    /// Whether it is there.
+    pub(super) fn is_in(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        match self {
+            Self::Event { position, id } => {
+                let sql = "SELECT id = ?2 FROM _event WHERE position = ?1";
+                let found = connection.query_row(sql, (signed(*position), id.as_slice()), |row| row.get(0));
+                Ok(found.optional()?.unwrap_or(false))
+            }
+            Self::Record { table, key, revision } => {
+                Ok(table.get(connection, key)?.is_some_and(|record| record.revision == *revision))
+            }
+            Self::Deleted { table, key } => Ok(table.get(connection, key)?.is_none()),
+        }
+    }
+}
+
+#[cold]
+fn undefined(collection: &str) -> CommitError {
+    CommitError::Invalid(format!("the collection `{collection}` is not defined in this store"))
+}
+
+#[cold]
+fn other_fields(write: &Write) -> CommitError {
+    CommitError::Invalid(format!("the collection `{}` is defined with other fields", write.collection))
+}
+
+/// JSON, as the text that SQLite's JSON functions read.
+struct Text<'a>(&'a [u8]);
+
+impl ToSql for Text<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
+}

@@ -1,0 +1,160 @@
+//! Files: who may open them, and what is in them.
+
+use purlin::message::{Envelope, Fault, FaultKind};
+use purlin::store::{Commit, Expected, LogFilter, Position, Store, StreamId};
+use purlin_sqlite::{OpenError, Options, Sqlite};
+
+use crate::folder::Folder;
+
+fn stream(key: u64) -> StreamId {
+    StreamId::new("thing", key).expect("a name")
+}
+
+fn event() -> Envelope {
+    Envelope::raw("thing.counted", "{}")
+}
+
+#[tokio::test]
+async fn a_file_that_is_open_is_refused_and_can_be_opened_once_it_is_closed() {
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    let refused = purlin_sqlite::open(folder.file("a")).await.unwrap_err();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    store.close().await;
+    purlin_sqlite::open(folder.file("a")).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_format_is_refused() {
+    let folder = Folder::new();
+    purlin_sqlite::open(folder.file("a")).await.unwrap().close().await;
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    file.execute("UPDATE _meta SET value = 99 WHERE name = 'format'", []).unwrap();
+    drop(file);
+    let refused = purlin_sqlite::open(folder.file("a")).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 1, .. }), "{refused}");
+    assert_eq!(refused.kind(), FaultKind::Rejected);
+}
+
+#[tokio::test]
+async fn what_is_not_a_store_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    let foreign = rusqlite::Connection::open(folder.file("a")).unwrap();
+    foreign.execute_batch("CREATE TABLE mine(x); INSERT INTO mine VALUES(1)").unwrap();
+    drop(foreign);
+    std::fs::write(folder.file("b"), "this is not a database, and long enough to be read as one".repeat(50))
+        .unwrap();
+    for name in ["a", "b"] {
+        let refused = purlin_sqlite::open(folder.file(name)).await.unwrap_err();
+        assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
+    }
+    let foreign = rusqlite::Connection::open(folder.file("a")).unwrap();
+    assert_eq!(foreign.query_row("SELECT x FROM mine", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_backup_is_a_store_as_of_one_instant() {
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    store.commit(Commit::new().append(stream(1), Expected::Any, [event()])).await.unwrap();
+    store.backup(&folder.file("copy")).await.unwrap();
+    store.commit(Commit::new().append(stream(1), Expected::Any, [event()])).await.unwrap();
+    assert!(store.backup(&folder.file("copy")).await.is_err(), "a file that is there is not written over");
+    let copy = purlin_sqlite::open(folder.file("copy")).await.unwrap();
+    assert_eq!((copy.head(), store.head()), (Position(1), Position(2)));
+    copy.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn more_commits_than_the_queue_holds_are_refused_at_once() {
+    let folder = Folder::new();
+    let options = Options { queue: 4, ..Options::new(folder.file("a")) };
+    let store = Store::new(Sqlite::open(options).await.unwrap());
+    let append = |key| store.commit(Commit::new().append(stream(key), Expected::Any, [event()]));
+    let outcomes = futures_util::future::join_all((0..2000).map(append)).await;
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let refused = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err())
+        .all(|error| error.kind() == FaultKind::Overloaded);
+    assert!((4..2000).contains(&done) && refused, "{done} of 2000");
+    assert_eq!(store.head(), Position(done as u64), "what was refused was not applied");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn streams_are_found_through_runs_merges_and_restarts() {
+    const STREAMS: u64 = 97;
+    let folder = Folder::new();
+    // Small runs and few heads in mind, so that little data goes through everything.
+    let options = || Options { run: 50, heads: 0, ..Options::new(folder.file("a")) };
+    let (mut versions, mut total) = (vec![0_u64; STREAMS as usize], 0_u64);
+    for round in 0..12_u64 {
+        let store = Store::new(Sqlite::open(options()).await.unwrap());
+        assert_eq!(store.head(), Position(total));
+        for n in 0..400_u64 {
+            let key = (n * n * 31 + round * 7 + n) % STREAMS;
+            let count = 1 + n % 3;
+            let expected = Expected::Version(versions[key as usize]);
+            store
+                .commit(Commit::new().append(stream(key), expected, (0..count).map(|_| event())))
+                .await
+                .unwrap();
+            versions[key as usize] += count;
+            total += count;
+        }
+        for key in 0..STREAMS {
+            let wrong =
+                Commit::new().append(stream(key), Expected::Version(versions[key as usize] + 1), [event()]);
+            assert!(store.commit(wrong).await.is_err());
+            let from = 1 + versions[key as usize] / 2;
+            let events = store.read_stream(&stream(key), from, 1000).await.unwrap();
+            let found: Vec<u64> = events.iter().map(|event| event.version).collect();
+            assert_eq!(
+                found,
+                (from..=versions[key as usize]).collect::<Vec<_>>(),
+                "stream {key} in round {round}"
+            );
+        }
+        store.close().await;
+    }
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(count("SELECT max(level) FROM _run") >= 2, "runs were merged, and merged again");
+    assert!(count("SELECT count(*) FROM _run WHERE level >= 0") < 24, "and few are left");
+    assert_eq!(count("SELECT count(*) FROM _event"), total.cast_signed());
+}
+
+#[tokio::test]
+async fn a_merge_that_was_cut_off_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let options = || Options { run: 50, ..Options::new(folder.file("a")) };
+    let store = Store::new(Sqlite::open(options()).await.unwrap());
+    for key in 0..200 {
+        store.commit(Commit::new().append(stream(key), Expected::Any, [event()])).await.unwrap();
+    }
+    store.close().await;
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    let blocks = |file: &rusqlite::Connection| {
+        file.query_row("SELECT count(*) FROM _block", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let before = blocks(&file);
+    // What a process leaves that dies between two slices of a merge.
+    let half =
+        "INSERT INTO _run(level, through, fences, filter) SELECT -2, max(block) + 1, x'', x'' FROM _block;
+                INSERT INTO _block(entries) VALUES(x'00'); INSERT INTO _block(entries) VALUES(x'00');";
+    file.execute_batch(half).unwrap();
+    drop(file);
+    let store = Store::new(Sqlite::open(options()).await.unwrap());
+    assert_eq!(store.read_stream(&stream(7), 1, 10).await.unwrap().len(), 1);
+    assert_eq!(store.read_log(Position::START, &LogFilter::all(), 1000).await.unwrap().events.len(), 200);
+    store.close().await;
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    assert_eq!(blocks(&file), before);
+    assert_eq!(
+        file.query_row("SELECT count(*) FROM _run WHERE level < 0", [], |row| row.get::<_, i64>(0)),
+        Ok(0)
+    );
+}

@@ -1,0 +1,5 @@
+//! The SQLite engine on real files.
+
+mod files;
+mod folder;
+mod suite;

@@ -1,0 +1,195 @@
+//! Calls whose callee answers as it is told, on a clock that only moves when everybody waits.
+
+use std::cell::Cell;
+use std::future::pending;
+
+use crate::message::FaultKind;
+use crate::resilience::{BreakerState, deadline};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the callee says {0}")]
+struct Said(FaultKind);
+
+impl Fault for Said {
+    fn kind(&self) -> FaultKind {
+        self.0
+    }
+}
+
+const DOWN: Said = Said(FaultKind::Unavailable);
+
+fn policy() -> CallPolicy {
+    CallPolicy {
+        deadline: 10 * SECOND,
+        attempt: 2 * SECOND,
+        retry: Retry { max_attempts: 3, first_delay: SECOND / 10, max_delay: SECOND, jitter: 0.0 },
+        ..CallPolicy::default()
+    }
+}
+
+fn caller(policy: CallPolicy) -> Caller {
+    Caller::new("payments", policy, &Breakers::new())
+}
+
+/// Calls with an answer for each attempt; returns the answer and how many attempts there were.
+async fn call(caller: &Caller, answers: &[Result<u32, Said>]) -> (Result<u32, CallError<Said>>, usize) {
+    let attempts = Cell::new(0);
+    let next = || {
+        let answer = answers[attempts.replace(attempts.get() + 1)].clone();
+        async { answer }
+    };
+    (caller.call(next).await, attempts.get())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_for_a_while_is_tried_again_after_growing_pauses() {
+    let (caller, start) = (caller(policy()), Instant::now());
+    let (answer, attempts) = call(&caller, &[Err(DOWN), Err(Said(FaultKind::Overloaded)), Ok(7)]).await;
+    assert_eq!((answer.unwrap(), attempts), (7, 3));
+    assert_eq!(start.elapsed(), SECOND * 3 / 10);
+    let (answer, attempts) = call(&caller, &[Err(DOWN), Err(DOWN), Err(DOWN)]).await;
+    assert!(matches!(answer, Err(CallError::Failed(DOWN))));
+    assert_eq!(attempts, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_an_answer_neither_repeated_nor_held_against_the_callee() {
+    use FaultKind::{Bug, Conflict, NotFound, Rejected};
+    let caller = caller(policy());
+    for kind in [Rejected, NotFound, Conflict, Bug].into_iter().cycle().take(100) {
+        let (answer, attempts) = call(&caller, &[Err(Said(kind))]).await;
+        assert_eq!((answer.unwrap_err().kind(), attempts), (kind, 1));
+    }
+    let status = caller.breaker().status(Instant::now());
+    assert_eq!((status.state, status.failures), (BreakerState::Closed, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_enough_failures_calls_get_an_error_of_their_own_until_a_probe_succeeds() {
+    let caller = caller(CallPolicy { retry: Retry::NEVER, ..policy() });
+    for _ in 0..5 {
+        assert!(matches!(call(&caller, &[Err(DOWN)]).await.0, Err(CallError::Failed(_))));
+    }
+    let (answer, attempts) = call(&caller, &[]).await;
+    let error = answer.unwrap_err();
+    assert!(matches!(&error, CallError::Open(open) if open.retry_after > 4 * SECOND), "{error}");
+    assert_eq!((error.kind(), error.code(), attempts), (FaultKind::Unavailable, "circuit-open", 0));
+
+    tokio::time::advance(5 * SECOND).await;
+    for _ in 0..2 {
+        assert_eq!(call(&caller, &[Ok(7)]).await.0.unwrap(), 7);
+    }
+    assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_opens_between_attempts_leaves_the_reason() {
+    let breaker = BreakerConfig { failure_threshold: 2, ..BreakerConfig::default() };
+    let (answer, attempts) = call(&caller(CallPolicy { breaker, ..policy() }), &[Err(DOWN), Err(DOWN)]).await;
+    assert!(matches!(answer, Err(CallError::Failed(DOWN))));
+    assert_eq!(attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_is_cut_off_and_counts_against_the_callee() {
+    let (caller, start) = (caller(policy()), Instant::now());
+    let answer = caller.call(pending::<Result<(), Said>>).await;
+    assert!(matches!(answer, Err(CallError::DeadlineExceeded)));
+    assert_eq!(start.elapsed(), 3 * 2 * SECOND + SECOND * 3 / 10, "three attempts and two pauses");
+    assert_eq!(caller.breaker().status(Instant::now()).failures, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_with_the_deadline_of_its_caller_who_passes_on_what_is_left() {
+    let (caller, start) = (caller(policy()), Instant::now());
+    let outer = Deadline::after(SECOND / 2);
+    let seen = Cell::new(None);
+    let work = || {
+        seen.set(deadline::current());
+        pending::<Result<(), Said>>()
+    };
+    let answer = deadline::within(outer, caller.call(work)).await;
+    assert!(matches!(answer, Err(CallError::DeadlineExceeded)));
+    assert_eq!((start.elapsed(), seen.get()), (SECOND / 2, Some(outer)));
+    assert_eq!(caller.breaker().status(Instant::now()).failures, 0, "half a second was not enough to tell");
+
+    let over = deadline::within(outer, caller.call(|| async { Ok::<_, Said>(()) })).await;
+    assert!(matches!(over, Err(CallError::DeadlineExceeded)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_told_its_own_deadline() {
+    let (caller, start) = (caller(policy()), Instant::now());
+    let work = || {
+        let told = deadline::current();
+        async move { Ok::<_, Said>(told) }
+    };
+    let told = caller.call(work).await.unwrap();
+    assert_eq!(told, Some(Deadline::from(start, caller.shared.policy.attempt)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_attempt_that_would_be_too_late() {
+    let (caller, start) = (caller(policy()), Instant::now());
+    let call = call(&caller, &[Err(DOWN), Err(DOWN)]);
+    let (answer, attempts) = deadline::within(Deadline::after(SECOND / 5), call).await;
+    assert!(matches!(answer, Err(CallError::Failed(DOWN))));
+    assert_eq!((attempts, start.elapsed()), (2, SECOND / 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_budget_there_is_no_retry() {
+    let budget = RetryBudgetConfig { ratio: 0.0, per_second: 0.0, saved: 2.0 };
+    let breaker = BreakerConfig { failure_threshold: 1000, window: 1000, ..BreakerConfig::default() };
+    let caller = caller(CallPolicy { budget, breaker, ..policy() });
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        attempts.push(call(&caller, &[Err(DOWN), Err(DOWN), Err(DOWN)]).await.1);
+    }
+    assert_eq!(attempts, [3, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_once_repeats_nothing() {
+    let caller = caller(policy());
+    let answer = caller.call_once(|| async { Err::<(), _>(DOWN) }).await;
+    assert!(matches!(answer, Err(CallError::Failed(DOWN))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_given_up_from_outside_open_the_breaker_if_they_took_long() {
+    let caller = caller(policy());
+    for _ in 0..5 {
+        let call = caller.call(pending::<Result<(), Said>>);
+        assert!(tokio::time::timeout(SECOND * 3 / 2, call).await.is_err());
+    }
+    assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_callee_and_outcome() {
+    let metrics = Metrics::new();
+    let caller = Caller::observed("payments", policy(), &Breakers::new(), &metrics);
+    call(&caller, &[Err(DOWN), Ok(7)]).await.0.unwrap();
+    call(&caller, &[Err(Said(FaultKind::Conflict))]).await.0.unwrap_err();
+    let text = metrics.render();
+    for line in [
+        "purlin_calls_total{callee=\"payments\",outcome=\"ok\"} 1",
+        "purlin_calls_total{callee=\"payments\",outcome=\"conflict\"} 1",
+        "purlin_call_retries_total{callee=\"payments\"} 1",
+        "purlin_call_seconds_count{callee=\"payments\"} 2",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn a_call_can_be_made_by_a_task_that_moves_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let caller = caller(policy());
+    is_send(&caller.call(|| async { Ok::<_, Said>(()) }));
+}

@@ -1,0 +1,159 @@
+//! The sagas of a store, for those who look and ask from outside.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::message::{Clock, Fault, FaultKind, Timestamp, new_id};
+use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Row, Store};
+
+use super::journal::{self, Entry, Payload};
+use super::record::{Request, SagaRow};
+use super::view::Running;
+use super::{Failure, SagaState, SagaView};
+
+/// The sagas of a store, whoever runs them: they can be listed, shown, cancelled, told to go on.
+///
+/// What is asked of a saga is a record; the engine that runs the store's sagas, in this process or another, takes
+/// note of it within a second.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    store: Store,
+    clock: Clock,
+}
+
+/// Which sagas to list, and from where on.
+#[derive(Debug, Clone, Default)]
+pub struct ListSagas {
+    /// Only those in this state.
+    pub state: Option<SagaState>,
+    /// Only those of this kind.
+    pub kind: Option<String>,
+    /// Only those behind this id.
+    pub after: Option<Uuid>,
+    /// At most so many; 0 means [`Query::DEFAULT_LIMIT`].
+    pub limit: usize,
+}
+
+/// Some sagas, and where to go on.
+#[derive(Debug, Clone, Default)]
+pub struct SagaPage {
+    /// The sagas, in the order of their ids.
+    pub items: Vec<(Uuid, SagaRow)>,
+    /// The id behind which the next page begins; none when this is the last.
+    pub next: Option<Uuid>,
+}
+
+/// What was asked of a saga could not be written down.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// There is no such saga.
+    #[error("there is no saga {0}")]
+    Unknown(Uuid),
+    /// The saga is over: nothing can be asked of it.
+    #[error("saga {0} is over")]
+    Over(Uuid),
+    /// The store cannot be read.
+    #[error("the saga cannot be read")]
+    Read(#[from] ReadError),
+    /// The store cannot be written.
+    #[error("the request cannot be written")]
+    Write(#[from] CommitError),
+}
+
+impl Fault for RequestError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Unknown(_) => FaultKind::NotFound,
+            Self::Over(_) => FaultKind::Conflict,
+            Self::Read(error) => error.kind(),
+            Self::Write(error) => error.kind(),
+        }
+    }
+}
+
+impl Directory {
+    /// The sagas of a store.
+    pub fn new(store: &Store, clock: Clock) -> Self {
+        Self { store: store.clone(), clock }
+    }
+
+    /// Makes the collections of sagas in the store, if they are not there.
+    pub async fn prepare(&self) -> Result<(), CommitError> {
+        self.store.define::<SagaRow>().await?;
+        self.store.define::<Request>().await
+    }
+
+    /// Some sagas.
+    pub async fn list(&self, wanted: ListSagas) -> Result<SagaPage, ReadError> {
+        let mut query = Query::all().limit(wanted.limit).after(wanted.after.map(|id| id.to_string()));
+        if let Some(state) = wanted.state {
+            query = query.and("state", state.as_str());
+        }
+        if let Some(kind) = wanted.kind {
+            query = query.and("kind", kind);
+        }
+        let page = self.store.list::<SagaRow>(query).await?;
+        let items: Result<Vec<_>, _> = page.records.iter().map(listed).collect();
+        Ok(SagaPage { items: items?, next: page.next.and_then(|key| key.parse().ok()) })
+    }
+
+    /// A saga and its steps.
+    pub async fn show(&self, id: Uuid) -> Result<Option<SagaView>, ReadError> {
+        self.show_with(id, Vec::new()).await
+    }
+
+    pub(super) async fn show_with(
+        &self,
+        id: Uuid,
+        running: Vec<Running>,
+    ) -> Result<Option<SagaView>, ReadError> {
+        let Some(row) = self.store.get::<SagaRow>(&id.to_string()).await? else { return Ok(None) };
+        let stream = journal::stream(id).expect("a UUID can be a stream's key");
+        let mut entries: Vec<(Timestamp, Entry)> = Vec::new();
+        let mut version = 1;
+        loop {
+            let events = self.store.read_stream(&stream, version, 500).await?;
+            version += events.len() as u64;
+            // An entry that cannot be read blocks the saga, and must not hide it from its operator.
+            entries.extend(
+                events.iter().filter_map(|event| Some((event.at, Entry::read(&event.envelope).ok()?))),
+            );
+            if events.len() < 500 {
+                return Ok(Some(SagaView::new(id, row, &entries, running)));
+            }
+        }
+    }
+
+    /// Asks a saga to stop and to undo what it did; to be joined in a commit. A saga that is over stays as it is.
+    pub fn cancel(&self, id: Uuid, reason: impl Into<String>) -> Commit {
+        self.request(id, &Request::Cancel { reason: reason.into() })
+    }
+
+    /// Sends a saga a message; to be joined in a commit. It is kept until the saga waits for it.
+    pub fn signal<T: Serialize>(&self, id: Uuid, name: &str, data: &T) -> Result<Commit, Failure> {
+        Ok(self.request(id, &Request::signal(name, &Payload::of(data)?)))
+    }
+
+    /// Tells a stuck or blocked saga to go on, or one that pauses not to wait.
+    pub async fn retry(&self, id: Uuid) -> Result<(), RequestError> {
+        let row = self.store.get::<SagaRow>(&id.to_string()).await?.ok_or(RequestError::Unknown(id))?;
+        if row.state.is_over() {
+            return Err(RequestError::Over(id));
+        }
+        self.store.commit(self.request(id, &Request::Retry)).await?;
+        Ok(())
+    }
+
+    fn request(&self, id: Uuid, request: &Request) -> Commit {
+        let key = format!("{id}/{}", new_id());
+        Commit::new().put_expecting(key, request, Revision::Absent, Some(self.clock.now()))
+    }
+}
+
+fn listed(record: &Record) -> Result<(Uuid, SagaRow), ReadError> {
+    let id = record.key.parse().map_err(|error: uuid::Error| ReadError::Unreadable {
+        what: format!("the key `{}` of a record of `{}`", record.key, SagaRow::COLLECTION),
+        source: error.into(),
+    })?;
+    Ok((id, record.decode()?))
+}

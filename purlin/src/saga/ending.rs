@@ -1,0 +1,164 @@
+//! The second half of a saga's life: undoing what is to be undone, and the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::{FaultKind, Timestamp};
+use crate::resilience::{Deadline, Retry};
+use crate::store::Commit;
+
+use super::engine::Engine;
+use super::journal::{Entry, Outcome, Payload};
+use super::step::{COMPENSATION_RETRY, dice, guarded, until_then, worth_a_note};
+use super::writer::{Refused, Stop};
+use super::{At, Failure, SagaState};
+
+/// How long the hook at a saga's end may take.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+/// After so many attempts at the end a saga counts as stuck, though it is tried on.
+const END_ATTEMPTS: u32 = 8;
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// Tries once to undo a step, when it is time.
+    pub(super) async fn undo(
+        &mut self,
+        step: String,
+        output: Option<Payload>,
+        attempts: u32,
+        not_before: Option<Timestamp>,
+    ) -> Result<(), Stop> {
+        self.writer.flush().await?;
+        if !self.is_time(not_before).await? {
+            return Ok(());
+        }
+        let (services, key) = (Arc::clone(&self.cell.services), self.cell.key(&step));
+        let attempt = attempts.saturating_add(1);
+        let called = self.cell.undo(&step, |undo| {
+            let deadline = Deadline::after(undo.timeout);
+            let at = At { services, key, attempt, deadline };
+            (undo.call(at, output), deadline, undo.retry)
+        });
+        let (call, deadline, retry) = called.expect("the machine undoes only what registered a compensation");
+        let outcome = tokio::select! {
+            outcome = guarded(call, deadline) => outcome,
+            () = self.writer.shutdown.cancelled() => return Err(Stop::Shutdown),
+        };
+        match outcome {
+            Ok(()) => self.note(Entry::Undone { step, attempts: attempt }),
+            Err(error) => self.not_undone(step, attempt, error, retry),
+        }
+        Ok(())
+    }
+
+    /// Waits for the next attempt's time; false if something else came up.
+    async fn is_time(&mut self, not_before: Option<Timestamp>) -> Result<bool, Stop> {
+        let Some(not_before) = not_before else { return Ok(true) };
+        self.park_if_far(Some(not_before)).await?;
+        let pause = until_then(self.writer.clock.now(), not_before);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(true),
+            () = self.mailbox.knocked() => Ok(false),
+            () = self.writer.shutdown.cancelled() => Err(Stop::Shutdown),
+        }
+    }
+
+    fn not_undone(&mut self, step: String, attempt: u32, error: Failure, retry: Retry) {
+        tracing::warn!(saga = %self.cell.id, step, attempt, %error, "a step is not undone yet");
+        if !retry.allows(attempt) {
+            self.mark_stuck(format!("step `{step}` could not be undone in {attempt} attempts: {error}"));
+            self.note(Entry::Stuck { step, attempts: attempt, error });
+            return;
+        }
+        if self.writer.is_late() {
+            self.mark_stuck(format!("the deadline is past, and step `{step}` is not undone yet: {error}"));
+        }
+        let delay = retry.delay(attempt, dice());
+        let next = self.writer.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX);
+        let entry = Entry::UndoAttempted { step, attempt, error, next };
+        if worth_a_note(attempt, delay) {
+            self.note(entry);
+        } else {
+            self.cell.feed(entry);
+        }
+    }
+
+    /// Lists the saga as stuck; whether it is still tried is another matter.
+    fn mark_stuck(&mut self, reason: String) {
+        let row = &mut self.writer.row;
+        if row.state != SagaState::Stuck || row.reason.as_ref() != Some(&reason) {
+            tracing::error!(saga = %self.cell.id, reason, "stuck");
+            (row.state, row.reason, self.writer.dirty) = (SagaState::Stuck, Some(reason), true);
+        }
+    }
+
+    /// Leaves memory until an operator says that it may go on.
+    pub(super) async fn rest_stuck(&mut self, step: &str, error: &Failure) -> Result<(), Stop> {
+        if self.writer.row.state != SagaState::Stuck {
+            self.mark_stuck(format!("step `{step}` could not be undone: {error}"));
+        }
+        self.writer.flush_due(None).await?;
+        Err(Stop::Rest)
+    }
+
+    /// Commits the end, together with what the hook wants to be committed with it.
+    pub(super) async fn end(&mut self, outcome: Outcome) -> Result<(), Stop> {
+        let ended = [Entry::Ended { outcome: outcome.clone() }];
+        for attempt in 1u32.. {
+            let failure = match self.hook(&outcome).await? {
+                Ok(effect) => {
+                    let before = self.writer.row.clone();
+                    self.set_over(&outcome);
+                    match self.writer.commit(&ended, None, effect).await {
+                        Ok(_) => break,
+                        Err(Refused::Mine(error)) => return Err(Stop::Lost(error)),
+                        Err(refused) => {
+                            self.writer.row = before;
+                            Failure::of(&refused.into_error())
+                        }
+                    }
+                }
+                Err(failure) => failure,
+            };
+            if failure.kind != FaultKind::Conflict || attempt > 3 {
+                self.not_ended(attempt, &failure).await?;
+            }
+        }
+        tracing::info!(saga = %self.cell.id, state = self.writer.row.state.as_str(), "ended");
+        Ok(())
+    }
+
+    /// The end cannot be committed now: keep what is known, and wait a little.
+    async fn not_ended(&mut self, attempt: u32, failure: &Failure) -> Result<(), Stop> {
+        tracing::warn!(saga = %self.cell.id, attempt, %failure, "the end cannot be committed yet");
+        if attempt >= END_ATTEMPTS || self.writer.is_late() {
+            self.mark_stuck(format!("the end cannot be committed yet: {failure}"));
+        }
+        self.writer.flush().await?;
+        self.writer.pause(COMPENSATION_RETRY.delay(attempt, dice())).await
+    }
+
+    async fn hook(&mut self, outcome: &Outcome) -> Result<Result<Commit, Failure>, Stop> {
+        let Some(hook) = &self.kind.end else { return Ok(Ok(Commit::new())) };
+        let services = Arc::clone(&self.cell.services);
+        let begun = catch_unwind(AssertUnwindSafe(|| hook(services, &self.input, outcome)));
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(panic) => return Ok(Err(Failure::panic(&*panic))),
+        };
+        tokio::select! {
+            commit = guarded(begun, Deadline::after(END_TIMEOUT)) => Ok(commit),
+            () = self.writer.shutdown.cancelled() => Err(Stop::Shutdown),
+        }
+    }
+
+    fn set_over(&mut self, outcome: &Outcome) {
+        let now = self.writer.clock.now();
+        let row = &mut self.writer.row;
+        (row.reason, row.ended_at, self.writer.dirty) = (None, Some(now), true);
+        match outcome {
+            Outcome::Completed(_) => row.state = SagaState::Completed,
+            Outcome::Failed(error) => (row.state, row.error) = (SagaState::Failed, Some(error.clone())),
+        }
+    }
+}

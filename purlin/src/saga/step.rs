@@ -1,0 +1,288 @@
+//! A step: something done outside the saga, once as far as anyone can see.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::message::{Fault, FaultKind, Timestamp};
+use crate::resilience::{Deadline, Retry};
+use crate::store::{BoxFuture, Commit};
+
+use super::cell::{Asked, Cell, Go, Report};
+use super::journal::{Entry, Payload};
+use super::undo::Undo;
+use super::{At, Failure, SagaError};
+
+/// A step is tried until its saga's deadline, unless it says otherwise.
+const STEP_RETRY: Retry = Retry {
+    max_attempts: u32::MAX,
+    first_delay: Duration::from_millis(100),
+    max_delay: Duration::from_secs(10),
+    jitter: 0.2,
+};
+
+/// A compensation is tried for ever, unless it says otherwise.
+pub(super) const COMPENSATION_RETRY: Retry = Retry { max_delay: Duration::from_secs(60), ..STEP_RETRY };
+
+/// How long an attempt may take, unless the step says otherwise.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A step that is being described; awaiting it performs it.
+///
+/// Its outcome is journalled: after a crash a step that has one is not performed again, a step that has none is, with
+/// the same key.
+#[must_use = "a step does nothing until it is awaited"]
+pub struct Step<'a, S, T> {
+    cell: Arc<Cell<S>>,
+    name: Arc<str>,
+    work: Work<'a, S>,
+    undo: Option<Undo<S>>,
+    retry: Retry,
+    undo_retry: Retry,
+    timeout: Duration,
+    output: PhantomData<fn() -> T>,
+}
+
+type Work<'a, S> = Box<dyn Fn(At<S>) -> BoxFuture<'a, Result<Produced, Failure>> + Send + 'a>;
+
+/// What an attempt gave.
+struct Produced {
+    output: Payload,
+    effect: Option<Commit>,
+}
+
+impl<'a, S, T> Step<'a, S, T>
+where
+    S: Send + Sync + 'static,
+    T: Serialize + DeserializeOwned + Send + 'a,
+{
+    pub(super) fn plain<F, Fut, E>(cell: Arc<Cell<S>>, name: Arc<str>, work: F) -> Self
+    where
+        F: Fn(At<S>) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        E: Fault,
+    {
+        let work: Work<'a, S> = Box::new(move |at| {
+            let attempt = work(at);
+            Box::pin(async move {
+                let output = attempt.await.map_err(|error| Failure::of(&error))?;
+                Ok(Produced { output: Payload::of(&output)?, effect: None })
+            })
+        });
+        Self::new(cell, name, work)
+    }
+
+    pub(super) fn transacted<F, Fut, E>(cell: Arc<Cell<S>>, name: Arc<str>, work: F) -> Self
+    where
+        F: Fn(At<S>) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<(T, Commit), E>> + Send + 'a,
+        E: Fault,
+    {
+        let work: Work<'a, S> = Box::new(move |at| {
+            let attempt = work(at);
+            Box::pin(async move {
+                let (output, effect) = attempt.await.map_err(|error| Failure::of(&error))?;
+                Ok(Produced { output: Payload::of(&output)?, effect: Some(effect) })
+            })
+        });
+        Self::new(cell, name, work)
+    }
+
+    fn new(cell: Arc<Cell<S>>, name: Arc<str>, work: Work<'a, S>) -> Self {
+        let (retry, undo_retry) = (STEP_RETRY, COMPENSATION_RETRY);
+        let timeout = ATTEMPT_TIMEOUT;
+        Self { cell, name, work, undo: None, retry, undo_retry, timeout, output: PhantomData }
+    }
+
+    /// How the step is undone if the saga fails.
+    ///
+    /// The closure is registered before the step begins, is given what the step returned (nothing when that is not
+    /// known: then the callee must also refuse the step should it arrive later), and is tried until it succeeds.
+    pub fn compensate<U, Fut, R, E>(mut self, undo: U) -> Self
+    where
+        T: 'static,
+        U: FnOnce(At<S>, Option<T>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        E: Fault,
+    {
+        self.undo = Some(Undo::new(undo, self.undo_retry, self.timeout));
+        self
+    }
+
+    /// How transient failures are tried again; by default until the saga's deadline.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How failures of the compensation are tried again; by default for ever. When the attempts are used up, the
+    /// saga is stuck until an operator acts.
+    pub fn compensation_retry(mut self, retry: Retry) -> Self {
+        self.undo_retry = retry;
+        if let Some(undo) = &mut self.undo {
+            undo.retry = retry;
+        }
+        self
+    }
+
+    /// How long one attempt may take, also one of the compensation; by default 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        if let Some(undo) = &mut self.undo {
+            undo.timeout = timeout;
+        }
+        self
+    }
+
+    async fn perform(self) -> Result<T, SagaError> {
+        let name = Arc::clone(&self.name);
+        let error = |cause| SagaError::Step { step: name.to_string(), cause };
+        let asked = self.cell.ask(Arc::clone(&name), None, self.undo);
+        let mut asked = asked.map_err(|taken| error(Failure::bug(taken.to_string())))?;
+        let started_at = asked.cell.clock.now();
+        let (work, retry, timeout) = (self.work, self.retry, self.timeout);
+        let mut attempts = Attempts { work, retry, timeout, started_at, made: 0, not_before: None };
+        let outcome = loop {
+            match asked.go().await {
+                Go::Deliver(outcome) => break outcome,
+                Go::Run(start) => {
+                    (attempts.made, attempts.not_before) = (start.attempts, start.not_before);
+                }
+                Go::Refused(failure) => {
+                    if attempts.failed(&asked, failure, true) {
+                        continue;
+                    }
+                }
+            }
+            attempts.make(&asked).await;
+        };
+        asked.settle();
+        match outcome.map_err(error)?.read() {
+            Ok(output) => Ok(output),
+            Err(unreadable) => {
+                asked.cell.break_off(format!("what step `{name}` returned cannot be read: {unreadable}"));
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+impl<'a, S, T> IntoFuture for Step<'a, S, T>
+where
+    S: Send + Sync + 'static,
+    T: Serialize + DeserializeOwned + Send + 'a,
+{
+    type Output = Result<T, SagaError>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.perform())
+    }
+}
+
+/// The attempts at one step.
+struct Attempts<'a, S> {
+    work: Work<'a, S>,
+    retry: Retry,
+    timeout: Duration,
+    started_at: Timestamp,
+    made: u32,
+    not_before: Option<Timestamp>,
+}
+
+impl<S: Send + Sync> Attempts<'_, S> {
+    /// Makes attempts until there is something to report.
+    async fn make(&mut self, asked: &Asked<S>) {
+        loop {
+            if let Some(until) = self.not_before.take() {
+                asked.pause(Some(until));
+                tokio::time::sleep(until_then(asked.cell.clock.now(), until)).await;
+            }
+            self.made += 1;
+            let at = asked.attempt(self.made, self.started_at, Deadline::after(self.timeout));
+            let deadline = at.deadline;
+            let begun = catch_unwind(AssertUnwindSafe(|| (self.work)(at)));
+            let produced = match begun {
+                Ok(attempt) => guarded(attempt, deadline).await,
+                Err(panic) => Err(Failure::panic(&*panic)),
+            };
+            match produced {
+                Ok(produced) => return self.done(asked, produced),
+                Err(failure) => {
+                    if self.failed(asked, failure, false) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn done(&self, asked: &Asked<S>, produced: Produced) {
+        let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
+        let done = Entry::Done { step, attempts, started_at, output: produced.output };
+        asked.report(match produced.effect {
+            None => Report::Entry(done),
+            Some(effect) => Report::Transact { step: Arc::clone(&asked.name), done, effect },
+        });
+    }
+
+    /// An attempt failed; whether that is the step's outcome.
+    fn failed(&mut self, asked: &Asked<S>, error: Failure, in_commit: bool) -> bool {
+        let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
+        let lost_race = in_commit && error.kind == FaultKind::Conflict;
+        let again = (lost_race || error.kind.is_transient()) && self.retry.allows(attempts);
+        if !again {
+            asked.report(Report::Entry(Entry::Failed { step, attempts, started_at, error }));
+            return true;
+        }
+        if lost_race && attempts <= 3 {
+            return false;
+        }
+        let now = asked.cell.clock.now();
+        let delay = self.retry.delay(attempts, dice());
+        let next = now.checked_add(delay).unwrap_or(Timestamp::MAX);
+        self.not_before = Some(next);
+        if worth_a_note(attempts, delay) {
+            asked.note(Entry::Attempted { step, attempt: attempts, started_at, error, next });
+        }
+        false
+    }
+}
+
+/// Of thousands of failed attempts the first few are journalled, then every eighth, and those with a long pause.
+pub(super) fn worth_a_note(attempt: u32, delay: Duration) -> bool {
+    attempt <= 3 || attempt.is_multiple_of(8) || delay > super::engine::PARK_AFTER
+}
+
+/// Runs user code: until a deadline, and a panic is a failure.
+pub(super) async fn guarded<T>(
+    work: BoxFuture<'_, Result<T, Failure>>,
+    deadline: Deadline,
+) -> Result<T, Failure> {
+    let caught = AssertUnwindSafe(work).catch_unwind();
+    match deadline.enforce(caught).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(panicked(panic)),
+        Err(_) => Err(Failure::timeout("no answer came in time")),
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Failure {
+    Failure::panic(&*panic)
+}
+
+/// A number from 0 to 1, drawn anew each time.
+pub(super) fn dice() -> f64 {
+    (uuid::Uuid::new_v4().as_u128() >> 75) as f64 / (1_u64 << 53) as f64
+}
+
+/// How long it is from one time to another; nothing if that is past.
+pub(super) fn until_then(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}

@@ -1,0 +1,190 @@
+//! Records: by key, by field, by the time they are due; collections as a whole.
+
+use std::time::Duration;
+
+use crate::message::Timestamp;
+use crate::store::{
+    Collection, Commit, CommitError, Conflict, Expected, Field, Position, Query, Revision, Scalar, Store,
+};
+
+use super::{Harness, Note, event, notes, stream};
+
+pub(super) async fn run<H: Harness>(harness: &H) {
+    revisions_are_never_used_twice(&harness.open("revisions").await).await;
+    records_are_found_by_their_fields(&harness.open("queries").await).await;
+    records_are_found_when_they_are_due(&harness.open("due").await).await;
+    a_collection_can_get_other_fields(&harness.open("fields").await).await;
+    a_collection_can_take_the_place_of_another(&harness.open("swap").await).await;
+    every_commit_wakes_who_waits(&harness.open("wake").await).await;
+}
+
+async fn revision_of(store: &Store, key: &str) -> Option<u64> {
+    store.get_record("notes", key).await.expect("readable").map(|record| record.revision)
+}
+
+async fn revisions_are_never_used_twice(store: &Store) {
+    store.define::<Note>().await.expect("defined");
+    let mut seen = std::collections::HashSet::new();
+    for n in 0..20 {
+        let expected = if n == 0 { Revision::Absent } else { Revision::Any };
+        let put = Commit::new().put_expecting("a", &Note::new("a", n), expected, None);
+        let revision = store.commit(put).await.expect("a put").revision;
+        assert_eq!(revision_of(store, "a").await, Some(revision));
+        assert!(seen.insert(revision), "revision {revision} was used twice");
+        if n % 4 == 0 {
+            let delete = Commit::new().delete::<Note>("a", Revision::Exact(revision));
+            store.commit(delete).await.expect("a delete");
+            assert_eq!(revision_of(store, "a").await, None);
+        }
+    }
+    let stale = *seen.iter().min().expect("there were some");
+    let refused = store
+        .commit(Commit::new().put_expecting("a", &Note::new("a", 0), Revision::Exact(stale), None))
+        .await;
+    match refused {
+        Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual })) => {
+            assert_eq!((collection.as_str(), key.as_str(), expected), ("notes", "a", Revision::Exact(stale)));
+            assert_eq!(actual, revision_of(store, "a").await);
+        }
+        other => panic!("a stale revision gave {other:?}"),
+    }
+    store
+        .commit(Commit::new().delete::<Note>("none", Revision::Any))
+        .await
+        .expect("nothing to delete is no fault");
+    let twice = Commit::new().put("b", &Note::new("first", 1)).put("b", &Note::new("second", 2));
+    store.commit(twice).await.expect("the last write of a commit wins");
+    assert_eq!(store.get::<Note>("b").await.expect("readable"), Some(Note::new("second", 2)));
+}
+
+async fn records_are_found_by_their_fields(store: &Store) {
+    store.define::<Note>().await.expect("defined");
+    for n in 0..60_i64 {
+        let note = Note::new(if n % 3 == 0 { "fizz" } else { "it's" }, n);
+        store.commit(Commit::new().put(format!("k{n:02}"), &note)).await.expect("a put");
+    }
+    let keys = |query: Query| async move {
+        let page = store.list::<Note>(query).await.expect("a page");
+        (page.records.into_iter().map(|record| record.key).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(keys(Query::all()).await.0.len(), Query::DEFAULT_LIMIT);
+    let fizz = Query::all().and("text", "fizz");
+    assert_eq!(keys(fizz.clone().limit(100)).await.0.len(), 20);
+    assert_eq!(keys(fizz.clone().and("done", true).limit(100)).await.0.len(), 10);
+    assert_eq!(keys(Query::all().and("number", 7)).await, (vec!["k07".to_owned()], None));
+    assert_eq!(keys(Query::all().and("tags", "t9")).await, (vec!["k09".to_owned()], None));
+    assert_eq!(keys(Query::all().and("tags", "all").limit(100)).await.0.len(), 60);
+    assert_eq!(keys(Query::all().and("text", "it's").and("number", 3)).await, (Vec::new(), None));
+    assert_eq!(keys(Query::all().and("text", Scalar::Null)).await.0.len(), 0);
+    assert_eq!(keys(Query::all().prefix("k1").limit(100)).await.0.len(), 10);
+    for descending in [false, true] {
+        let (mut after, mut all) = (None, Vec::new());
+        loop {
+            let query = fizz.clone().limit(7).after(after);
+            let (page, next) = keys(if descending { query.descending() } else { query }).await;
+            all.extend(page);
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let sorted = all.is_sorted_by(|a, b| if descending { a > b } else { a < b });
+        assert!(all.len() == 20 && sorted, "pages give each record once, in order: {all:?}");
+    }
+    assert!(
+        store.list::<Note>(Query::all().and("unknown", "x")).await.is_err(),
+        "an unknown field is an error"
+    );
+}
+
+async fn records_are_found_when_they_are_due(store: &Store) {
+    store.define::<Note>().await.expect("defined");
+    let start: Timestamp = "2030-01-01T00:00:00.000001Z".parse().expect("a time");
+    let at = |seconds: u64| start + Duration::from_secs(seconds);
+    for n in [5, 1, 3, 2, 4] {
+        let due = Some(at(n));
+        let put = Commit::new().put_expecting(format!("k{n}"), &Note::new("due", 1), Revision::Any, due);
+        store.commit(put).await.expect("a put");
+    }
+    store.commit(Commit::new().put("never", &Note::new("not due", 1))).await.expect("a put");
+    let due = |until, limit| async move {
+        let records = store.due::<Note>(until, limit).await.expect("readable");
+        records.into_iter().map(|record| record.key).collect::<Vec<_>>()
+    };
+    assert!(due(start, 10).await.is_empty());
+    assert_eq!(due(at(3), 10).await, ["k1", "k2", "k3"]);
+    assert_eq!(due(at(9), 2).await, ["k1", "k2"]);
+    store.commit(Commit::new().put("k1", &Note::new("done", 1))).await.expect("no longer due");
+    assert_eq!(due(at(2), 10).await, ["k2"]);
+    let record = store.get_record("notes", "k2").await.expect("readable").expect("there");
+    assert_eq!(record.due, Some(at(2)), "to the microsecond");
+    assert_eq!(store.sweep::<Note>(at(4)).await.expect("swept"), 3);
+    assert_eq!(due(at(9), 10).await, ["k5"]);
+}
+
+async fn a_collection_can_get_other_fields(store: &Store) {
+    let plain = Collection { name: "notes".into(), fields: [].as_slice().into() };
+    store.define_collection(plain.clone()).await.expect("defined without fields");
+    let put = Commit::new().put_in(&plain, "a", &Note::new("early", 1), Revision::Any, None);
+    store.commit(put).await.expect("a put");
+    store.define::<Note>().await.expect("defined with fields");
+    store.define::<Note>().await.expect("defined once more");
+    store.commit(Commit::new().put("b", &Note::new("late", 2))).await.expect("a put");
+    for (field, value, key) in
+        [("text", Scalar::from("early"), "a"), ("number", 2.into(), "b"), ("done", false.into(), "a")]
+    {
+        let page = store.list::<Note>(Query::all().and(field, value)).await.expect("an index of old and new");
+        assert_eq!(
+            page.records.iter().map(|record| record.key.as_str()).collect::<Vec<_>>(),
+            [key],
+            "by {field}"
+        );
+    }
+    let fewer = Collection { name: "notes".into(), fields: [Field::integer("number")].to_vec().into() };
+    store.define_collection(fewer.clone()).await.expect("defined with fewer fields");
+    let put = Commit::new().put_in(&fewer, "c", &Note::new("last", 3), Revision::Any, None);
+    store.commit(put).await.expect("a put");
+    let page = store.list::<Note>(Query::all().and("number", 3)).await.expect("a field that stayed");
+    assert_eq!(page.records.len(), 1);
+    assert!(store.list::<Note>(Query::all().and("text", "last")).await.is_err(), "the field is gone");
+}
+
+async fn a_collection_can_take_the_place_of_another(store: &Store) {
+    store.define::<Note>().await.expect("defined");
+    let beside = notes().named("notes_v2");
+    store.define_collection(beside.clone()).await.expect("defined");
+    let old = Commit::new().put("a", &Note::new("old", 1)).put("b", &Note::new("old", 2));
+    store.commit(old).await.expect("a put");
+    let new = Commit::new().put_in(&beside, "a", &Note::new("new", 1), Revision::Any, None);
+    store.commit(new).await.expect("a put");
+    store.swap("notes_v2", "notes").await.expect("swapped");
+    let page = store.list::<Note>(Query::all().and("text", "new")).await.expect("a page");
+    assert_eq!(page.records.len(), 1);
+    assert_eq!(store.get::<Note>("b").await.expect("readable"), None);
+    assert!(store.get_record("notes_v2", "a").await.is_err(), "its old name is gone");
+    store.commit(Commit::new().put("c", &Note::new("after", 3))).await.expect("a put");
+    store.define_collection(beside.clone()).await.expect("the name can be used again");
+    assert!(matches!(store.swap("none", "notes").await, Err(CommitError::Invalid(_))));
+    assert!(store.get::<Note>("c").await.expect("readable").is_some(), "a refused swap changes nothing");
+    store.drop_collection("notes").await.expect("dropped");
+    assert!(store.get::<Note>("c").await.is_err());
+    let gone = store.commit(Commit::new().put("c", &Note::new("x", 1))).await;
+    assert!(matches!(gone, Err(CommitError::Invalid(_))));
+}
+
+async fn every_commit_wakes_who_waits(store: &Store) {
+    store.define::<Note>().await.expect("defined");
+    let mut watch = store.watch();
+    watch.borrow_and_update();
+    store.commit(Commit::new().append(stream(1), Expected::Any, [event(1)])).await.expect("an append");
+    watch.changed().await.expect("the store is open");
+    assert_eq!(*watch.borrow_and_update(), Position(1));
+    store.commit(Commit::new().put("a", &Note::new("a", 1))).await.expect("a put");
+    watch.changed().await.expect("a commit of records alone wakes too");
+    assert_eq!(*watch.borrow(), Position(1));
+    let token = store.token(Position(1));
+    assert_eq!(store.parse_token(&token), Ok(Position(1)));
+    for bad in ["", "1", "x-1-1", &store.token(Position(2)), &format!("{token}0"), &format!("{token}-")] {
+        assert!(store.parse_token(bad).is_err(), "`{bad}` is no position of this log");
+    }
+}
