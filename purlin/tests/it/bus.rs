@@ -10,11 +10,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use purlin::bus::{
     Bus, DeadLetterError, DeadLetterState, DeadLetters, Failure, Group, GroupError, Message, RelayError,
-    Retry,
 };
 use purlin::message::{Clock, Envelope, FaultKind, ManualClock, Timestamp, TraceContext, Uuid};
+use purlin::resilience::Retry;
 use purlin::store::memory::Memory;
 use purlin::store::{Commit, Engine, Expected, Position, Recorded, Store, StreamId};
+use purlin::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::{Fate, Fates};
@@ -67,6 +68,8 @@ on_memory! {
     a_group_keeps_its_lanes_and_its_bus,
     the_marks_move_past_messages_of_other_subjects,
     a_shutdown_finishes_what_is_in_hand,
+    the_largest_public_event_can_be_copied_and_parked,
+    a_group_tells_the_metrics_what_it_does,
 }
 
 /// A service that publishes, a bus, a service that consumes, and the process in which they run.
@@ -615,6 +618,52 @@ async fn a_shutdown_finishes_what_is_in_hand(open: Open) {
     let group = world.group("g").on_with("order.created", &shutdown, last);
     group.run(shutdown.clone()).await.unwrap();
     assert_eq!(world.effects("a").await, [0]);
+}
+
+async fn the_largest_public_event_can_be_copied_and_parked(open: Open) {
+    let world = World::new(open);
+    let event =
+        |bytes: usize| Envelope::raw("order.created", format!("\"{}\"", "x".repeat(bytes - 2))).public();
+    let append = |event| Commit::new().append(StreamId::new("order", "a").unwrap(), Expected::Any, [event]);
+    let largest = (1 << 20) - (64 << 10);
+    assert!(world.orders.commit(append(event(largest + 1))).await.is_err());
+    world.orders.commit(append(event(largest))).await.unwrap();
+    let refuse = async |_| Err(Failure::new(FaultKind::Rejected, "\0".repeat(100_000)));
+    let dead = async || world.group("g").status().await.unwrap().dead_keys == 1;
+    world.until(|| world.group("g").on("order.created", refuse), dead).await;
+    let letter = world.dead_letters().show("g-1").await.unwrap();
+    assert_eq!(letter.message["data"].as_str().unwrap().len(), largest - 2);
+}
+
+async fn a_group_tells_the_metrics_what_it_does(open: Open) {
+    let world = World::new(open);
+    let metrics = Metrics::new();
+    for key in ["a", "b", "bad", "bad"] {
+        world.publish(key, 0).await;
+    }
+    let stuck = async |message: Message| match message.key() {
+        "bad" => Err(refused()),
+        _ => Ok(effect(&message)),
+    };
+    let group = || world.group("g").metrics(&metrics).on("order.created", stuck);
+    let shown = async || {
+        let text = metrics.render();
+        [
+            "purlin_bus_handled_total{group=\"g\"} 2",
+            "purlin_bus_parked_messages{group=\"g\"} 2",
+            "purlin_bus_dead_keys{group=\"g\"} 1",
+            "purlin_bus_failures_total{group=\"g\",kind=\"rejected\"} 3",
+        ]
+        .iter()
+        .all(|line| text.contains(line))
+    };
+    let touch = async || {
+        while !shown().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        true
+    };
+    world.until(group, touch).await;
 }
 
 /// How a message behaves: how often its handling fails, and how.
