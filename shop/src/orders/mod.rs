@@ -80,7 +80,8 @@ pub async fn service(
     let deadlines = Deadlines::new(&base.store, &base.clock, &orders, patience);
     let group = choreography::group(bus, &base, &orders);
     let runs = (view.clone(), sagas.clone(), deadlines.clone());
-    let orders = Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
+    let orders =
+        Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
     let doors = Router::new().merge(rest::router(orders.clone())).merge(rpc::router(orders));
     let (view, sagas, deadlines) = runs;
     Ok(base
