@@ -7,30 +7,26 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::message::Timestamp;
 use crate::resilience::Deadline;
-use crate::store::{Commit, Query, Record, Recorded, Revision, Row, Store};
-use crate::telemetry;
+use crate::store::{Commit, Record};
 
 use super::cell::{Cell, Report, sooner};
 use super::desk::Mailbox;
-use super::journal::{self, Entry, Outcome, Payload};
+use super::journal::{Entry, Outcome, Payload};
 use super::kind::{Kind, Running};
 use super::machine::{Function, Next};
-use super::record::{Request, SagaRow};
+use super::record::Request;
+use super::requests::{block, requests};
 use super::step::until_then;
 use super::writer::{Refused, Stop, Writer};
-use super::{Failure, Saga, SagaError, SagaState, Sagas};
+use super::{Failure, SagaError, SagaState};
 
 /// A saga that only waits, and longer than this, leaves memory.
 pub(super) const PARK_AFTER: Duration = Duration::from_secs(30);
 /// How long a function may take to ask for what the journal says it asked for.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
-/// How many events of a journal are read at a time.
-const PAGE: usize = 500;
 /// How often a function that keeps waking itself is polled before it counts as standing still.
 const ROUNDS: usize = 64;
 
@@ -47,95 +43,26 @@ pub(super) struct Engine<S> {
     deadline: Option<Deadline>,
 }
 
-/// Runs a saga until it has ended or there is nothing to do for some time.
-pub(super) async fn run<S: Send + Sync + 'static>(
-    sagas: Sagas<S>,
-    id: Uuid,
-    mailbox: Arc<Mailbox>,
-    shutdown: CancellationToken,
-) -> Result<(), Stop> {
-    let Some(record) = sagas.store.get_record(SagaRow::COLLECTION, &id.to_string()).await? else {
-        return drop_requests(&sagas.store, id).await;
-    };
-    let row: SagaRow = record.decode()?;
-    if row.state.is_over() {
-        return drop_requests(&sagas.store, id).await;
-    }
-    let stream = journal::stream(id).expect("a UUID can be a stream's key");
-    let events = read_all(&sagas.store, &stream).await?;
-    let trace = events.first().and_then(|event| event.envelope.meta.trace);
-    let (store, clock) = (sagas.store.clone(), sagas.clock.clone());
-    let asleep = record.due.is_none_or(|due| due > clock.now());
-    let writer = Writer {
-        store,
-        clock,
-        shutdown,
-        stream,
-        version: events.len() as u64,
-        row,
-        revision: record.revision,
-        dirty: false,
-        asleep,
-        pending: Vec::new(),
-        consumed: Vec::new(),
-    };
-    let work = begin(sagas, id, writer, events, mailbox);
-    match trace {
-        Some(context) => telemetry::in_trace(context.child(), work).await,
-        None => work.await,
-    }
-}
-
-async fn begin<S: Send + Sync + 'static>(
-    sagas: Sagas<S>,
-    id: Uuid,
-    mut writer: Writer,
-    events: Vec<Recorded>,
-    mailbox: Arc<Mailbox>,
-) -> Result<(), Stop> {
-    let entries: Result<Vec<Entry>, _> = events.iter().map(|event| Entry::read(&event.envelope)).collect();
-    let entries = match entries {
-        Ok(entries) => entries,
-        Err(error) => return block(&mut writer, id, format!("the journal cannot be read: {error}")).await,
-    };
-    let Some(Entry::Started { kind, input, .. }) = entries.first().cloned() else {
-        return block(&mut writer, id, "the journal does not begin with the saga's start".to_owned()).await;
-    };
-    let Some(kind) = sagas.kinds.get(&*kind).cloned() else {
-        return block(&mut writer, id, format!("no function is registered for sagas of kind `{kind}`")).await;
-    };
-    let now = sagas.clock.now();
-    let deadline = writer.row.deadline.map(|deadline| Deadline::after(until_then(now, deadline)));
-    let cell = Arc::new(Cell::new(id, Arc::clone(&sagas.services), sagas.clock.clone(), deadline));
-    if entries.len() > 1 || writer.asleep {
-        mailbox.knock();
-    }
-    for entry in entries {
-        cell.feed(entry);
-    }
-    let shown = Arc::clone(&cell);
-    mailbox.show(move || shown.running());
-    let function = match (kind.run)(Saga { cell: Arc::clone(&cell) }, &input) {
-        Ok(function) => Some(function),
-        Err(error) => {
-            return block(&mut writer, id, format!("the saga's input cannot be read: {error}")).await;
-        }
-    };
-    let alarm = Arc::new(Alarm::default());
-    let mut engine = Engine { writer, cell, kind, input, mailbox, function, returned: None, alarm, deadline };
-    let stopped = engine.drive().await;
-    // What the function drops now is no event: the next process goes on.
-    engine.cell.mute();
-    stopped
-}
-
 impl<S: Send + Sync + 'static> Engine<S> {
-    async fn drive(&mut self) -> Result<(), Stop> {
+    pub(super) fn new(
+        writer: Writer,
+        cell: Arc<Cell<S>>,
+        kind: Arc<Kind<S>>,
+        begun: (Payload, Running),
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        let (input, function) = begun;
+        let (deadline, alarm) = (cell.deadline, Arc::new(Alarm::default()));
+        Self { writer, cell, kind, input, mailbox, function: Some(function), returned: None, alarm, deadline }
+    }
+
+    /// Goes on until the saga is over, or there is nothing to do for some time.
+    pub(super) async fn drive(&mut self) -> Result<(), Stop> {
         loop {
             self.settle().await;
             self.collect().await?;
             if let Some(why) = self.cell.broken() {
-                return block(&mut self.writer, self.cell.id, why).await;
+                return block(&mut self.writer, self.cell.id, &self.mailbox, why).await;
             }
             match self.next() {
                 Next::Deliver { .. } => {}
@@ -144,7 +71,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 }
                 Next::Blocked(mismatch) => {
                     if self.function.is_none() || !self.stirs().await? {
-                        return block(&mut self.writer, self.cell.id, mismatch.to_string()).await;
+                        return block(&mut self.writer, self.cell.id, &self.mailbox, mismatch.to_string())
+                            .await;
                     }
                 }
                 Next::Run(starts) => {
@@ -403,65 +331,5 @@ async fn at(time: Option<Deadline>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.instant()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Takes a saga out of service until its function fits again; nothing of it is harmed.
-async fn block(writer: &mut Writer, id: Uuid, why: String) -> Result<(), Stop> {
-    let known = writer.row.state == SagaState::Blocked && writer.row.reason.as_ref() == Some(&why);
-    let mut effect = Commit::new();
-    for record in requests(&writer.store, id).await? {
-        if writer.consumed.iter().any(|(key, _)| *key == record.key) {
-            continue;
-        }
-        let expected = Revision::Exact(record.revision);
-        match record.decode()? {
-            Request::Retry => effect = effect.delete::<Request>(&record.key, expected),
-            // It waits, without being found by every look at what is due.
-            other if record.due.is_some() => {
-                effect = effect.put_expecting(&record.key, &other, expected, None)
-            }
-            _ => {}
-        }
-    }
-    if known && effect.is_empty() {
-        return Err(Stop::Rest);
-    }
-    tracing::error!(saga = %id, why, "blocked");
-    (writer.row.state, writer.row.reason, writer.dirty) = (SagaState::Blocked, Some(why), true);
-    match writer.commit(&[], None, effect).await {
-        Ok(_) => Err(Stop::Rest),
-        Err(Refused::Mine(error)) => Err(Stop::Lost(error)),
-        Err(refused) => Err(Stop::Unwritable(refused.into_error())),
-    }
-}
-
-/// What was asked of a saga from outside and is not taken note of.
-async fn requests(store: &Store, id: Uuid) -> Result<Vec<Record>, Stop> {
-    let query = Query::all().prefix(format!("{id}/")).limit(100);
-    Ok(store.list::<Request>(query).await?.records)
-}
-
-/// Nobody will take note of what is asked of a saga that is over.
-async fn drop_requests(store: &Store, id: Uuid) -> Result<(), Stop> {
-    let mut commit = Commit::new();
-    for record in requests(store, id).await? {
-        commit = commit.delete::<Request>(&record.key, Revision::Exact(record.revision));
-    }
-    if !commit.is_empty() {
-        store.commit(commit).await.map_err(Stop::Lost)?;
-    }
-    Ok(())
-}
-
-async fn read_all(store: &Store, stream: &crate::store::StreamId) -> Result<Vec<Recorded>, Stop> {
-    let mut events = Vec::new();
-    loop {
-        let page = store.read_stream(stream, events.len() as u64 + 1, PAGE).await?;
-        let last = page.len() < PAGE;
-        events.extend(page);
-        if last {
-            return Ok(events);
-        }
     }
 }

@@ -17,7 +17,7 @@ use crate::store::{CommitError, Query, ReadError};
 use super::desk::{Knock, Mailbox};
 use super::record::{Request, SagaRow};
 use super::writer::Stop;
-use super::{SagaState, Sagas, engine};
+use super::{SagaState, Sagas, loading};
 
 /// How often the store is asked what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
             mailbox.knock();
         }
         self.sagas.desk.live().insert(id, Arc::clone(&mailbox));
-        let work = engine::run(self.sagas.clone(), id, mailbox, self.shutdown.clone());
+        let work = loading::run(self.sagas.clone(), id, mailbox, self.shutdown.clone());
         self.tasks.spawn(async move {
             // User code is caught where it is called: a panic here is ours, and must not hide whose saga it met.
             let stopped = AssertUnwindSafe(work).catch_unwind().await;
@@ -164,6 +164,7 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         let mailbox = self.sagas.desk.live().remove(&id);
         match stopped {
             Ok(()) | Err(Stop::Shutdown) => {}
+            _ if self.shutdown.is_cancelled() => {}
             Err(Stop::Rest) if mailbox.is_some_and(|mailbox| mailbox.is_up()) => {
                 self.answer(Knock::Heed(id));
             }

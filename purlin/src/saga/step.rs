@@ -1,6 +1,5 @@
 //! A step: something done outside the saga, once as far as anyone can see.
 
-use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -268,13 +267,9 @@ pub(super) async fn guarded<T>(
     let caught = AssertUnwindSafe(work).catch_unwind();
     match deadline.enforce(caught).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => Err(panicked(panic)),
+        Ok(Err(panic)) => Err(Failure::panic(&*panic)),
         Err(_) => Err(Failure::timeout("no answer came in time")),
     }
-}
-
-fn panicked(panic: Box<dyn Any + Send>) -> Failure {
-    Failure::panic(&*panic)
 }
 
 /// A number from 0 to 1, drawn anew each time.

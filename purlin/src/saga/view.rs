@@ -156,13 +156,13 @@ impl SagaView {
         }
         if !matches!(view.state, SagaState::Completed | SagaState::Failed) {
             for step in running {
-                view.under_way(step);
+                view.under_way(&step);
             }
         }
         view
     }
 
-    fn under_way(&mut self, running: Running) {
+    fn under_way(&mut self, running: &Running) {
         let step = self.step(&running.step);
         if step.state == StepViewState::Running {
             step.attempts = step.attempts.max(running.attempts);

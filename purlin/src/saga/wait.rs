@@ -24,7 +24,7 @@ pub(super) async fn sleep<S: Send + Sync + 'static>(
     duration: Duration,
 ) -> Result<(), SagaError> {
     let name = cell.free_name("sleep");
-    let mut asked = cell.ask(name, None, None).map_err(taken)?;
+    let mut asked = cell.ask(name, None, None).map_err(|name| taken(&name))?;
     loop {
         match asked.go().await {
             Go::Run(start) => {
@@ -74,7 +74,8 @@ where
 
     async fn wait(self, patience: Option<Duration>) -> Result<Option<T>, SagaError> {
         let name = self.cell.free_name(&format!("signal {}", self.name));
-        let mut asked = self.cell.ask(Arc::clone(&name), Some(self.name), None).map_err(taken)?;
+        let mut asked =
+            self.cell.ask(Arc::clone(&name), Some(self.name), None).map_err(|name| taken(&name))?;
         let outcome = loop {
             let start = match asked.go().await {
                 Go::Run(start) => start,
@@ -161,6 +162,6 @@ fn no_signal<S>(asked: &Asked<S>) -> Entry {
     Entry::Failed { step, attempts: 1, started_at, error }
 }
 
-fn taken(taken: NameTaken) -> SagaError {
+fn taken(taken: &NameTaken) -> SagaError {
     SagaError::GaveUp(Failure::bug(taken.to_string()))
 }

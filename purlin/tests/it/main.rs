@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod aggregate;
 mod bus;
 mod faulty;

@@ -3,6 +3,7 @@
 mod crash;
 mod failure;
 mod functions;
+mod machine;
 mod outside;
 mod recovery;
 mod types;

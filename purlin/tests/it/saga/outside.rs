@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use purlin::message::Clock;
 use purlin::saga::{Function, Saga, SagaError, SagaState, StepViewState};
+use purlin::store::memory::Memory;
 use purlin::store::{Query, Store};
-use purlin::testing::saga::{Crash, survive};
+use purlin::testing::saga::{Crash, Mortal};
 
 use super::functions::on;
 use super::world::{Effect, Plan, Process, Time, World};
@@ -72,24 +73,48 @@ async fn a_cancellation_is_too_late_for_a_saga_that_compensates_or_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancellation_committed_with_the_start_is_not_lost_wherever_the_process_dies() {
-    for crashes in 0..6 {
+async fn a_cancellation_is_not_lost_wherever_the_process_dies() {
+    for crashes in 2.. {
         let crash = Crash { commit: 1 + crashes / 2, applied: crashes % 2 == 1 };
-        let world = World::default().with("b", Plan::FailsTimes(u32::MAX));
-        let make = |store: &Store| on(store, &world, &Clock::system()).register("cancelled", cancelled);
-        let survived = survive(crash, make, "cancelled", &()).await;
-        assert_eq!(survived.view.state, SagaState::Failed, "{survived:?}");
-        assert!(!world.any(Effect::Applied));
+        let world = World::default().with("b", Plan::Hangs);
+        let memory = Memory::new();
+        let store = Store::new(memory.clone());
+        let (mortal, mut dead) = Mortal::new(memory, crash);
+        let mut died = dead.clone();
+        let process = Process::start(on(&Store::new(mortal), &world, &Clock::system())).await;
+        let id = process.begin("abc", &()).await;
+        let asked = async {
+            while world.count("b") == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            _ = died.wait_for(|dead| *dead) => {}
+        }
+        store.commit(process.sagas.cancel(id, "enough")).await.unwrap();
+        process.sagas.kick(id);
+        let died = tokio::select! {
+            biased;
+            _ = dead.wait_for(|dead| *dead) => true,
+            _ = process.until_state(id, SagaState::Failed) => false,
+        };
+        process.kill();
+        let process = Process::start(on(&store, &world, &Clock::system())).await;
+        let view = process.until_state(id, SagaState::Failed).await;
+        assert_eq!(view.error, Some(SagaError::Cancelled { reason: "enough".into() }), "{crash:?}");
+        assert!(!world.any(Effect::Applied), "{crash:?}");
+        assert_eq!(requests(&store).await, 0);
+        process.stop().await;
+        if !died {
+            assert_eq!(
+                crashes,
+                2 * (1 + 1 + 1 + 2),
+                "the start, step a, the cancellation, undo b, undo a and the end"
+            );
+            return;
+        }
     }
-}
-
-/// Asks for its own end, as somebody outside might at this very moment.
-async fn cancelled(saga: Saga<World>, _: ()) -> Result<(), SagaError> {
-    saga.step("a", async |at| at.act(at.key()).await)
-        .compensate(async |at, output| at.undo(at.key(), output).await)
-        .await?;
-    saga.sleep(Duration::from_secs(5)).await?;
-    Err(SagaError::refuse("slept", "long enough"))
 }
 
 async fn asks(saga: Saga<World>, patience: u64) -> Result<Option<String>, SagaError> {

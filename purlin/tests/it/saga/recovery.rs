@@ -367,7 +367,7 @@ async fn an_end_that_cannot_be_committed_is_tried_again_and_the_last_outcome_is_
     }
     let (store, world) = (Store::memory(), World::default());
     let make = |end: Plan| {
-        let function = Function::new(one).on_end(async move |world: Arc<World>, (), _: End<u32>| {
+        let function = Function::new(one).on_end(move |world: Arc<World>, (), _: End<u32>| async move {
             world.plan("hook", end);
             world.act("saga/hook").await.map(|_| Commit::new())
         });

@@ -11,13 +11,13 @@ use super::world::{Effect, Plan, Process, Time, World};
 
 #[tokio::test(start_paused = true)]
 async fn a_compensation_is_tried_until_it_succeeds_and_the_earlier_ones_wait_for_it() {
-    let world = World::default().with("c", Plan::Refuses).with("undo b", Plan::FailsTimes(30));
+    let world = World::default().with("c", Plan::Refuses).with("undo b", Plan::FailsTimes(8));
     let process = Process::start(on(&Store::memory(), &world, &Clock::system())).await;
     let view = process.run("abc", &()).await;
     assert_eq!(view.state, SagaState::Failed);
-    assert_eq!((world.count("undo b known"), world.count("undo a known")), (31, 1));
+    assert_eq!((world.count("undo b known"), world.count("undo a known")), (9, 1));
     assert_eq!(world.calls().last().unwrap(), "undo a known");
-    assert_eq!(view.steps[1].compensation.as_ref().unwrap().attempts, 31);
+    assert_eq!(view.steps[1].compensation.as_ref().unwrap().attempts, 9);
     process.stop().await;
 }
 
@@ -73,7 +73,7 @@ async fn an_operators_retry_does_not_wait_for_the_pause_to_end() {
     let process = Process::start(on(&Store::new(time.memory()), &world, &time.clock)).await;
     let id = process.begin("abc", &()).await;
     let far = |view: &purlin::saga::SagaView| {
-        view.steps.first().and_then(|step| step.compensation.as_ref()).is_some_and(|undo| undo.attempts >= 12)
+        view.steps.first().and_then(|step| step.compensation.as_ref()).is_some_and(|undo| undo.attempts >= 10)
     };
     // Pauses are as long as a minute by now: the saga has left memory, and the clock that would wake it stands.
     process.until(id, far).await;

@@ -207,7 +207,7 @@ impl Process {
                 }
                 tokio::select! {
                     changed = changes.changed() => changed.unwrap(),
-                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
                 }
             }
         });
@@ -217,6 +217,9 @@ impl Process {
     pub(super) async fn until_state(&self, id: Uuid, state: SagaState) -> SagaView {
         self.until(id, |view| view.state == state).await
     }
+
+    /// Ends the process as a power failure would.
+    pub(super) fn kill(self) {}
 
     /// Ends the process in good order.
     pub(super) async fn stop(self) {
