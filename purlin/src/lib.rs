@@ -7,6 +7,7 @@ pub mod message;
 pub mod projection;
 pub mod resilience;
 pub mod saga;
+pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod testing;

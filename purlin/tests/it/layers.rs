@@ -14,7 +14,8 @@ const FLOORS: &[&[&str]] = &[
     &["store", "resilience"],
     &["aggregate", "bus"],
     &["projection", "saga"],
-    &["http", "service", "chaos"],
+    &["http"],
+    &["service", "chaos"],
     &["testing"],
 ];
 

@@ -1,0 +1,90 @@
+//! What an operator asks of the services of a data folder: parked messages and sagas, to look at and to act on.
+//!
+//! A running process answers on a socket in its data folder, which only its own user can open. A command line asks
+//! there; when nobody holds the data, it opens the stores itself and asks the same [`router`] in memory. Whatever is
+//! asked for is a write of records, which a running lane or saga takes note of.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use purlin::service::operator::{self, Served};
+//! use purlin::store::Store;
+//! use tower::ServiceExt;
+//!
+//! let router = operator::router([Served { name: "orders".into(), store: Store::memory() }]);
+//! let request = http::Request::get("/orders/dead-letters").body(axum::body::Body::empty()).unwrap();
+//! assert_eq!(router.oneshot(request).await.unwrap().status(), 200);
+//! # });
+//! ```
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | `{"services": [name, ..]}` |
+//! | `GET /<service>/dead-letters?group=&limit=&cursor=` | a page of [`DeadLetter`](crate::bus::DeadLetter)s |
+//! | `GET /<service>/dead-letters/<id>` | [`DeadLetterDetails`](crate::bus::DeadLetterDetails) |
+//! | `POST /<service>/dead-letters/<id>/replay`, `../drop` | `{"id": id}` |
+//! | `GET /<service>/sagas?state=&kind=&limit=&cursor=` | a page of [`SagaRow`](crate::saga::SagaRow)s with their ids |
+//! | `GET /<service>/sagas/<id>` | [`SagaView`](crate::saga::SagaView) |
+//! | `POST /<service>/sagas/<id>/retry` | `{"id": id}` |
+//!
+//! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
+
+mod dead_letters;
+mod sagas;
+mod socket;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::http::{Json, Problem};
+use crate::store::Store;
+
+pub use socket::{connect, listen, socket_path};
+
+/// A service whose parked messages and sagas can be asked for.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Its name, as it stands in a path.
+    pub name: String,
+    /// Its data.
+    pub store: Store,
+}
+
+/// Answers an operator's requests about these services.
+pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
+    let stores = services.into_iter().map(|service| (service.name, service.store)).collect();
+    Router::new()
+        .route("/", get(services_of))
+        .route("/{service}/dead-letters", get(dead_letters::list))
+        .route("/{service}/dead-letters/{id}", get(dead_letters::show))
+        .route("/{service}/dead-letters/{id}/replay", post(dead_letters::replay))
+        .route("/{service}/dead-letters/{id}/drop", post(dead_letters::drop))
+        .route("/{service}/sagas", get(sagas::list))
+        .route("/{service}/sagas/{id}", get(sagas::show))
+        .route("/{service}/sagas/{id}/retry", post(sagas::retry))
+        .fallback(|| async { not_found("there is nothing at this path") })
+        .with_state(Services(Arc::new(stores)))
+}
+
+/// The stores by the names of their services.
+#[derive(Clone)]
+struct Services(Arc<BTreeMap<String, Store>>);
+
+impl Services {
+    fn store(&self, name: &str) -> Result<&Store, Problem> {
+        self.0.get(name).ok_or_else(|| not_found(format!("there is no service `{name}` here")))
+    }
+}
+
+async fn services_of(State(services): State<Services>) -> Json<Value> {
+    Json(json!({ "services": services.0.keys().collect::<Vec<_>>() }))
+}
+
+fn not_found(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not-found").detail(detail)
+}
