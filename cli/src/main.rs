@@ -1,2 +1,35 @@
-//! stub
-fn main() {}
+//! `purlin`: what an operator does with the data of a running process, or of one that is stopped.
+//!
+//! A running process answers on a socket in its data folder; the stores of a stopped one are opened here. Both are
+//! asked the same questions, by the same router of `purlin::service::operator`.
+
+mod arguments;
+mod command;
+mod failure;
+mod operator;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    // A mistake in the arguments ends here, with status 2.
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("purlin: the machine gives no more threads or files: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command::run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("purlin: {}", failure.told());
+            failure.status()
+        }
+    }
+}

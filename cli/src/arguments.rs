@@ -1,0 +1,127 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Look at, and act on, what is parked or stuck in the services of a data folder.
+#[derive(Debug, Parser)]
+#[command(name = "purlin", version, after_help = EXIT)]
+pub(crate) struct Arguments {
+    /// The data folder of the process; it may be running or stopped.
+    #[arg(long, global = true, value_name = "DIR", default_value = "./data", env = "PURLIN_DATA")]
+    pub(crate) data: PathBuf,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) subject: Subject,
+}
+
+const EXIT: &str = "\
+Exit status: 0 done; 1 refused or not possible at the moment; 2 wrong arguments; 3 there is no such thing.";
+
+/// What it is about.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subject {
+    /// Parked messages: those that keep failing, and those of the same key that wait behind them.
+    #[command(subcommand, after_help = DEAD_LETTERS)]
+    DeadLetters(DeadLetters),
+    /// Sagas: what runs, what is stuck, and why.
+    #[command(subcommand, after_help = SAGAS)]
+    Sagas(Sagas),
+}
+
+const DEAD_LETTERS: &str = "\
+Examples:
+  purlin dead-letters list                       what is parked, in all services
+  purlin dead-letters list --service inventory
+  purlin dead-letters show ID                    the message, its attempts, and the last error
+  purlin dead-letters replay ID                  try the messages of its key again, in order
+  purlin dead-letters drop ID                    give it up, and go on with those behind it";
+
+const SAGAS: &str = "\
+Examples:
+  purlin sagas list --state stuck                those that need somebody
+  purlin sagas show ID                           each step, its attempts, and its error
+  purlin sagas retry ID                          try again what a stuck saga gave up";
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List them.
+    List {
+        #[command(flatten)]
+        page: Paging,
+        /// Only those of this consumer group.
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
+    },
+    /// Show one with its content.
+    Show(One),
+    /// Have the messages of one's key tried again, now and in order.
+    Replay(One),
+    /// Give one up for good.
+    Drop(One),
+}
+
+/// What to do with sagas.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sagas {
+    /// List them.
+    List {
+        #[command(flatten)]
+        page: Paging,
+        /// Only those in this state: running, compensating, completed, failed, stuck or blocked.
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        /// Only those of this kind.
+        #[arg(long, value_name = "NAME")]
+        kind: Option<String>,
+    },
+    /// Show one with its steps.
+    Show(One),
+    /// Have a stuck one try again, now.
+    Retry(One),
+}
+
+/// Which part of a list.
+#[derive(Debug, Args)]
+pub(crate) struct Paging {
+    /// Only those of this service.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+}
+
+/// Which one.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Its id, as the list gives it.
+    pub(crate) id: String,
+    /// The service it belongs to; needed only when several have one of this id.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_has_no_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_for_all_commands_may_stand_behind_the_command() {
+        let arguments = Arguments::try_parse_from(["purlin", "sagas", "list", "--json", "--data", "d"]);
+        let arguments = arguments.expect("arguments");
+        assert!(arguments.json);
+        assert_eq!(arguments.data, PathBuf::from("d"));
+    }
+}

@@ -1,0 +1,32 @@
+//! Which data, and who answers for it.
+
+use crate::process::{Folder, purlin};
+
+#[tokio::test]
+async fn a_folder_without_data_is_named_and_nothing_is_made_in_it() {
+    let data = Folder::new();
+    let ran = purlin(&data, "sagas list").await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains(&*data.path().to_string_lossy()) && ran.err.contains("--data"), "{}", ran.err);
+    assert_eq!(std::fs::read_dir(data.path()).expect("the folder").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_holds_the_data_and_does_not_answer_is_not_disturbed() {
+    let data = Folder::new();
+    let store = purlin_sqlite::open(data.path().join("orders.db")).await.expect("a store");
+    let ran = purlin(&data, "sagas list").await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("purlin.sock"), "{}", ran.err);
+    store.close().await;
+    drop(store);
+    assert_eq!(purlin(&data, "sagas list").await.status, 0);
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_arguments_has_a_status_of_its_own() {
+    let data = Folder::new();
+    assert_eq!(purlin(&data, "dead-letters burn").await.status, 2);
+    assert_eq!(purlin(&data, "dead-letters list --limit 0").await.status, 2);
+    assert_eq!(purlin(&data, "--help").await.status, 0);
+}
