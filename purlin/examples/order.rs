@@ -54,7 +54,9 @@ impl Projection for OrdersView {
 async fn pay(saga: Saga<Repository<Order>>, (id, total): (Uuid, u64)) -> Result<(), SagaError> {
     let receipt = saga
         .step("charge", async |at| Ok::<_, Refusal>(format!("{total} charged once under {}", at.key())))
-        .compensate(async |_at, receipt: Option<String>| Ok::<_, Refusal>(println!("refund {receipt:?}")))
+        .compensate(async |at, receipt: Option<String>| {
+            Ok::<_, Refusal>(format!("{receipt:?} back: {}", at.key()))
+        })
         .await?;
     let paid = |_: &Order| Ok::<_, Refusal>(OrderEvent::Paid(receipt.clone()));
     saga.transact("mark-paid", async |at| at.change(id, paid).await.map(|paid| ((), paid.into()))).await
