@@ -54,9 +54,7 @@ impl Projection for OrdersView {
 async fn pay(saga: Saga<Repository<Order>>, (id, total): (Uuid, u64)) -> Result<(), SagaError> {
     let receipt = saga
         .step("charge", async |at| Ok::<_, Refusal>(format!("{total} charged once under {}", at.key())))
-        .compensate(async |at, receipt: Option<String>| {
-            Ok::<_, Refusal>(format!("{receipt:?} back: {}", at.key()))
-        })
+        .compensate(async |_at, receipt: Option<String>| Ok::<_, Refusal>(format!("refund {receipt:?}")))
         .await?;
     let paid = |_: &Order| Ok::<_, Refusal>(OrderEvent::Paid(receipt.clone()));
     saga.transact("mark-paid", async |at| at.change(id, paid).await.map(|paid| ((), paid.into()))).await
