@@ -13,6 +13,7 @@ mod progress;
 mod rest;
 mod rpc;
 mod search;
+mod stuck;
 mod view;
 
 use std::time::Duration;
@@ -80,15 +81,15 @@ pub async fn service(
     let deadlines = Deadlines::new(&base.store, &base.clock, &orders, patience);
     let group = choreography::group(bus, &base, &orders);
     let runs = (view.clone(), sagas.clone(), deadlines.clone());
+    let stuck = stuck::Stuck::new(&base.store, sagas.directory());
     let orders = Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
     let doors = Router::new().merge(rest::router(orders.clone())).merge(rpc::router(orders));
     let (view, sagas, deadlines) = runs;
     Ok(base
         .service(doors)
+        .stuck(move || stuck.clone().list())
         .task("orders_view", move |shutdown| view.run(shutdown))
         .task("sagas", move |shutdown| sagas.clone().run(shutdown))
         .task("choreography", move |shutdown| group.run(shutdown))
         .task("deadlines", move |shutdown| deadlines.clone().run(shutdown)))
 }
-
-pub use deadline::Deadline as OverdueCheckout;
