@@ -81,6 +81,9 @@ pub struct Tokens {
     /// What `aud` must have.
     #[serde(default)]
     pub audience: Option<String>,
+    /// How far the issuer's clock may be from ours, in seconds.
+    #[serde(default)]
+    pub skew_s: u32,
 }
 
 /// So many requests in the long run, and so many at once.
@@ -194,7 +197,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
         for (pool, Pool { endpoints }) in &self.pools {
-            let good = |endpoint: &String| endpoint.parse::<http::uri::Authority>().is_ok_and(|a| a.port().is_some());
+            let good = |endpoint: &String| {
+                endpoint.parse::<http::uri::Authority>().is_ok_and(|a| a.port().is_some())
+            };
             if endpoints.is_empty() || !endpoints.iter().all(good) {
                 return Err(ConfigError::Endpoints { pool: pool.clone() });
             }
@@ -248,6 +253,54 @@ impl Limits {
         match all.into_iter().find(|(_, value)| *value == 0) {
             Some((limit, _)) => Err(ConfigError::Zero { limit }),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Config, serde_json::Error> {
+        let mut config = json!({
+            "pools": { "orders": { "endpoints": ["127.0.0.1:7001", "[::1]:7002"] } },
+            "tokens": { "jwks_url": "http://127.0.0.1:7000/.well-known/jwks.json" },
+            "rate": { "per_second": 200, "burst": 400 },
+            "routes": [
+                { "path": "/", "access": "public", "pool": "orders" },
+                { "path": "/orders", "methods": ["GET"], "access": "authenticated", "pool": "orders" },
+                { "path": "/admin", "exact": true, "access": { "role": "admin" }, "pool": "orders" },
+            ],
+        });
+        change(&mut config);
+        serde_json::from_value(config)
+    }
+
+    #[test]
+    fn a_configuration_is_plain_data() {
+        let config = read(|_| {}).unwrap();
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.routes[2].access, Access::Role("admin".into()));
+        assert_eq!(config.limits.body_bytes, 1 << 20);
+        assert!(read(|config| config["routes"][0]["acces"] = json!("public")).is_err());
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_work_says_where() {
+        let said = |change: &dyn Fn(&mut Value)| read(change).unwrap().check().unwrap_err().to_string();
+        for (said, part) in [
+            (said(&|config| config["routes"][1]["path"] = json!("/%6frders")), "write the path as `/orders`"),
+            (said(&|config| config["routes"][1]["pool"] = json!("order")), "no pool `order`"),
+            (said(&|config| config["routes"][1]["methods"] = json!(["get"])), "`get` is not one of"),
+            (said(&|config| config["tokens"] = json!(null)), "`/orders` asks for a token"),
+            (said(&|config| config["pools"]["orders"]["endpoints"] = json!([])), "pool `orders`"),
+            (said(&|config| config["pools"]["orders"]["endpoints"] = json!(["localhost"])), "`host:port`"),
+            (said(&|config| config["rate"]["burst"] = json!(0)), "`rate` must be more than 0"),
+            (said(&|config| config["limits"] = json!({ "connections": 0 })), "`limits.connections`"),
+        ] {
+            assert!(said.contains(part), "{said}");
         }
     }
 }

@@ -35,7 +35,9 @@ impl FromStr for KeysUrl {
         let refused = || KeysUrlError(text.to_owned());
         let parts = text.parse::<Uri>().map_err(|_| refused())?.into_parts();
         match (parts.scheme, parts.authority, parts.path_and_query) {
-            (Some(scheme), Some(authority), Some(path)) if scheme.as_str() == "http" => Ok(Self { authority, path }),
+            (Some(scheme), Some(authority), Some(path)) if scheme.as_str() == "http" => {
+                Ok(Self { authority, path })
+            }
             _ => Err(refused()),
         }
     }

@@ -56,7 +56,8 @@ impl Signer {
     /// The public key as a JWK set, for `/.well-known/jwks.json`.
     pub fn document(&self) -> serde_json::Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
-        let key = json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": x });
+        let key =
+            json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": x });
         json!({ "keys": [key] })
     }
 

@@ -81,7 +81,8 @@ pub(super) fn verify(token: &str, keys: &Jwks, rules: &Rules, now: i64) -> Resul
     if token.len() > MAX_TOKEN {
         return Err(TokenError::TooLong);
     }
-    let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed("it has no three parts"))?;
+    let (message, signature) =
+        token.rsplit_once('.').ok_or(TokenError::Malformed("it has no three parts"))?;
     let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed("it has no three parts"))?;
     let header: Header = json(header)?;
     header.check()?;
@@ -89,8 +90,9 @@ pub(super) fn verify(token: &str, keys: &Jwks, rules: &Rules, now: i64) -> Resul
     if algorithm != header.alg {
         return Err(TokenError::Algorithm);
     }
-    let signature =
-        URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed("its signature is not base64url"))?;
+    let signature = URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| TokenError::Malformed("its signature is not base64url"))?;
     if !keys.verifies(&header.kid, message.as_bytes(), &signature) {
         return Err(TokenError::Signature);
     }

@@ -277,7 +277,8 @@ mod tests {
         ] {
             assert_eq!(error(&verifier, &signed(&signer, &header, claims)).await, Some(why), "{header}");
         }
-        for header in [json!({ "alg": "EdDSA" }), json!({ "kid": kid }), json!({ "alg": "EdDSA", "kid": 7 })] {
+        for header in [json!({ "alg": "EdDSA" }), json!({ "kid": kid }), json!({ "alg": "EdDSA", "kid": 7 })]
+        {
             let said = error(&verifier, &signed(&signer, &header, claims)).await;
             assert!(matches!(said, Some(TokenError::Malformed(_))), "{header}: {said:?}");
         }
@@ -289,7 +290,11 @@ mod tests {
         let (stranger, _) = Signer::generate().unwrap();
         let token = signer.sign(&Claims::new("7", NOW + 100)).unwrap();
         let (message, signature) = token.rsplit_once('.').unwrap();
-        let forged = signed(&stranger, &json!({ "alg": "EdDSA", "kid": signer.kid() }), r#"{"sub":"7","exp":1800000100}"#);
+        let forged = signed(
+            &stranger,
+            &json!({ "alg": "EdDSA", "kid": signer.kid() }),
+            r#"{"sub":"7","exp":1800000100}"#,
+        );
         assert_eq!(error(&verifier, &token).await, None);
         assert_eq!(error(&verifier, &forged).await, Some(TokenError::Signature));
         assert_eq!(error(&verifier, &format!("{message}.")).await, Some(TokenError::Signature));
@@ -335,7 +340,10 @@ mod tests {
         assert_eq!(said(Claims { iat: Some(NOW + 60), ..good.clone() }).await, Some(TokenError::NotYet));
         assert_eq!(said(Claims { iss: Some("them".into()), ..good.clone() }).await, Some(TokenError::Issuer));
         assert_eq!(said(Claims { iss: None, ..good.clone() }).await, Some(TokenError::Issuer));
-        assert_eq!(said(Claims { aud: vec!["other".into()], ..good.clone() }).await, Some(TokenError::Audience));
+        assert_eq!(
+            said(Claims { aud: vec!["other".into()], ..good.clone() }).await,
+            Some(TokenError::Audience)
+        );
         assert_eq!(said(Claims { aud: vec![], ..good }).await, Some(TokenError::Audience));
     }
 

@@ -1,6 +1,6 @@
 //! Who may pass.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -51,22 +51,35 @@ impl Access {
 }
 
 impl Caller {
-    /// The name that the rate limit counts the caller under: the user, else the address (of IPv6 the /64).
-    pub fn rate_key(&self, peer: IpAddr) -> String {
+    /// What the rate limit counts the caller under: the user, else the address.
+    pub fn rate_key(&self, peer: IpAddr) -> RateKey<'_> {
         match self {
-            Self::Known(claims) => format!("user {}", claims.sub),
-            _ => address_key(peer),
+            Self::Known(claims) => RateKey::User(&claims.sub),
+            _ => RateKey::of_address(peer),
         }
     }
 }
 
-/// The name that the rate limit counts an address under.
-pub(crate) fn address_key(peer: IpAddr) -> String {
-    match peer.to_canonical() {
-        IpAddr::V4(v4) => format!("ip {v4}"),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            format!("ip {a:x}:{b:x}:{c:x}:{d:x}::/64")
+/// Whose share a request takes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RateKey<'a> {
+    /// A user's.
+    User(&'a str),
+    /// An IPv4 address's.
+    V4(Ipv4Addr),
+    /// An IPv6 network's: the first 64 bits, since whoever has one address there has them all.
+    V6([u16; 4]),
+}
+
+impl RateKey<'_> {
+    /// The share of an address.
+    pub fn of_address(peer: IpAddr) -> Self {
+        match peer.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4),
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                Self::V6([a, b, c, d])
+            }
         }
     }
 }
@@ -99,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_address_counts_once_whichever_way_it_is_written() {
-        let key = |address: &str| address_key(address.parse().unwrap());
+        let key = |address: &'static str| RateKey::of_address(address.parse().unwrap());
         assert_eq!(key("10.0.0.1"), key("::ffff:10.0.0.1"));
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));

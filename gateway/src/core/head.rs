@@ -17,7 +17,7 @@ pub enum Violation {
     /// A line ends with a lone LF, or a CR stands alone: parsers disagree on where the line ends.
     #[error("a line of the request does not end with CR LF")]
     LineEnd,
-    /// The first line is not `METHOD target HTTP/1.x`, single spaces between.
+    /// The first line is not `METHOD target HTTP/1.x`, single spaces between, the method in capitals.
     #[error("the request line is malformed")]
     RequestLine,
     /// The protocol's version is not 1.0 or 1.1.
@@ -109,7 +109,8 @@ fn request_line(line: &[u8]) -> Result<u8, Violation> {
     else {
         return Err(Violation::RequestLine);
     };
-    let method_is_good = (1..=32).contains(&method.len()) && method.iter().all(|byte| is_token(*byte));
+    let method_is_good = (1..=32).contains(&method.len())
+        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
     let target_is_good = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
     if !method_is_good || !target_is_good {
         return Err(Violation::RequestLine);
@@ -196,8 +197,9 @@ pub(super) fn plain_number(value: &[u8]) -> Option<u64> {
 
 /// A host and perhaps a port: no user, no path, no list, no space.
 pub(super) fn is_host(value: &[u8]) -> bool {
-    let plain =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'~');
+    let plain = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'~')
+    };
     (1..=255).contains(&value.len()) && value.iter().all(plain) && !value.starts_with(b":")
 }
 

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
 use http::HeaderMap;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use purlin::message::TraceContext;
 
 /// What the gateway says to a service about a request.
@@ -40,7 +40,8 @@ const OURS: [&str; 9] = [
     "x-rewrite-url",
 ];
 /// Beginnings of names that only we may say.
-const OUR_PREFIXES: [&str; 6] = ["x-forwarded-", "x-auth-", "x-user-", "x-remote-", "x-purlin-", "x-http-method"];
+const OUR_PREFIXES: [&str; 6] =
+    ["x-forwarded-", "x-auth-", "x-user-", "x-remote-", "x-purlin-", "x-http-method"];
 /// Identity headers in use that have no prefix of their own.
 const IDENTITY: [&str; 4] = ["x-user", "x-auth", "remote-user", "x-authenticated-user"];
 
@@ -88,7 +89,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE]
+    {
         headers.remove(name);
     }
     for name in ["keep-alive", "proxy-connection", "http2-settings"] {

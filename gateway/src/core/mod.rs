@@ -24,7 +24,7 @@ mod route;
 mod target;
 mod wire;
 
-pub use access::{Access, Caller};
+pub use access::{Access, Caller, RateKey};
 pub use head::{Framing, Violation};
 pub use headers::{Forwarded, rewrite_request, rewrite_response};
 pub use refusal::Refusal;

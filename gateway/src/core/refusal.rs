@@ -99,8 +99,10 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(Violation::HeadTooLarge) => "head-too-large",
-            Self::Malformed(Violation::HeadTooSlow) | Self::BodyTooSlow => "request-too-slow",
-            Self::Malformed(_) | Self::Path(_) | Self::BodyBroken => "malformed-request",
+            Self::Malformed(Violation::HeadTooSlow) => "request-too-slow",
+            Self::Malformed(_) | Self::Path(_) => "malformed-request",
+            Self::BodyBroken => "truncated-body",
+            Self::BodyTooSlow => "body-too-slow",
             Self::UnknownMethod => "unknown-method",
             Self::Expectation => "expectation-failed",
             Self::NotFound => "not-found",
@@ -112,26 +114,6 @@ impl Refusal {
             Self::NoKeys | Self::Unavailable => "unavailable",
             Self::BrokeOff => "broke-off",
             Self::Timeout => "timeout",
-        }
-    }
-
-    /// The problem's title, the same for every occurrence.
-    pub fn title(&self) -> &'static str {
-        match self.code() {
-            "head-too-large" => "The request's head is too large",
-            "request-too-slow" => "The request did not arrive in time",
-            "malformed-request" => "The request is malformed",
-            "unknown-method" => "The method is not implemented",
-            "expectation-failed" => "The expectation cannot be met",
-            "not-found" => "Not found",
-            "method-not-allowed" => "The method is not allowed here",
-            "unauthorized" => "A valid token is needed",
-            "forbidden" => "Not allowed",
-            "rate-limited" => "Too many requests",
-            "body-too-large" => "The body is too large",
-            "broke-off" => "The service broke off",
-            "timeout" => "No answer in time",
-            _ => "The service is not available",
         }
     }
 

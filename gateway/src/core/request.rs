@@ -58,7 +58,9 @@ fn host(parts: &Parts) -> Result<String, Violation> {
     let host = match (target, header) {
         (None, None) => return Err(Violation::NoHost),
         (None, Some(_)) if parts.version == Version::HTTP_2 => return Err(Violation::NoHost),
-        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => return Err(Violation::BadHost),
+        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
+            return Err(Violation::BadHost);
+        }
         (Some(host), _) | (None, Some(host)) => host,
     };
     if !is_host(host) {
@@ -98,7 +100,9 @@ mod tests {
     fn the_host_of_target_and_header_must_agree() {
         let host = |uri: &str, hosts: &[&str], version: Version| {
             let with = |request: http::request::Builder| {
-                hosts.iter().fold(request.uri(uri).version(version), |request, host| request.header(HOST, *host))
+                hosts
+                    .iter()
+                    .fold(request.uri(uri).version(version), |request, host| request.header(HOST, *host))
             };
             check(&parts(with)).map(|checked| checked.host)
         };

@@ -114,7 +114,8 @@ impl Scanner {
         if end.len() < 2 {
             return Ok(0);
         }
-        let size = std::str::from_utf8(&rest[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let size =
+            std::str::from_utf8(&rest[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
         self.at = match size.ok_or(Violation::Chunk)? {
             0 => At::LastLine,
             size => At::Chunk(size),
@@ -170,9 +171,15 @@ mod tests {
     #[test]
     fn what_comes_before_a_violation_passes_and_nothing_behind_it() {
         let mut bytes = GOOD.to_vec();
-        bytes.extend_from_slice(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\nGET /e HTTP/1.1\r\nHost: x\r\n\r\n");
+        bytes.extend_from_slice(
+            b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\nGET /e HTTP/1.1\r\nHost: x\r\n\r\n",
+        );
         for size in 1..=bytes.len() {
-            assert_eq!(in_pieces(&bytes, size), (GOOD.to_vec(), Some(Violation::TwoHosts)), "pieces of {size}");
+            assert_eq!(
+                in_pieces(&bytes, size),
+                (GOOD.to_vec(), Some(Violation::TwoHosts)),
+                "pieces of {size}"
+            );
         }
     }
 
@@ -195,6 +202,7 @@ mod tests {
             ("GET /\r\nHost: a\r\n\r\n", RequestLine),
             ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
             ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
+            ("get / HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
             ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", RequestLine),
             ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", Version),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Version),
@@ -211,13 +219,22 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n", ContentLength),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", ContentLength),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", ContentLength),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", TwoFramings),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n", TwoFramings),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+                TwoFramings,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n",
+                TwoFramings,
+            ),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", TransferEncoding),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", TransferEncoding),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", TransferEncoding),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", TransferEncoding),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", TransferEncoding),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                TransferEncoding,
+            ),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", TransferEncoding),
             ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", TransferEncoding),
             ("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n", TwoAuthorizations),
@@ -247,7 +264,11 @@ mod tests {
             let bytes = format!("{head}{body}");
             for size in [1, 2, 5, bytes.len()] {
                 let (passed, said) = in_pieces(bytes.as_bytes(), size);
-                assert_eq!((passed.len() - head.len(), said), (passes, Some(violation)), "{body:?} by {size}");
+                assert_eq!(
+                    (passed.len() - head.len(), said),
+                    (passes, Some(violation)),
+                    "{body:?} by {size}"
+                );
             }
         }
     }

@@ -141,11 +141,23 @@ impl Group {
         &self,
         shutdown: CancellationToken,
     ) -> impl Future<Output = Result<(), GroupError>> + Send + use<> + 'static {
-        let group = self.clone();
-        async move { group.run_lanes(shutdown).await }
+        let group = Arc::new(self.clone());
+        async move {
+            let mut backoff = Backoff::store();
+            loop {
+                let end = group.run_lanes(&shutdown).await;
+                let Some(error) = end.as_ref().err().filter(|error| error.kind().is_transient()) else {
+                    return end;
+                };
+                let stopped = group.wait_for_store(error, &mut backoff, &shutdown).await.is_err();
+                if stopped {
+                    return Ok(());
+                }
+            }
+        }
     }
 
-    async fn run_lanes(self, shutdown: CancellationToken) -> Result<(), GroupError> {
+    async fn run_lanes(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), GroupError> {
         self.check()?;
         parked::define(&self.store).await?;
         let lanes = mark::lanes(&self.store, &self.name, &self.bus, self.lanes).await?;
@@ -157,14 +169,13 @@ impl Group {
         }
         let subjects: HashSet<String> = self.handlers.keys().cloned().collect();
         let feed = Arc::new(Feed::new(self.bus.clone(), subjects, &positions));
-        let group = Arc::new(self);
 
         let mut tasks = JoinSet::new();
         for (number, mark) in (0..).zip(marks) {
-            let lane = Lane::new(Arc::clone(&group), Arc::clone(&feed), number, mark);
+            let lane = Lane::new(Arc::clone(self), Arc::clone(&feed), number, mark);
             tasks.spawn(lane.run(shutdown.clone()));
         }
-        tasks.spawn(retries::run(group, shutdown.clone()));
+        tasks.spawn(retries::run(Arc::clone(self), shutdown.clone()));
         let tail = tail(&feed);
         let tail = async {
             tokio::select! { end = tail => end, () = shutdown.cancelled() => Ok(()) }

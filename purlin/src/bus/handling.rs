@@ -85,7 +85,8 @@ impl Group {
         }
     }
 
-    async fn wait_for_store(
+    /// Waits before the store is asked again, or says that the group is to stop.
+    pub(super) async fn wait_for_store(
         &self,
         error: &(impl std::error::Error + Sync + 'static),
         backoff: &mut Backoff,
@@ -104,7 +105,8 @@ impl Group {
     }
 }
 
-struct Stopped;
+/// The group is to stop.
+pub(super) struct Stopped;
 
 /// Says on every event of the effects which message caused it.
 fn stamp(mut effects: Commit, message: &Message, trace: TraceContext) -> Commit {

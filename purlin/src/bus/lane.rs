@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::FaultKind;
-use crate::store::{Commit, Conflict, Position, Query, ReadError, Revision, Store};
+use crate::store::{Commit, Conflict, Position, Query, ReadError, Revision, Row, Store};
 
 use super::backoff::{Backoff, dice};
 use super::feed::{Feed, Portion, SKIPPED};
-use super::handling::Refused;
+use super::handling::{Refused, Stopped};
 use super::mark::Mark;
-use super::parked::{self, KeyState, ParkedKey, ParkedMessage, SeenKey};
+use super::parked::{self, KeyState, ParkedKey, ParkedMessage, SeenKey, key_id};
 use super::{Failure, Group, GroupError, Message};
 
 pub(super) struct Lane {
@@ -36,9 +36,6 @@ enum Deed {
     /// The effects are there already: only the mark is to be moved.
     Pass,
 }
-
-/// The group is to stop.
-struct Stopped;
 
 impl Lane {
     pub(super) fn new(group: Arc<Group>, feed: Arc<Feed>, number: u32, mark: Mark) -> Self {
@@ -105,6 +102,9 @@ impl Lane {
                 Err(Refused::Conflict(conflict)) => {
                     if !self.reload().await? {
                         return Ok(Err(Stopped));
+                    }
+                    if conflict.is_record(ParkedKey::COLLECTION, &key_id(&self.group.name, message.key())) {
+                        self.parked.insert(message.key().to_owned());
                     }
                     let effects = seen.is_none() && matches!(deed, Deed::Handle);
                     if effects && !races.pause().await {

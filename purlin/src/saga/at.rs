@@ -3,14 +3,14 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use crate::resilience::Deadline;
 
 /// What a step's closure is given: the services, and what is to be known of this attempt.
 pub struct At<S> {
     pub(super) services: Arc<S>,
     pub(super) key: Arc<str>,
     pub(super) attempt: u32,
-    pub(super) deadline: Instant,
+    pub(super) deadline: Deadline,
 }
 
 impl<S> At<S> {
@@ -24,8 +24,8 @@ impl<S> At<S> {
         self.attempt
     }
 
-    /// When this attempt is given up.
-    pub fn deadline(&self) -> Instant {
+    /// When this attempt is given up. Calls made through [`resilience`](crate::resilience) know it already.
+    pub fn deadline(&self) -> Deadline {
         self.deadline
     }
 }

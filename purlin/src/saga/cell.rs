@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::message::{Clock, Timestamp};
+use crate::resilience::Deadline;
 use crate::store::Commit;
 
 use super::journal::{Entry, Payload};
@@ -23,7 +23,7 @@ pub(super) struct Cell<S> {
     pub(super) id: Uuid,
     pub(super) services: Arc<S>,
     pub(super) clock: Clock,
-    pub(super) deadline: Option<Instant>,
+    pub(super) deadline: Option<Deadline>,
     state: Mutex<State<S>>,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Report {
 }
 
 impl<S> Cell<S> {
-    pub(super) fn new(id: Uuid, services: Arc<S>, clock: Clock, deadline: Option<Instant>) -> Self {
+    pub(super) fn new(id: Uuid, services: Arc<S>, clock: Clock, deadline: Option<Deadline>) -> Self {
         let (machine, slots, reports) = (Machine::default(), HashMap::new(), Vec::new());
         let state = State { machine, muted: false, slots, reports, broken: None };
         Self { id, services, clock, deadline, state: Mutex::new(state) }
@@ -272,7 +272,7 @@ impl<S> Asked<S> {
     }
 
     /// An attempt begins; it may take so long.
-    pub(super) fn attempt(&self, attempt: u32, started_at: Timestamp, deadline: Instant) -> At<S> {
+    pub(super) fn attempt(&self, attempt: u32, started_at: Timestamp, deadline: Deadline) -> At<S> {
         if let Some(slot) = self.cell.state().slots.get_mut(&self.name) {
             (slot.busy, slot.attempts, slot.started_at) = (Busy::Working, attempt, started_at);
         }

@@ -4,15 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::message::{FaultKind, Timestamp};
+use crate::resilience::{Deadline, Retry};
 use crate::store::Commit;
 
 use super::engine::Engine;
 use super::journal::{Entry, Outcome, Payload};
-use super::retry::{Retry, dice};
-use super::step::{guarded, until_then, worth_a_note};
+use super::step::{COMPENSATION_RETRY, dice, guarded, until_then, worth_a_note};
 use super::writer::{Refused, Stop};
 use super::{At, Failure, SagaState};
 
@@ -37,7 +35,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let (services, key) = (Arc::clone(&self.cell.services), self.cell.key(&step));
         let attempt = attempts.saturating_add(1);
         let called = self.cell.undo(&step, |undo| {
-            let deadline = Instant::now() + undo.timeout;
+            let deadline = Deadline::after(undo.timeout);
             let at = At { services, key, attempt, deadline };
             (undo.call(at, output), deadline, undo.retry)
         });
@@ -67,7 +65,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     fn not_undone(&mut self, step: String, attempt: u32, error: Failure, retry: Retry) {
         tracing::warn!(saga = %self.cell.id, step, attempt, %error, "a step is not undone yet");
-        if attempt >= retry.max_attempts {
+        if !retry.allows(attempt) {
             self.mark_stuck(format!("step `{step}` could not be undone in {attempt} attempts: {error}"));
             self.note(Entry::Stuck { step, attempts: attempt, error });
             return;
@@ -137,7 +135,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.mark_stuck(format!("the end cannot be committed yet: {failure}"));
         }
         self.writer.flush().await?;
-        self.writer.pause(Retry::of_compensations().delay(attempt, dice())).await
+        self.writer.pause(COMPENSATION_RETRY.delay(attempt, dice())).await
     }
 
     async fn hook(&mut self, outcome: &Outcome) -> Result<Result<Commit, Failure>, Stop> {
@@ -149,7 +147,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Err(panic) => return Ok(Err(Failure::panic(&*panic))),
         };
         tokio::select! {
-            commit = guarded(begun, Instant::now() + END_TIMEOUT) => Ok(commit),
+            commit = guarded(begun, Deadline::after(END_TIMEOUT)) => Ok(commit),
             () = self.writer.shutdown.cancelled() => Err(Stop::Shutdown),
         }
     }

@@ -7,11 +7,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::message::Timestamp;
+use crate::resilience::Deadline;
 use crate::store::{Commit, Query, Record, Recorded, Revision, Row, Store};
 use crate::telemetry;
 
@@ -44,7 +44,7 @@ pub(super) struct Engine<S> {
     function: Option<Running>,
     returned: Option<Outcome>,
     alarm: Arc<Alarm>,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
 }
 
 /// Runs a saga until it has ended or there is nothing to do for some time.
@@ -105,7 +105,7 @@ async fn begin<S: Send + Sync + 'static>(
         return block(&mut writer, id, format!("no function is registered for sagas of kind `{kind}`")).await;
     };
     let now = sagas.clock.now();
-    let deadline = writer.row.deadline.map(|deadline| Instant::now() + until_then(now, deadline));
+    let deadline = writer.row.deadline.map(|deadline| Deadline::after(until_then(now, deadline)));
     let cell = Arc::new(Cell::new(id, Arc::clone(&sagas.services), sagas.clock.clone(), deadline));
     if entries.len() > 1 || writer.asleep {
         mailbox.knock();
@@ -331,7 +331,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     fn is_overdue(&self) -> bool {
-        self.writer.is_late() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        self.writer.is_late() || self.deadline.is_some_and(|deadline| deadline.has_passed())
     }
 
     /// Waits until something happens, or leaves memory if that is far off.
@@ -399,9 +399,9 @@ impl Wake for Alarm {
 }
 
 /// A time that may never come.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
+async fn at(time: Option<Deadline>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.instant()).await,
         None => std::future::pending().await,
     }
 }

@@ -169,6 +169,11 @@ impl<S: Send + Sync + 'static> Sagas<S> {
         waited.await.unwrap_or(Err(WaitError::StillRunning(id)))
     }
 
+    /// The store that the sagas live in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The sagas for those who only look and ask.
     pub fn directory(&self) -> Directory {
         self.directory.clone()

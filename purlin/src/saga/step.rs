@@ -9,16 +9,29 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use crate::message::{Fault, FaultKind, Timestamp};
+use crate::resilience::{Deadline, Retry};
 use crate::store::{BoxFuture, Commit};
 
 use super::cell::{Asked, Cell, Go, Report};
 use super::journal::{Entry, Payload};
-use super::retry::{Retry, dice};
 use super::undo::Undo;
 use super::{At, Failure, SagaError};
+
+/// A step is tried until its saga's deadline, unless it says otherwise.
+const STEP_RETRY: Retry = Retry {
+    max_attempts: u32::MAX,
+    first_delay: Duration::from_millis(100),
+    max_delay: Duration::from_secs(10),
+    jitter: 0.2,
+};
+
+/// A compensation is tried for ever, unless it says otherwise.
+pub(super) const COMPENSATION_RETRY: Retry = Retry { max_delay: Duration::from_secs(60), ..STEP_RETRY };
+
+/// How long an attempt may take, unless the step says otherwise.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A step that is being described; awaiting it performs it.
 ///
@@ -82,8 +95,8 @@ where
     }
 
     fn new(cell: Arc<Cell<S>>, name: Arc<str>, work: Work<'a, S>) -> Self {
-        let (retry, undo_retry) = (Retry::of_steps(), Retry::of_compensations());
-        let timeout = Duration::from_secs(30);
+        let (retry, undo_retry) = (STEP_RETRY, COMPENSATION_RETRY);
+        let timeout = ATTEMPT_TIMEOUT;
         Self { cell, name, work, undo: None, retry, undo_retry, timeout, output: PhantomData }
     }
 
@@ -192,7 +205,7 @@ impl<S: Send + Sync> Attempts<'_, S> {
                 tokio::time::sleep(until_then(asked.cell.clock.now(), until)).await;
             }
             self.made += 1;
-            let at = asked.attempt(self.made, self.started_at, Instant::now() + self.timeout);
+            let at = asked.attempt(self.made, self.started_at, Deadline::after(self.timeout));
             let deadline = at.deadline;
             let begun = catch_unwind(AssertUnwindSafe(|| (self.work)(at)));
             let produced = match begun {
@@ -223,7 +236,7 @@ impl<S: Send + Sync> Attempts<'_, S> {
     fn failed(&mut self, asked: &Asked<S>, error: Failure, in_commit: bool) -> bool {
         let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
         let lost_race = in_commit && error.kind == FaultKind::Conflict;
-        let again = (lost_race || error.kind.is_transient()) && attempts < self.retry.max_attempts;
+        let again = (lost_race || error.kind.is_transient()) && self.retry.allows(attempts);
         if !again {
             asked.report(Report::Entry(Entry::Failed { step, attempts, started_at, error }));
             return true;
@@ -250,10 +263,10 @@ pub(super) fn worth_a_note(attempt: u32, delay: Duration) -> bool {
 /// Runs user code: until a deadline, and a panic is a failure.
 pub(super) async fn guarded<T>(
     work: BoxFuture<'_, Result<T, Failure>>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<T, Failure> {
     let caught = AssertUnwindSafe(work).catch_unwind();
-    match tokio::time::timeout_at(deadline, caught).await {
+    match deadline.enforce(caught).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(panicked(panic)),
         Err(_) => Err(Failure::timeout("no answer came in time")),
@@ -262,6 +275,11 @@ pub(super) async fn guarded<T>(
 
 fn panicked(panic: Box<dyn Any + Send>) -> Failure {
     Failure::panic(&*panic)
+}
+
+/// A number from 0 to 1, drawn anew each time.
+pub(super) fn dice() -> f64 {
+    (uuid::Uuid::new_v4().as_u128() >> 75) as f64 / (1_u64 << 53) as f64
 }
 
 /// How long it is from one time to another; nothing if that is past.

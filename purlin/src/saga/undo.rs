@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::message::Fault;
+use crate::resilience::Retry;
 use crate::store::BoxFuture;
 
 use super::journal::Payload;
-use super::retry::Retry;
 use super::{At, Failure};
 
 /// A compensation, ready to be called as often as it takes.

@@ -1,3 +1,4 @@
 //! What tests stand on: suites that every adapter must pass.
 
+pub mod saga;
 pub mod store;

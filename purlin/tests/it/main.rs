@@ -1,8 +1,3 @@
-//! The framework seen from outside: one file a room.
-
-mod aggregate;
-mod saga;
-mod store;
 //! The integration tests of purlin: one file a room.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -10,5 +5,9 @@ mod store;
 mod aggregate;
 mod http;
 mod layers;
+mod saga;
 mod source;
 mod store;
+mod bus;
+mod faulty;
+mod projection;

@@ -1,0 +1,386 @@
+//! Journals that do not fit, many sagas at once, and what is committed with what.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use purlin::message::{Clock, Envelope, TraceContext};
+use purlin::saga::{End, Function, Saga, SagaError, SagaState, Sagas};
+use purlin::store::memory::{Faults, Memory};
+use purlin::store::{Commit, CommitError, Expected, Revision, Row, Store, StreamId};
+use purlin::telemetry;
+use purlin::testing::saga::{Crash, survive};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::functions::on;
+use super::world::{Effect, LONG, Plan, Process, World};
+
+async fn renamed(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+    let mut sum = 0;
+    for step in ["a", "other", "c"] {
+        sum += saga.step(step, async |at| at.act(at.key()).await).await?;
+    }
+    Ok(sum)
+}
+
+async fn shorter(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+    saga.step("a", async |at| at.act(at.key()).await).await
+}
+
+async fn without_undo(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+    let mut sum = 0;
+    for step in ["a", "b", "c"] {
+        sum += saga.step(step, async |at| at.act(at.key()).await).await?;
+    }
+    Ok(sum)
+}
+
+async fn retyped(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+    saga.step("a", async |_| Ok::<_, Infallible>("a text".to_owned())).await?;
+    Ok(0)
+}
+
+/// A saga that did `a` and `b`, and whose `c` waits in a process that is gone.
+async fn left_in_the_middle(store: &Store, world: &World) -> purlin::message::Uuid {
+    world.plan("c", Plan::FailsTimes(u32::MAX));
+    let process = Process::start(on(store, world, &Clock::system())).await;
+    let id = process.begin("abc", &()).await;
+    while world.count("c") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    process.stop().await;
+    id
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_does_not_fit_the_journal_blocks_the_saga_without_any_effect() {
+    let store = Store::memory();
+    let world = World::default();
+    let id = left_in_the_middle(&store, &world).await;
+    let calls = world.calls().len();
+    let clock = Clock::system();
+    for (changed, why) in [
+        (on(&store, &world, &clock).register("abc", renamed), "step `b`"),
+        (on(&store, &world, &clock).register("abc", shorter), "step `b`"),
+        (on(&store, &world, &clock).register("abc", retyped), "what step `a` returned cannot be read"),
+        (Sagas::new(&store, world.clone(), clock.clone()), "no function is registered"),
+    ] {
+        let process = Process::start(changed).await;
+        let blocked = |view: &purlin::saga::SagaView| {
+            view.state == SagaState::Blocked
+                && view.reason.as_ref().is_some_and(|reason| reason.contains(why))
+        };
+        process.until(id, blocked).await;
+        assert_eq!(world.calls().len(), calls);
+        process.stop().await;
+    }
+
+    // With the right function again, the next process goes on by itself.
+    world.plan("c", Plan::Works);
+    let process = Process::start(on(&store, &world, &clock)).await;
+    let view = process.until_state(id, SagaState::Completed).await;
+    assert_eq!((view.reason, world.count("a"), world.count("b")), (None, 1, 1));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compensation_that_was_removed_blocks_the_saga() {
+    let store = Store::memory();
+    let world = World::default().with("b", Plan::Refuses).with("undo b", Plan::FailsTimes(u32::MAX));
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    let id = process.begin("abc", &()).await;
+    while world.count("undo b unknown") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    process.stop().await;
+    let process = Process::start(on(&store, &world, &Clock::system()).register("abc", without_undo)).await;
+    let view = process.until_state(id, SagaState::Blocked).await;
+    assert!(view.reason.unwrap().contains("no compensation"));
+    process.stop().await;
+    world.plan("undo b", Plan::Works);
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    process.until_state(id, SagaState::Failed).await;
+    assert_eq!(world.calls().last().unwrap(), "undo a known");
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_saga_goes_on_when_an_operator_says_so_and_keeps_its_requests() {
+    let store = Store::memory();
+    let world = World::default();
+    let id = left_in_the_middle(&store, &world).await;
+    let process = Process::start(on(&store, &world, &Clock::system()).register("abc", renamed)).await;
+    process.until_state(id, SagaState::Blocked).await;
+    store.commit(process.sagas.cancel(id, "enough")).await.unwrap();
+    process.sagas.retry(id).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(process.show(id).await.state, SagaState::Blocked);
+    process.stop().await;
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    let view = process.until_state(id, SagaState::Failed).await;
+    assert_eq!(view.error, Some(SagaError::Cancelled { reason: "enough".into() }));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_broken_journal_stops_no_other_saga() {
+    let store = Store::memory();
+    let world = World::default();
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    let broken = purlin::message::new_id();
+    let start = process.sagas.start("abc", broken, &()).unwrap();
+    let stream = StreamId::new("saga", broken).unwrap();
+    let rubbish = [Envelope::raw("saga.rubbish", "{}")];
+    store.commit(start.append(stream, Expected::Version(1), rubbish)).await.unwrap();
+    process.sagas.kick(broken);
+    assert_eq!(process.run("abc", &()).await.state, SagaState::Completed);
+    let view = process.until_state(broken, SagaState::Blocked).await;
+    assert!(view.reason.unwrap().contains("the journal cannot be read"));
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_sagas_run_at_once_with_room_for_fifty() {
+    let world = World::default();
+    let sagas = on(&Store::memory(), &world, &Clock::system()).in_memory(50);
+    let process = Process::start(sagas).await;
+    let mut ids = Vec::new();
+    for _ in 0..1000 {
+        ids.push(process.begin("fork", &()).await);
+    }
+    for id in ids {
+        let view = process.sagas.wait(id, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(view.state, SagaState::Completed);
+    }
+    assert_eq!(world.effects().len(), 4000);
+    assert_eq!(world.calls().len(), 4000, "nothing was done twice");
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sagas_that_pile_up_while_no_process_runs_are_all_found() {
+    let (store, world) = (Store::memory(), World::default());
+    let sagas = on(&store, &world, &Clock::system()).in_memory(20);
+    sagas.prepare().await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..600 {
+        let id = purlin::message::new_id();
+        store.commit(sagas.start("abc", id, &()).unwrap()).await.unwrap();
+        ids.push(id);
+    }
+    let process = Process::start(sagas).await;
+    for id in ids {
+        assert_eq!(
+            process.sagas.wait(id, Duration::from_secs(60)).await.unwrap().state,
+            SagaState::Completed
+        );
+    }
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_journals_nothing_and_the_next_process_goes_on() {
+    let (store, world) = (Store::memory(), World::default().with("b", Plan::Hangs));
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    let id = process.begin("fork", &()).await;
+    let id = {
+        process.sagas.wait(id, LONG).await.unwrap();
+        process.begin("abc", &()).await
+    };
+    while world.count("b") == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = store.head();
+    process.stop().await;
+    assert_eq!(store.head(), before);
+    world.plan("b", Plan::Works);
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    let view = process.until_state(id, SagaState::Completed).await;
+    assert_eq!((view.steps[1].attempts, world.count("b")), (1, 2));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_for_a_while_delays_a_saga_and_nothing_else() {
+    let (memory, world) = (Memory::new(), World::default());
+    let process = Process::start(on(&Store::new(memory.clone()), &world, &Clock::system())).await;
+    let id = process.begin("abc", &()).await;
+    memory.set_faults(Faults { refuse: 12, ..Faults::default() });
+    process.until_state(id, SagaState::Completed).await;
+    assert_eq!(world.calls(), ["a", "b", "c"]);
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_belongs_to_the_trace_that_started_it() {
+    async fn traced(saga: Saga<World>, _: ()) -> Result<String, SagaError> {
+        saga.step("a", async |_| {
+            Ok::<_, Infallible>(telemetry::current().map(|trace| trace.trace_id_hex()).unwrap_or_default())
+        })
+        .await
+    }
+    let sagas = on(&Store::memory(), &World::default(), &Clock::system()).register("traced", traced);
+    let process = Process::start(sagas).await;
+    let trace = TraceContext::root();
+    let id = telemetry::in_trace(trace, process.begin("traced", &())).await;
+    let view = process.sagas.wait(id, LONG).await.unwrap();
+    assert_eq!(view.output, Some(trace.trace_id_hex().into()));
+    let journal = process.store.read_stream(&StreamId::new("saga", id).unwrap(), 1, 10).await.unwrap();
+    assert!(journal.iter().all(|event| event.envelope.meta.trace.unwrap().trace_id == trace.trace_id));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_started_twice_runs_once() {
+    let world = World::default();
+    let process = Process::start(on(&Store::memory(), &world, &Clock::system())).await;
+    let id = process.begin("abc", &()).await;
+    let again = process.store.commit(process.sagas.start("abc", id, &()).unwrap()).await;
+    assert!(matches!(again, Err(CommitError::Conflict(_))));
+    process.sagas.wait(id, LONG).await.unwrap();
+    assert_eq!(world.calls(), ["a", "b", "c"]);
+    process.stop().await;
+}
+
+/// A counter in the saga's own store.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counter {
+    n: u32,
+}
+
+impl Row for Counter {
+    const COLLECTION: &'static str = "counters";
+}
+
+struct Local {
+    store: Store,
+    /// So often somebody else counts at the same moment.
+    rivals: AtomicUsize,
+    hook: AtomicUsize,
+}
+
+impl Local {
+    async fn increment(&self, key: &str) -> (u32, Commit) {
+        let record = self.store.get_record("counters", key).await.unwrap();
+        let n = record.as_ref().map_or(0, |record| record.decode::<Counter>().unwrap().n) + 1;
+        let expected = record.map_or(Revision::Absent, |record| Revision::Exact(record.revision));
+        if self.rivals.load(Ordering::SeqCst) > 0 {
+            self.rivals.fetch_sub(1, Ordering::SeqCst);
+            self.store.commit(Commit::new().put(key, &Counter { n })).await.unwrap();
+        }
+        (n, Commit::new().put_expecting(key, &Counter { n }, expected, None))
+    }
+
+    async fn counted(&self, key: &str) -> u32 {
+        self.store.get::<Counter>(key).await.unwrap().unwrap_or_default().n
+    }
+}
+
+async fn count_twice(saga: Saga<Arc<Local>>, _: ()) -> Result<u32, SagaError> {
+    let first = saga
+        .transact("first", async |at| {
+            let (n, commit) = at.increment("steps").await;
+            Ok::<_, Infallible>((n, commit))
+        })
+        .await?;
+    let second = saga
+        .transact("second", async |at| {
+            let (n, commit) = at.increment("steps").await;
+            Ok::<_, Infallible>((n, commit))
+        })
+        .await?;
+    Ok(10 * first + second)
+}
+
+fn counting(local: &Arc<Local>) -> Sagas<Arc<Local>> {
+    let function = Function::new(count_twice).on_end(async |local: Arc<Arc<Local>>, (), end: End<u32>| {
+        assert!(matches!(end, End::Completed(_)));
+        local.hook.fetch_add(1, Ordering::SeqCst);
+        Ok::<_, Infallible>(local.increment("ends").await.1)
+    });
+    Sagas::new(&local.store, Arc::clone(local), Clock::system()).register("count", function)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transacted_step_and_the_end_have_their_effect_once_wherever_the_process_dies() {
+    for crashes in 0.. {
+        let crash = Crash { commit: 1 + crashes / 2, applied: crashes % 2 == 1 };
+        let make = |store: &Store| {
+            let (rivals, hook) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            counting(&Arc::new(Local { store: store.clone(), rivals, hook }))
+        };
+        // The counters' collection outlives the process: it is made by whoever comes first.
+        let survived = survive_with_counters(crash, make).await;
+        let local = Local { store: survived.store, rivals: AtomicUsize::new(0), hook: AtomicUsize::new(0) };
+        assert_eq!((local.counted("steps").await, local.counted("ends").await), (2, 1), "{crash:?}");
+        assert_eq!((survived.view.state, survived.view.output), (SagaState::Completed, Some(12.into())));
+        if survived.crash.is_none() {
+            assert_eq!(crashes, 8, "the start, two steps, the end");
+            return;
+        }
+    }
+}
+
+async fn survive_with_counters(
+    crash: Crash,
+    make: impl Fn(&Store) -> Sagas<Arc<Local>>,
+) -> purlin::testing::saga::Survived {
+    let make = |store: &Store| {
+        let defined = store.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { defined.define::<Counter>().await });
+        tasks.detach_all();
+        make(store)
+    };
+    survive(crash, make, "count", &()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_race_reruns_a_transacted_step_and_the_end_until_they_win() {
+    let store = Store::memory();
+    store.define::<Counter>().await.unwrap();
+    let local = Arc::new(Local { store, rivals: AtomicUsize::new(2), hook: AtomicUsize::new(0) });
+    let sagas = counting(&local);
+    sagas.prepare().await.unwrap();
+    let (shutdown, mut tasks) = (tokio_util::sync::CancellationToken::new(), JoinSet::new());
+    let run = sagas.clone().run(shutdown.clone());
+    tasks.spawn(async move { run.await.unwrap() });
+    let id = purlin::message::new_id();
+    local.store.commit(sagas.start("count", id, &()).unwrap()).await.unwrap();
+    sagas.kick(id);
+    let view = sagas.wait(id, LONG).await.unwrap();
+    assert_eq!(
+        (view.state, local.counted("steps").await),
+        (SagaState::Completed, 4),
+        "two rivals and two steps"
+    );
+    shutdown.cancel();
+    tasks.join_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_cannot_be_committed_is_tried_again_and_the_last_outcome_is_safe_meanwhile() {
+    async fn one(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+        saga.step("a", async |at| at.act(at.key()).await).await
+    }
+    let (store, world) = (Store::memory(), World::default());
+    let make = |end: Plan| {
+        let function = Function::new(one).on_end(async move |world: Arc<World>, (), _: End<u32>| {
+            world.plan("hook", end);
+            world.act("saga/hook").await.map(|_| Commit::new())
+        });
+        on(&store, &world, &Clock::system()).register("one", function)
+    };
+    let process = Process::start(make(Plan::Refuses)).await;
+    let id = process.begin("one", &()).await;
+    let view = process.until_state(id, SagaState::Stuck).await;
+    assert!(view.reason.unwrap().contains("the end cannot be committed yet"));
+    process.stop().await;
+    let process = Process::start(make(Plan::Works)).await;
+    process.until_state(id, SagaState::Completed).await;
+    assert_eq!(world.count("a"), 1);
+    assert!(world.all(Effect::Applied));
+    process.stop().await;
+}
