@@ -28,7 +28,7 @@ use purlin::store::Cause;
 
 use crate::contracts::clients::{Inventory, Payments, Products, Shipping, Users};
 use crate::contracts::service::{Base, Service};
-use checkout::Helpers;
+use checkout::Conductor;
 use deadline::{Deadline, Deadlines};
 use order::Order;
 use view::OrdersView;
@@ -39,7 +39,7 @@ struct Orders {
     base: Base,
     orders: Repository<Order>,
     view: View<OrdersView>,
-    sagas: Sagas<Helpers>,
+    sagas: Sagas<Conductor>,
     deadlines: Deadlines,
     users: Users,
     products: Products,
@@ -56,9 +56,16 @@ pub struct Others {
     pub products: Products,
     /// How many there are.
     pub inventory: Inventory,
-    /// What is paid.
+}
+
+/// Whom a checkout asks, step by step.
+#[derive(Clone)]
+pub struct Helpers {
+    /// Holds the stock.
+    pub inventory: Inventory,
+    /// Takes the money.
     pub payments: Payments,
-    /// What is sent.
+    /// Sends the parcel.
     pub shipping: Shipping,
 }
 
@@ -67,15 +74,16 @@ pub async fn service(
     base: Base,
     bus: &Bus,
     others: Others,
+    helpers: Helpers,
     breakers: Breakers,
     patience: Duration,
 ) -> Result<Service, Cause> {
     base.store.define::<Deadline>().await?;
     base.store.define::<progress::Progress>().await?;
-    let Others { users, products, inventory, payments, shipping } = others;
+    let Others { users, products, inventory } = others;
     let (orders, view) = (Repository::new(&base.store), View::new(OrdersView, &base.store));
-    let helpers = Helpers { inventory: inventory.clone(), payments, shipping, orders: orders.clone() };
-    let sagas = Sagas::new(&base.store, helpers, base.clock.clone())
+    let conductor = Conductor { helpers, orders: orders.clone() };
+    let sagas = Sagas::new(&base.store, conductor, base.clock.clone())
         .register(checkout::KIND, checkout::function(patience));
     sagas.prepare().await?;
     let deadlines = Deadlines::new(&base.store, &base.clock, &orders, patience);
