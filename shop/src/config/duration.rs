@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit_or_are_seconds() {
-        for (text, millis) in [("500ms", 500), ("10s", 10_000), ("10", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
+        for (text, millis) in
+            [("500ms", 500), ("10s", 10_000), ("10", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
         {
             assert_eq!(text.parse(), Ok(Span(Duration::from_millis(millis))), "{text}");
         }

@@ -110,10 +110,7 @@ impl Config {
             checkout_deadline: options.checkout_deadline.map_or(Duration::from_secs(600), |d| d.0),
             admin_password: options.admin_password.filter(|password| !password.is_empty()),
             model,
-            rate: Rate {
-                per_second: options.rate.unwrap_or(200),
-                burst: options.rate_burst.unwrap_or(400),
-            },
+            rate: Rate { per_second: options.rate.unwrap_or(200), burst: options.rate_burst.unwrap_or(400) },
             sign_in_rate: Rate {
                 per_second: options.sign_in_rate.unwrap_or(10),
                 burst: options.sign_in_burst.unwrap_or(50),

@@ -37,8 +37,15 @@ impl Base {
     pub fn service(&self, router: Router) -> Service {
         let sweeper = self.idempotency.clone();
         let router = router.layer(Extension(self.verifier.clone()));
-        Service { name: self.name, store: self.store.clone(), router, tasks: Vec::new(), first: None, stuck: None }
-            .task("keys", move |shutdown| sweeper.clone().sweeper(shutdown))
+        Service {
+            name: self.name,
+            store: self.store.clone(),
+            router,
+            tasks: Vec::new(),
+            first: None,
+            stuck: None,
+        }
+        .task("keys", move |shutdown| sweeper.clone().sweeper(shutdown))
     }
 }
 

@@ -33,7 +33,8 @@ impl inventory_server::Inventory for Inventory {
         let asked = request.into_inner().product_ids;
         let ids = asked.iter().map(|product_id| id(product_id)).collect::<Result<Vec<_>, _>>()?;
         let found = self.stockroom.levels(&ids).await.map_err(|error| grpc::status_from_fault(&error))?;
-        let level = |(id, available): (purlin::message::Uuid, i64)| Level { product_id: id.to_string(), available };
+        let level =
+            |(id, available): (purlin::message::Uuid, i64)| Level { product_id: id.to_string(), available };
         Ok(Response::new(LevelList { levels: found.into_iter().map(level).collect() }))
     }
 

@@ -24,11 +24,12 @@ struct Desk {
 pub fn group(bus: &Bus, base: &Base, orders: &Repository<Order>) -> Group {
     let desk = Desk { store: base.store.clone(), orders: orders.clone() };
     let group = bus.group("orders", &base.store).clock(base.clock.clone());
-    let group = ["order.created", "order.cancel_requested", "order.cancelled", "order.shipped", "stock.reserved"]
-        .into_iter()
-        .chain(["payment.requested", "payment.delayed", "payment.completed", "payment.refunded"])
-        .chain(["shipment.cancelled"])
-        .fold(group, |group, subject| group.on_with(subject, &desk, note));
+    let group =
+        ["order.created", "order.cancel_requested", "order.cancelled", "order.shipped", "stock.reserved"]
+            .into_iter()
+            .chain(["payment.requested", "payment.delayed", "payment.completed", "payment.refunded"])
+            .chain(["shipment.cancelled"])
+            .fold(group, |group, subject| group.on_with(subject, &desk, note));
     group
         .on_with("stock.refused", &desk, end_at_once)
         .on_with("payment.failed", &desk, fail)

@@ -59,7 +59,11 @@ impl Deadlines {
             for record in self.store.due::<Deadline>(self.clock.now(), 100).await? {
                 if let Err(error) = self.give_up(&record).await {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(order = record.key, error, "an overdue checkout could not be given up yet");
+                    tracing::warn!(
+                        order = record.key,
+                        error,
+                        "an overdue checkout could not be given up yet"
+                    );
                 }
             }
             tokio::select! {

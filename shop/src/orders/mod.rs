@@ -90,7 +90,8 @@ pub async fn service(
     let group = choreography::group(bus, &base, &orders);
     let runs = (view.clone(), sagas.clone(), deadlines.clone());
     let stuck = stuck::Stuck::new(&base.store, sagas.directory());
-    let orders = Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
+    let orders =
+        Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
     let doors = Router::new().merge(rest::router(orders.clone())).merge(rpc::router(orders));
     let (view, sagas, deadlines) = runs;
     Ok(base

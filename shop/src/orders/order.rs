@@ -202,8 +202,7 @@ impl Order {
         }
         let total = self.total()?;
         let Checkout { flow, payment, ship_to } = with;
-        let submitted =
-            Submitted { flow, at, total, payment: payment.clone(), ship_to: ship_to.clone() };
+        let submitted = Submitted { flow, at, total, payment: payment.clone(), ship_to: ship_to.clone() };
         let mut events = vec![OrderEvent::Submitted(submitted)];
         if flow == Flow::Choreographed {
             let (order_id, user_id, lines) = (id, self.user_id, self.lines());
@@ -268,7 +267,8 @@ impl Order {
 
     /// The sum of price times quantity.
     pub fn total(&self) -> Result<Money, OrderError> {
-        Money::total(self.items.iter().map(|item| (item.price, item.quantity))).ok_or(OrderError::TooExpensive)
+        Money::total(self.items.iter().map(|item| (item.price, item.quantity)))
+            .ok_or(OrderError::TooExpensive)
     }
 
     /// What is needed of each product, every product once.
@@ -414,7 +414,10 @@ mod tests {
     fn an_empty_order_cannot_be_submitted() {
         let error = draft(vec![]).submit(new_id(), checkout(Flow::Orchestrated), Timestamp::UNIX_EPOCH);
         let error = error.unwrap_err();
-        assert_eq!((error.to_string().as_str(), error.code()), ("cannot submit an empty order", "empty-order"));
+        assert_eq!(
+            (error.to_string().as_str(), error.code()),
+            ("cannot submit an empty order", "empty-order")
+        );
     }
 
     #[test]
@@ -455,7 +458,10 @@ mod tests {
     fn a_draft_is_cancelled_at_once_and_a_submitted_order_in_the_end() {
         let order = draft(vec![]);
         let ended = after(order.clone(), order.cancel(new_id(), "changed my mind").unwrap());
-        assert_eq!((ended.status, ended.reason.as_deref()), (Some(Status::Cancelled), Some("changed my mind")));
+        assert_eq!(
+            (ended.status, ended.reason.as_deref()),
+            (Some(Status::Cancelled), Some("changed my mind"))
+        );
 
         let order = submitted();
         let ending = after(order.clone(), order.cancel(new_id(), "changed my mind").unwrap());

@@ -174,7 +174,8 @@ mod tests {
     }
 
     fn steps(view: &SagaView) -> Vec<(&str, StepViewState, bool)> {
-        let undone = |step: &StepView| step.compensation.as_ref().is_some_and(|c| c.state == CompensationState::Done);
+        let undone =
+            |step: &StepView| step.compensation.as_ref().is_some_and(|c| c.state == CompensationState::Done);
         view.steps.iter().map(|step| (step.name.as_str(), step.state, undone(step))).collect()
     }
 
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_step_that_never_began_is_not_shown() {
-        let view = heard(&["order.cancel_requested", "shipment.cancelled", "payment.refunded", "stock.released"]);
+        let view =
+            heard(&["order.cancel_requested", "shipment.cancelled", "payment.refunded", "stock.released"]);
         assert_eq!(steps(&view), [(RESERVE, StepViewState::Abandoned, true)]);
     }
 }

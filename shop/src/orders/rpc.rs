@@ -35,7 +35,8 @@ impl orders_server::Orders for Orders {
         let found = Orders::search(self, known, wanted).await;
         let found = found.map_err(|error| grpc::status_from_fault(&error))?;
         let rows: Vec<_> = found.items.into_iter().map(|(_, row)| row).collect();
-        let json = serde_json::to_string(&rows).map_err(|_| Status::internal("the orders cannot be written"))?;
+        let json =
+            serde_json::to_string(&rows).map_err(|_| Status::internal("the orders cannot be written"))?;
         Ok(Response::new(FoundOrders { json }))
     }
 }

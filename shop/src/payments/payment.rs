@@ -173,8 +173,11 @@ impl Payment {
 
     /// Notes what the card network gave back.
     pub fn refund(&self, flow: Flow, order_id: Uuid, amount: Money) -> Option<PaymentEvent> {
-        matches!(self.state, State::Withdrawn)
-            .then_some(PaymentEvent::Refunded(Paid { flow, order_id, amount }))
+        matches!(self.state, State::Withdrawn).then_some(PaymentEvent::Refunded(Paid {
+            flow,
+            order_id,
+            amount,
+        }))
     }
 }
 

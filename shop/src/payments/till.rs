@@ -40,7 +40,8 @@ impl Till {
 
     /// Charges a card for an order: notes the wish first, so that nothing moves that nobody knows of.
     pub async fn charge(&self, flow: Flow, order_id: Uuid, asked: &Asked) -> Result<Charged, TillError> {
-        let payment = self.payments.update(order_id, |payment| payment.request(flow, order_id, asked)).await?;
+        let payment =
+            self.payments.update(order_id, |payment| payment.request(flow, order_id, asked)).await?;
         if let State::Completed { charge } = &payment.state {
             return Ok(Charged::Completed(charge.clone()));
         }

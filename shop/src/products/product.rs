@@ -64,7 +64,11 @@ impl Product {
     }
 
     /// Gives it another name, another price, or both.
-    pub fn change(&self, name: Option<&str>, price: Option<Money>) -> Result<Vec<ProductEvent>, ProductError> {
+    pub fn change(
+        &self,
+        name: Option<&str>,
+        price: Option<Money>,
+    ) -> Result<Vec<ProductEvent>, ProductError> {
         if self.name.is_empty() {
             return Err(ProductError::NotFound);
         }

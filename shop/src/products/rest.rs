@@ -70,19 +70,12 @@ async fn list(
     Ok(Answer(Listing { items, next: rows.next.map(|key| CURSORS.write(&key)) }))
 }
 
-async fn show(
-    State(products): State<Products>,
-    Path(id): Path<Uuid>,
-) -> Result<Answer<Shown>, Problem> {
+async fn show(State(products): State<Products>, Path(id): Path<Uuid>) -> Result<Answer<Shown>, Problem> {
     let entry = products.base.store.get::<Entry>(&id.to_string()).await?.ok_or(ProductError::NotFound)?;
     Ok(Answer(entry.shown(products.stock(id).await?)))
 }
 
-async fn create(
-    State(products): State<Products>,
-    Admin(admin): Admin,
-    write: Write<NewProduct>,
-) -> Response {
+async fn create(State(products): State<Products>, Admin(admin): Admin, write: Write<NewProduct>) -> Response {
     let Write { request, body } = write;
     let idempotency = &products.base.idempotency;
     idempotency.run(&admin.caller(), &request, |attempt| products.create(attempt, &body)).await

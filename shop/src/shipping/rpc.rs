@@ -37,9 +37,7 @@ impl shipping_server::Shipping for Shipping {
             self.shipments.update(shipped.order_id, |shipment| shipment.create(shipped, &ship_to)).await;
         match made.map_err(|error| grpc::status_from_fault(&error))?.state() {
             State::Created(shipment_id) => Ok(Response::new(Shipment { id: shipment_id.to_string() })),
-            State::Refused(reason) => {
-                Err(grpc::status_from_fault(&ShipmentError::Refused(reason.clone())))
-            }
+            State::Refused(reason) => Err(grpc::status_from_fault(&ShipmentError::Refused(reason.clone()))),
             State::None | State::Cancelled => Err(grpc::status_from_fault(&ShipmentError::Cancelled)),
         }
     }

@@ -24,6 +24,11 @@ impl users_server::Users for Users {
             return Err(grpc::status_from_fault(&UserError::NotFound));
         }
         let role = user.role.as_str().to_owned();
-        Ok(Response::new(User { id: id.to_string(), email: user.email.clone(), name: user.name.clone(), role }))
+        Ok(Response::new(User {
+            id: id.to_string(),
+            email: user.email.clone(),
+            name: user.name.clone(),
+            role,
+        }))
     }
 }

@@ -25,7 +25,10 @@ pub fn gateway(config: &Config, addresses: &Addresses) -> GatewayConfig {
         route("POST", "/products", false, admin(), Role::Inventory),
         route("GET", "/orders", false, Access::Authenticated, Role::Orders),
         route("POST", "/orders", false, Access::Authenticated, Role::Orders),
-        Route { timeout_ms: Some(65_000), ..route("POST", "/assistant", true, Access::Authenticated, Role::Assistant) },
+        Route {
+            timeout_ms: Some(65_000),
+            ..route("POST", "/assistant", true, Access::Authenticated, Role::Assistant)
+        },
         route("GET", "/admin/ledger", true, admin(), Role::Payments),
         route("GET", "/admin/breakers", true, admin(), Role::Orders),
         route("GET", "/admin/stock", true, admin(), Role::Inventory),

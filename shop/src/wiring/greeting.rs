@@ -37,7 +37,9 @@ fn hint(config: &Config, gateway: &str) {
          -d '{{\"email\":\"ada@example.org\",\"password\":\"correct horse\"}}'"
     );
     if config.admin_password.is_some() && !file.exists() {
-        eprintln!("The administrator is admin@shop.local; the password is the one in SHOP_ADMIN_PASSWORD on first start.");
+        eprintln!(
+            "The administrator is admin@shop.local; the password is the one in SHOP_ADMIN_PASSWORD on first start."
+        );
     } else {
         eprintln!("The administrator is admin@shop.local; the password is in {}", file.display());
     }

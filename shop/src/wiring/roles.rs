@@ -41,7 +41,8 @@ pub async fn start(
 ) -> anyhow::Result<Roles> {
     let keys = doors::keys_url(addresses);
     let rules = Rules { issuer: Some("shop".into()), ..Rules::default() };
-    let verifier = Verifier::from_url(keys.parse().context("where the keys are")?, rules, process.clock.clone());
+    let verifier =
+        Verifier::from_url(keys.parse().context("where the keys are")?, rules, process.clock.clone());
     let fresh = verifier.clone();
     process.run_until_closed("keys of tokens".into(), move || {
         let fresh = fresh.clone();
@@ -88,7 +89,8 @@ pub async fn start(
         };
         process.serve_door("console", addresses.listener(Role::Console)?, console::router(console));
     }
-    let gateway = if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };
+    let gateway =
+        if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };
     Ok(Roles { stores, firsts, gateway })
 }
 
@@ -150,7 +152,8 @@ impl Maker<'_> {
             }
             Role::Payments => {
                 let (base, bus) = (self.base(role).await?, self.bus().await?);
-                let network = CardNetwork::new(&self.open("card-network").await?, &self.process.clock).await?;
+                let network =
+                    CardNetwork::new(&self.open("card-network").await?, &self.process.clock).await?;
                 payments::service(base, &bus, network, lines.card_network()).await
             }
             Role::Shipping => {

@@ -31,18 +31,12 @@ impl Inventory {
     }
 
     /// Holds all lines for an order, or none.
-    pub async fn reserve(
-        &self,
-        key: &str,
-        order_id: Uuid,
-        lines: &[events::Line],
-    ) -> Result<(), LineError> {
+    pub async fn reserve(&self, key: &str, order_id: Uuid, lines: &[events::Line]) -> Result<(), LineError> {
         let line = |line: &events::Line| RpcLine {
             product_id: line.product_id.to_string(),
             quantity: line.quantity,
         };
-        let asked =
-            ReserveStock { order_id: order_id.to_string(), lines: lines.iter().map(line).collect() };
+        let asked = ReserveStock { order_id: order_id.to_string(), lines: lines.iter().map(line).collect() };
         let send = async |channel, request| InventoryClient::new(channel).reserve(request).await;
         self.0.call(Some(key), asked, send).await.map(|_| ())
     }

@@ -82,7 +82,8 @@ pub(super) async fn saga(
         _ => None,
     };
     let none = || {
-        Problem::new(StatusCode::NOT_FOUND, "not-found").detail("the order has no checkout: it was not submitted")
+        Problem::new(StatusCode::NOT_FOUND, "not-found")
+            .detail("the order has no checkout: it was not submitted")
     };
     view.map(Answer).ok_or_else(none)
 }

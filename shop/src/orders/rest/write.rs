@@ -165,8 +165,11 @@ impl Orders {
         let items = wanted.iter().map(item).collect::<Result<Vec<_>, Problem>>()?;
         let before = order.items.iter().chain(&items);
         for id in ids {
-            let needed: i64 =
-                before.clone().filter(|item| item.product_id == id).map(|item| i64::from(item.quantity)).sum();
+            let needed: i64 = before
+                .clone()
+                .filter(|item| item.product_id == id)
+                .map(|item| i64::from(item.quantity))
+                .sum();
             let available = levels.get(&id).copied().unwrap_or_default();
             if needed > available {
                 return Err(unavailable(id, needed, available));
