@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// Somebody who talks to the shop; with a token once he has logged in.
 #[derive(Clone)]
 pub(crate) struct Client {
-    http: Hyper<HttpConnector, Full<Bytes>>,
+    pub(crate) http: Hyper<HttpConnector, Full<Bytes>>,
     pub(crate) base: String,
     pub(crate) token: Option<String>,
 }
