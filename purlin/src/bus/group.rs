@@ -8,12 +8,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::{Clock, Fault, FaultKind};
+use crate::resilience::Retry;
 use crate::store::{BoxFuture, Commit, CommitError, LogId, Position, ReadError, Store};
+use crate::telemetry::Metrics;
 
 use super::backoff::Backoff;
 use super::feed::Feed;
+use super::gauges::{self, Gauges};
 use super::lane::Lane;
-use super::{Failure, GroupStatus, Message, Retry, mark, parked, retries, status};
+use super::{Failure, GroupStatus, Message, mark, parked, retries, status};
 
 type Handler = Arc<dyn Fn(Message) -> BoxFuture<'static, Result<Commit, Failure>> + Send + Sync>;
 
@@ -29,6 +32,7 @@ pub struct Group {
     pub(super) retry: Retry,
     pub(super) timeout: Duration,
     pub(super) clock: Clock,
+    pub(super) gauges: Option<Gauges>,
     lanes: Option<u32>,
     handlers: HashMap<String, Handler>,
     doubled: Option<String>,
@@ -56,6 +60,7 @@ impl Group {
             retry: Self::DEFAULT_RETRY,
             timeout: Self::DEFAULT_TIMEOUT,
             clock: Clock::system(),
+            gauges: None,
             lanes: None,
             handlers: HashMap::new(),
             doubled: None,
@@ -124,6 +129,12 @@ impl Group {
         self
     }
 
+    /// Counts what is handled and what fails, and shows what is parked and how far behind the group is.
+    pub fn metrics(mut self, metrics: &Metrics) -> Self {
+        self.gauges = Some(Gauges::register(metrics, &self.name));
+        self
+    }
+
     /// The group's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -186,7 +197,11 @@ impl Group {
             }
             Ok(())
         };
-        tokio::try_join!(tail, lanes).map(|_| ())
+        let both = async { tokio::try_join!(tail, lanes).map(|_| ()) };
+        tokio::select! {
+            end = both => end,
+            () = gauges::keep(self) => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), GroupError> {

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::{Fault, FaultKind, TraceContext};
+use crate::resilience::{Deadline, DeadlineExceeded};
 use crate::store::{Commit, CommitError, Committed, Conflict, ReadError};
 use crate::telemetry;
 
@@ -25,23 +26,29 @@ pub(super) enum Refused {
 impl Group {
     /// Runs the handler once: within its time, in a span of the message's trace, its panics caught.
     pub(super) async fn attempt(&self, message: &Message) -> Result<Commit, Failure> {
+        let trace = message.meta().trace.map_or_else(TraceContext::root, TraceContext::child);
+        let outcome = telemetry::in_trace(trace, self.run_handler(message)).await;
+        if let (Err(failure), Some(gauges)) = (&outcome, &self.gauges) {
+            gauges.failed(failure.kind);
+        }
+        outcome.map(|effects| stamp(effects, message, trace))
+    }
+
+    async fn run_handler(&self, message: &Message) -> Result<Commit, Failure> {
         let Some(handler) = self.handler(message.subject()) else {
             let reason = format!("the group has no handler for `{}`", message.subject());
             return Err(Failure::new(FaultKind::Bug, reason));
         };
-        let trace = message.meta().trace.map_or_else(TraceContext::root, TraceContext::child);
-        let cloned = message.clone();
-        let work = AssertUnwindSafe(async move { handler(cloned).await }).catch_unwind();
-        let outcome = tokio::time::timeout(self.timeout, telemetry::in_trace(trace, work)).await;
-        let effects = match outcome {
-            Ok(Ok(result)) => result?,
-            Ok(Err(panic)) => return Err(Failure::panic(&*panic)),
-            Err(_) => {
+        let message = message.clone();
+        let work = AssertUnwindSafe(async move { handler(message).await }).catch_unwind();
+        match Deadline::after(self.timeout).enforce(work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(Failure::panic(&*panic)),
+            Err(DeadlineExceeded) => {
                 let reason = format!("the handler took longer than {:?}", self.timeout);
-                return Err(Failure::new(FaultKind::Timeout, reason));
+                Err(Failure::new(FaultKind::Timeout, reason))
             }
-        };
-        Ok(stamp(effects, message, trace))
+        }
     }
 
     /// Applies a commit; a store that cannot take it at the moment is asked until it can, or until the group stops.

@@ -95,6 +95,11 @@ impl Lane {
                 Ok(committed) => {
                     let revision = Revision::Exact(committed.revision);
                     self.mark = Mark { position: message.position, revision };
+                    if let (None, Deed::Handle | Deed::Pass, Some(gauges)) =
+                        (&seen, &deed, &self.group.gauges)
+                    {
+                        gauges.handled.inc();
+                    }
                     if seen.is_some() || matches!(deed, Deed::Park(_)) {
                         self.parked.insert(message.key().to_owned());
                     }

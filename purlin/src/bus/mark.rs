@@ -14,7 +14,7 @@ struct GroupRecord {
 }
 
 impl Row for GroupRecord {
-    const COLLECTION: &'static str = "bus_groups";
+    const COLLECTION: &'static str = "purlin_groups";
 }
 
 /// Every message of a lane at or before the position was handled, or parked.
@@ -24,7 +24,7 @@ pub(super) struct MarkRow {
 }
 
 impl Row for MarkRow {
-    const COLLECTION: &'static str = "bus_marks";
+    const COLLECTION: &'static str = "purlin_marks";
 }
 
 /// A lane's mark as it stands in the store.

@@ -95,7 +95,8 @@ struct Header<'a> {
     data: &'a RawValue,
 }
 
-/// The copy of an event for the bus's log: same stream, id, kind, schema and meta; the data in a [`Header`].
+/// The copy of an event for the bus's log: same stream, id, kind, schema and meta; the data in a [`Header`]. The copy
+/// itself is not public: nothing relays a bus.
 pub(super) fn copy_of(event: &Recorded, source: &str) -> serde_json::Result<Envelope> {
     let header = Header {
         source,
@@ -104,7 +105,8 @@ pub(super) fn copy_of(event: &Recorded, source: &str) -> serde_json::Result<Enve
         at: event.at,
         data: serde_json::from_slice(&event.envelope.data)?,
     };
-    Ok(Envelope { data: serde_json::to_vec(&header)?.into(), ..event.envelope.clone() })
+    let data = serde_json::to_vec(&header)?.into();
+    Ok(Envelope { public: false, data, ..event.envelope.clone() })
 }
 
 /// The message that [`copy_of`] wrote.
@@ -113,7 +115,13 @@ pub(super) fn message_of(copy: Recorded) -> serde_json::Result<Message> {
     let data = copy.envelope.data.slice_ref(header.data.get().as_bytes());
     let source = header.source.into();
     let (position, version, at) = (header.position, header.version, header.at);
-    let event = Recorded { position, version, at, envelope: Envelope { data, ..copy.envelope }, ..copy };
+    let event = Recorded {
+        position,
+        version,
+        at,
+        envelope: Envelope { public: true, data, ..copy.envelope },
+        ..copy
+    };
     Ok(Message { source, position: copy.position, event })
 }
 

@@ -36,6 +36,7 @@ mod backoff;
 mod dead_letters;
 mod failure;
 mod feed;
+mod gauges;
 mod group;
 mod handle;
 mod handling;
@@ -47,7 +48,6 @@ mod relay;
 mod retries;
 mod status;
 
-pub use backoff::Retry;
 pub use dead_letters::{
     DeadLetter, DeadLetterDetails, DeadLetterError, DeadLetterPage, DeadLetterState, DeadLetters,
 };

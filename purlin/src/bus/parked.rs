@@ -6,10 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::{FaultKind, Timestamp};
+use crate::resilience::Retry;
 use crate::store::{Cause, Commit, Field, Position, Query, ReadError, Record, Revision, Row, Store};
 
 use super::message::StoredMessage;
-use super::{Failure, Message, Retry};
+use super::{Failure, Message};
 
 /// A key whose messages wait. The record is due when its first message is to be tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub(super) enum KeyState {
 }
 
 impl Row for ParkedKey {
-    const COLLECTION: &'static str = "bus_parked_keys";
+    const COLLECTION: &'static str = "purlin_parked_keys";
     const FIELDS: &'static [Field] = &[Field::text("group"), Field::text("lane"), Field::text("state")];
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Failed {
 }
 
 impl Row for ParkedMessage {
-    const COLLECTION: &'static str = "bus_parked_messages";
+    const COLLECTION: &'static str = "purlin_parked_messages";
     const FIELDS: &'static [Field] = &[Field::text("group"), Field::text("key"), Field::text("subject")];
 }
 
@@ -115,7 +116,7 @@ impl ParkedKey {
     /// The key after another failure of its first message, and when that is due again (never: it is dead).
     pub(super) fn failed(mut self, retry: &Retry, now: Timestamp, dice: f64) -> (Self, Option<Timestamp>) {
         self.attempts += 1;
-        if self.attempts >= retry.max_attempts {
+        if !retry.allows(self.attempts) {
             self.state = KeyState::Dead;
             return (self, None);
         }

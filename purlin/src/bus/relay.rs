@@ -26,7 +26,7 @@ struct Cursor {
 }
 
 impl Row for Cursor {
-    const COLLECTION: &'static str = "bus_relays";
+    const COLLECTION: &'static str = "purlin_relays";
 }
 
 /// The relay of a source stopped, and will stop again until a person has looked.

@@ -149,7 +149,12 @@ impl Retrying<'_> {
             let Some(commit) = commit else { return Ok(false) };
             match self.group.apply(&commit, self.shutdown).await {
                 Ok(committed) if committed.repeated => outcome = Ok(Commit::new()),
-                Ok(_) => return Ok(outcome.is_ok()),
+                Ok(_) => {
+                    if let (Ok(_), Some(gauges)) = (&outcome, &self.group.gauges) {
+                        gauges.handled.inc();
+                    }
+                    return Ok(outcome.is_ok());
+                }
                 Err(Refused::Stopped) => return Ok(false),
                 Err(Refused::Invalid(error)) => match outcome {
                     Ok(_) => outcome = Err(error.into()),

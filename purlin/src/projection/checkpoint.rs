@@ -19,7 +19,7 @@ pub(super) struct Checkpoint {
 }
 
 impl Row for Checkpoint {
-    const COLLECTION: &'static str = "projections";
+    const COLLECTION: &'static str = "purlin_projections";
 }
 
 /// The rows that a run works on.

@@ -72,6 +72,11 @@ impl<P: Projection> Inner<P> {
             }
             before.position != progress.position || before.state != progress.state
         });
+        if let Some(gauges) = self.gauges.get() {
+            let lag = self.store.head().0.saturating_sub(position.0);
+            gauges.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
+            gauges.stopped.set(0);
+        }
     }
 
     /// Folds a page, in as many commits as its rows need.
@@ -113,6 +118,9 @@ impl<P: Projection> Inner<P> {
     fn stop(&self, misfit: Misfit) -> ViewError {
         tracing::error!(view = P::NAME, error = &misfit as &dyn std::error::Error, "the view stops");
         self.progress.send_modify(|progress| progress.state = ViewState::Stopped(misfit.clone()));
+        if let Some(gauges) = self.gauges.get() {
+            gauges.stopped.set(1);
+        }
         ViewError::Misfit { view: P::NAME, misfit }
     }
 }

@@ -1,6 +1,6 @@
 //! The handle of a read model: rows, how far they have come, and what stops them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::message::{Fault, FaultKind};
 use crate::store::{CommitError, Position, Query, ReadError, Row, Store};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Gauge;
 
 use super::{Misfit, NotCaughtUp, Projection, ViewError, run};
 
@@ -21,6 +23,7 @@ pub(super) struct Inner<P> {
     pub(super) projection: P,
     pub(super) store: Store,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) gauges: OnceLock<Gauges>,
     defined: OnceCell<()>,
 }
 
@@ -29,6 +32,12 @@ pub(super) struct Inner<P> {
 pub(super) struct Progress {
     pub(super) position: Position,
     pub(super) state: ViewState,
+}
+
+/// What a view tells the metrics.
+pub(super) struct Gauges {
+    pub(super) lag: Gauge,
+    pub(super) stopped: Gauge,
 }
 
 /// What a view is doing.
@@ -78,8 +87,18 @@ impl<P: Projection> View<P> {
     /// The view of a projection, whose events and rows are in `store`.
     pub fn new(projection: P, store: &Store) -> Self {
         let (progress, _) = watch::channel(Progress::default());
-        let (store, defined) = (store.clone(), OnceCell::new());
-        Self { inner: Arc::new(Inner { projection, store, progress, defined }) }
+        let (store, defined, gauges) = (store.clone(), OnceCell::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { projection, store, progress, gauges, defined }) }
+    }
+
+    /// Shows how far behind the view is, and whether it stands still.
+    pub fn metrics(self, metrics: &Metrics) -> Self {
+        let gauge = |name, help| metrics.gauge(name, help, ["view"]).with([P::NAME]);
+        let lag = gauge("purlin_view_lag", "Positions of the log that a view has yet to look at");
+        let stopped =
+            gauge("purlin_view_stopped", "1 when a view stands before an event that it cannot fold");
+        self.inner.gauges.get_or_init(|| Gauges { lag, stopped });
+        self
     }
 
     /// Follows the log until `shutdown`. For the supervisor to run.

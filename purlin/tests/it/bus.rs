@@ -10,11 +10,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use purlin::bus::{
     Bus, DeadLetterError, DeadLetterState, DeadLetters, Failure, Group, GroupError, Message, RelayError,
-    Retry,
 };
 use purlin::message::{Clock, Envelope, FaultKind, ManualClock, Timestamp, TraceContext, Uuid};
+use purlin::resilience::Retry;
 use purlin::store::memory::Memory;
-use purlin::store::{Commit, Engine, Expected, Position, Recorded, Store, StreamId};
+use purlin::store::{BoxFuture, Commit, Engine, Expected, Position, Recorded, Store, StreamId};
+use purlin::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::{Fate, Fates};
@@ -27,10 +28,11 @@ const RETRY: Retry = Retry {
     jitter: 0.5,
 };
 
-type Open = fn() -> Arc<dyn Engine>;
+/// Opens a new engine.
+pub(crate) type Open = fn() -> BoxFuture<'static, Arc<dyn Engine>>;
 
-fn memory() -> Arc<dyn Engine> {
-    Arc::new(Memory::new())
+fn memory() -> BoxFuture<'static, Arc<dyn Engine>> {
+    Box::pin(async { Arc::new(Memory::new()) as Arc<dyn Engine> })
 }
 
 /// Runs bodies that any engine must pass on the one in memory.
@@ -67,6 +69,8 @@ on_memory! {
     a_group_keeps_its_lanes_and_its_bus,
     the_marks_move_past_messages_of_other_subjects,
     a_shutdown_finishes_what_is_in_hand,
+    the_largest_public_event_can_be_copied_and_parked,
+    a_group_tells_the_metrics_what_it_does,
 }
 
 /// A service that publishes, a bus, a service that consumes, and the process in which they run.
@@ -81,12 +85,12 @@ struct World {
 }
 
 impl World {
-    fn new(open: Open) -> Self {
-        Self::with_fates(open, Fates::new([]))
+    async fn new(open: Open) -> Self {
+        Self::with_fates(open, Fates::new([])).await
     }
 
-    fn with_fates(open: Open, fates: Fates) -> Self {
-        let engines = [open(), open(), open()];
+    async fn with_fates(open: Open, fates: Fates) -> Self {
+        let engines = [open().await, open().await, open().await];
         let spared = Fates::new([]);
         let (orders, shop) = (spared.store(&engines[0]), spared.store(&engines[2]));
         let (clock, hand) = Clock::manual("2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap());
@@ -207,8 +211,8 @@ async fn relay(world: &World, count: u64) {
     world.fates.live(life).await;
 }
 
-async fn public_events_are_copied_in_order_and_keep_all_they_had(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn public_events_are_copied_in_order_and_keep_all_they_had(open: Open) {
+    let world = World::new(open).await;
     let mut public = Envelope::raw("order.created", r#"{"total":5}"#).public();
     public.meta.trace = Some(TraceContext::root());
     world.append("1", public.clone()).await;
@@ -234,9 +238,9 @@ async fn public_events_are_copied_in_order_and_keep_all_they_had(open: Open) {
     assert_eq!(seen.iter().map(|message| message.position.0).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
-async fn a_relay_that_dies_at_any_commit_copies_each_event_once(open: Open) {
+pub(crate) async fn a_relay_that_dies_at_any_commit_copies_each_event_once(open: Open) {
     for (at, fate) in (1..=3).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let world = World::with_fates(open, Fates::new([(at, fate)]));
+        let world = World::with_fates(open, Fates::new([(at, fate)])).await;
         for number in 0..600 {
             world.publish(&(number % 7).to_string(), number).await;
         }
@@ -249,10 +253,10 @@ async fn a_relay_that_dies_at_any_commit_copies_each_event_once(open: Open) {
     }
 }
 
-const FATES: [Fate; 4] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late];
+const FATES: [Fate; 5] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late, Fate::LateRead];
 
-async fn a_relay_refuses_a_source_that_is_not_the_log_it_knows(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_relay_refuses_a_source_that_is_not_the_log_it_knows(open: Open) {
+    let world = World::new(open).await;
     world.publish("1", 1).await;
     relay(&world, 1).await;
     let other = Store::memory();
@@ -260,8 +264,8 @@ async fn a_relay_refuses_a_source_that_is_not_the_log_it_knows(open: Open) {
     assert!(matches!(end, Err(RelayError::OtherLog { found, .. }) if found == other.log_id()), "{end:?}");
 }
 
-async fn an_effect_bears_the_trace_and_the_cause_of_its_message(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn an_effect_bears_the_trace_and_the_cause_of_its_message(open: Open) {
+    let world = World::new(open).await;
     let mut event = Envelope::raw("order.created", "1").public();
     let (trace, first) = (TraceContext::root(), purlin::message::new_id());
     (event.meta.trace, event.meta.correlation) = (Some(trace), Some(first));
@@ -279,12 +283,12 @@ async fn an_effect_bears_the_trace_and_the_cause_of_its_message(open: Open) {
     assert_eq!((meta.causation, meta.correlation), (Some(event.id), Some(first)));
 }
 
-async fn whatever_commit_the_process_dies_at_every_effect_is_there_once(open: Open) {
+pub(crate) async fn whatever_commit_the_process_dies_at_every_effect_is_there_once(open: Open) {
     let mut at = 1;
     loop {
         let mut commits = 0;
         for fate in FATES {
-            let world = World::with_fates(open, Fates::new([(at, fate)]));
+            let world = World::with_fates(open, Fates::new([(at, fate)])).await;
             for number in 0..4 {
                 world.publish("a", number).await;
                 world.publish("b", number).await;
@@ -313,8 +317,8 @@ async fn whatever_commit_the_process_dies_at_every_effect_is_there_once(open: Op
     }
 }
 
-async fn a_key_waits_for_its_failed_message_and_other_keys_flow(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_key_waits_for_its_failed_message_and_other_keys_flow(open: Open) {
+    let world = World::new(open).await;
     for number in 0..3 {
         world.publish("bad", number).await;
         world.publish("good", number).await;
@@ -342,8 +346,8 @@ async fn kill(world: &World, keys: u64) {
     world.until(group, dead).await;
 }
 
-async fn a_message_that_keeps_failing_is_dead_until_it_is_replayed(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_message_that_keeps_failing_is_dead_until_it_is_replayed(open: Open) {
+    let world = World::new(open).await;
     for number in 0..3 {
         world.publish("a", number).await;
     }
@@ -388,8 +392,8 @@ async fn a_message_that_keeps_failing_is_dead_until_it_is_replayed(open: Open) {
     assert!(matches!(letters.drop("nonsense").await, Err(DeadLetterError::NotFound(_))));
 }
 
-async fn dropping_the_first_message_of_a_key_lets_the_later_ones_flow(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn dropping_the_first_message_of_a_key_lets_the_later_ones_flow(open: Open) {
+    let world = World::new(open).await;
     for number in 0..3 {
         world.publish("a", number).await;
     }
@@ -408,8 +412,8 @@ async fn dropping_the_first_message_of_a_key_lets_the_later_ones_flow(open: Open
     assert_eq!(world.effects("a").await, [1, 2, 3]);
 }
 
-async fn dropping_a_waiting_message_leaves_the_others_in_order(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn dropping_a_waiting_message_leaves_the_others_in_order(open: Open) {
+    let world = World::new(open).await;
     for number in 0..4 {
         world.publish("a", number).await;
     }
@@ -426,8 +430,8 @@ async fn dropping_a_waiting_message_leaves_the_others_in_order(open: Open) {
     assert_eq!(world.effects("a").await, [0, 2, 3]);
 }
 
-async fn a_replay_while_nobody_runs_is_noticed_at_the_next_start(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_replay_while_nobody_runs_is_noticed_at_the_next_start(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     kill(&world, 1).await;
     let first = world.dead_letters().list(None, None, 1).await.unwrap().items.remove(0);
@@ -436,8 +440,8 @@ async fn a_replay_while_nobody_runs_is_noticed_at_the_next_start(open: Open) {
     assert_eq!(world.effects("a").await, [0]);
 }
 
-async fn a_panic_is_a_bug_and_harms_nothing_else(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_panic_is_a_bug_and_harms_nothing_else(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     world.publish("b", 0).await;
     let panics = async |message: Message| match message.key() {
@@ -453,8 +457,8 @@ async fn a_panic_is_a_bug_and_harms_nothing_else(open: Open) {
     assert_eq!(letter.reason.as_deref(), Some("the handler panicked: cannot happen"));
 }
 
-async fn a_handler_that_hangs_is_cut_off(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_handler_that_hangs_is_cut_off(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     let hangs = async |_| std::future::pending::<Result<Commit, Failure>>().await;
     let group = || world.group("g").timeout(50 * MS).on("order.created", hangs);
@@ -489,8 +493,8 @@ async fn race(world: &World, races: u64) -> Arc<AtomicUsize> {
     runs
 }
 
-async fn a_lost_race_runs_the_handler_again_and_is_no_failure(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_lost_race_runs_the_handler_again_and_is_no_failure(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     let runs = race(&world, 5).await;
     assert_eq!(runs.load(Ordering::Relaxed), 6);
@@ -498,21 +502,21 @@ async fn a_lost_race_runs_the_handler_again_and_is_no_failure(open: Open) {
     assert_eq!(world.group("g").status().await.unwrap().parked, 0);
 }
 
-async fn a_handling_that_loses_every_race_is_parked(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_handling_that_loses_every_race_is_parked(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     race(&world, u64::MAX).await;
     let letter = world.dead_letters().list(None, None, 9).await.unwrap().items.remove(0);
     assert_eq!(letter.kind, Some(FaultKind::Conflict));
 }
 
-async fn effects_that_can_never_be_applied_are_parked(open: Open) {
+pub(crate) async fn effects_that_can_never_be_applied_are_parked(open: Open) {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Nowhere {}
     impl purlin::store::Row for Nowhere {
         const COLLECTION: &'static str = "never_defined";
     }
-    let world = World::new(open);
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     let invalid = async |_| Ok::<_, Failure>(Commit::new().put("key", &Nowhere {}));
     let dead = async || world.group("g").status().await.unwrap().dead_keys == 1;
@@ -521,8 +525,8 @@ async fn effects_that_can_never_be_applied_are_parked(open: Open) {
     assert_eq!(letter.kind, Some(FaultKind::Bug));
 }
 
-async fn effects_that_happened_before_under_their_id_only_move_the_mark(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn effects_that_happened_before_under_their_id_only_move_the_mark(open: Open) {
+    let world = World::new(open).await;
     let id = purlin::message::new_id();
     let once = move |message: Message| {
         let commit = effect(&message).with_id(id, Duration::from_secs(60));
@@ -538,8 +542,8 @@ async fn effects_that_happened_before_under_their_id_only_move_the_mark(open: Op
     assert_eq!(world.effect_count().await, 1);
 }
 
-async fn a_lane_that_hangs_holds_up_no_other(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_lane_that_hangs_holds_up_no_other(open: Open) {
+    let world = World::new(open).await;
     // Far more than a lane's queue holds stand behind the message that hangs, and among them those of others.
     for number in 0..3000 {
         world.publish("slow", number).await;
@@ -573,8 +577,8 @@ fn quick_in_lane_of(key: &str) -> usize {
     (0..3000).step_by(100).filter(|number| lane(&format!("quick-{number}")) == lane(key)).count()
 }
 
-async fn a_group_keeps_its_lanes_and_its_bus(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_group_keeps_its_lanes_and_its_bus(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     let group = || world.group("g").lanes(4).on("order.created", handle);
     world.until_effects(group, 1).await;
@@ -591,8 +595,8 @@ async fn a_group_keeps_its_lanes_and_its_bus(open: Open) {
     world.until_effects(|| world.group("g").on("order.created", handle), 2).await;
 }
 
-async fn the_marks_move_past_messages_of_other_subjects(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn the_marks_move_past_messages_of_other_subjects(open: Open) {
+    let world = World::new(open).await;
     for _ in 0..5000 {
         world.append("a", Envelope::raw("order.noted", "null").public()).await;
     }
@@ -601,8 +605,8 @@ async fn the_marks_move_past_messages_of_other_subjects(open: Open) {
     assert_eq!(world.effect_count().await, 0);
 }
 
-async fn a_shutdown_finishes_what_is_in_hand(open: Open) {
-    let world = World::new(open);
+pub(crate) async fn a_shutdown_finishes_what_is_in_hand(open: Open) {
+    let world = World::new(open).await;
     world.publish("a", 0).await;
     world.publish("a", 1).await;
     relay(&world, 2).await;
@@ -615,6 +619,52 @@ async fn a_shutdown_finishes_what_is_in_hand(open: Open) {
     let group = world.group("g").on_with("order.created", &shutdown, last);
     group.run(shutdown.clone()).await.unwrap();
     assert_eq!(world.effects("a").await, [0]);
+}
+
+pub(crate) async fn the_largest_public_event_can_be_copied_and_parked(open: Open) {
+    let world = World::new(open).await;
+    let event =
+        |bytes: usize| Envelope::raw("order.created", format!("\"{}\"", "x".repeat(bytes - 2))).public();
+    let append = |event| Commit::new().append(StreamId::new("order", "a").unwrap(), Expected::Any, [event]);
+    let largest = (1 << 20) - (64 << 10);
+    assert!(world.orders.commit(append(event(largest + 1))).await.is_err());
+    world.orders.commit(append(event(largest))).await.unwrap();
+    let refuse = async |_| Err(Failure::new(FaultKind::Rejected, "\0".repeat(100_000)));
+    let dead = async || world.group("g").status().await.unwrap().dead_keys == 1;
+    world.until(|| world.group("g").on("order.created", refuse), dead).await;
+    let letter = world.dead_letters().show("g-1").await.unwrap();
+    assert_eq!(letter.message["data"].as_str().unwrap().len(), largest - 2);
+}
+
+pub(crate) async fn a_group_tells_the_metrics_what_it_does(open: Open) {
+    let world = World::new(open).await;
+    let metrics = Metrics::new();
+    for key in ["a", "b", "bad", "bad"] {
+        world.publish(key, 0).await;
+    }
+    let stuck = async |message: Message| match message.key() {
+        "bad" => Err(refused()),
+        _ => Ok(effect(&message)),
+    };
+    let group = || world.group("g").metrics(&metrics).on("order.created", stuck);
+    let shown = async || {
+        let text = metrics.render();
+        [
+            "purlin_bus_handled_total{group=\"g\"} 2",
+            "purlin_bus_parked_messages{group=\"g\"} 2",
+            "purlin_bus_dead_keys{group=\"g\"} 1",
+            "purlin_bus_failures_total{group=\"g\",kind=\"rejected\"} 3",
+        ]
+        .iter()
+        .all(|line| text.contains(line))
+    };
+    let touch = async || {
+        while !shown().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        true
+    };
+    world.until(group, touch).await;
 }
 
 /// How a message behaves: how often its handling fails, and how.
@@ -676,7 +726,7 @@ async fn run_plan(
     fates: BTreeMap<usize, Fate>,
     lanes: u32,
 ) -> BTreeMap<String, Vec<u64>> {
-    let world = World::with_fates(memory, Fates::new(fates));
+    let world = World::with_fates(memory, Fates::new(fates)).await;
     let published = AtomicUsize::new(0);
     let publish = async || {
         while let Some(message) = messages.get(published.load(Ordering::Relaxed)) {

@@ -22,8 +22,10 @@ pub(crate) enum Fate {
     DeadBefore,
     /// The process dies behind it, before it hears that it was applied.
     DeadBehind,
-    /// The process dies; the commit is on its way to the disk, and applied only when the next life has begun.
+    /// The process dies; the commit is on its way to the disk, and applied only when the next life first commits.
     Late,
+    /// As late, but applied when the next life first reads a log: it knows how far it was, not yet the rest.
+    LateRead,
 }
 
 /// The commits of all stores of a process, counted, and what happens at which.
@@ -41,6 +43,7 @@ struct State {
     plan: BTreeMap<usize, Fate>,
     dead: bool,
     late: Vec<(Arc<dyn Engine>, Commit)>,
+    late_read: Vec<(Arc<dyn Engine>, Commit)>,
 }
 
 impl Fates {
@@ -132,6 +135,10 @@ impl Engine for Faulty {
                     self.fates.state().late.push((Arc::clone(&self.engine), commit));
                     self.die().await
                 }
+                Some(Fate::LateRead) => {
+                    self.fates.state().late_read.push((Arc::clone(&self.engine), commit));
+                    self.die().await
+                }
             }
         })
     }
@@ -151,7 +158,14 @@ impl Engine for Faulty {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        self.engine.read_log(after, filter, limit)
+        Box::pin(async move {
+            self.alive().await;
+            let late = std::mem::take(&mut self.fates.state().late_read);
+            for (engine, commit) in late {
+                let _ = engine.commit(commit).await;
+            }
+            self.engine.read_log(after, filter, limit).await
+        })
     }
 
     fn watch(&self) -> watch::Receiver<Position> {

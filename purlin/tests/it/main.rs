@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aggregate;
+mod bus;
+mod faulty;
 mod http;
 mod layers;
+mod projection;
 mod saga;
 mod source;
 mod store;
-mod bus;
-mod faulty;
-mod projection;

@@ -10,16 +10,19 @@ use proptest::prelude::*;
 use purlin::message::{Envelope, Fault, FaultKind};
 use purlin::projection::{Projection, View, ViewError, ViewState};
 use purlin::store::memory::Memory;
-use purlin::store::{Commit, Engine, Expected, Field, Position, Query, Recorded, Row, Store, StreamId};
+use purlin::store::{
+    BoxFuture, Commit, Engine, Expected, Field, Position, Query, Recorded, Row, Store, StreamId,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::{Fate, Fates};
 
-type Open = fn() -> Arc<dyn Engine>;
+/// Opens a new engine.
+pub(crate) type Open = fn() -> BoxFuture<'static, Arc<dyn Engine>>;
 
-fn memory() -> Arc<dyn Engine> {
-    Arc::new(Memory::new())
+fn memory() -> BoxFuture<'static, Arc<dyn Engine>> {
+    Box::pin(async { Arc::new(Memory::new()) as Arc<dyn Engine> })
 }
 
 /// Runs bodies that any engine must pass on the one in memory.
@@ -128,8 +131,8 @@ fn calm(engine: &Arc<dyn Engine>) -> Store {
     Fates::new([]).store(engine)
 }
 
-async fn rows_follow_the_events_of_their_category(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn rows_follow_the_events_of_their_category(open: Open) {
+    let store = calm(&open().await);
     add(&store, "a", 1).await;
     add(&store, "a", 2).await;
     add(&store, "b", 5).await;
@@ -148,8 +151,8 @@ async fn rows_follow_the_events_of_their_category(open: Open) {
     assert_eq!((view.lag(), view.status().state), (0, ViewState::Live));
 }
 
-async fn a_reader_waits_for_what_was_written(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn a_reader_waits_for_what_was_written(open: Open) {
+    let store = calm(&open().await);
     let view = View::new(Sums::<1>, &store);
     let reader = async {
         let written = add(&store, "a", 1).await;
@@ -164,11 +167,11 @@ async fn a_reader_waits_for_what_was_written(open: Open) {
     }
 }
 
-const FATES: [Fate; 4] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late];
+const FATES: [Fate; 5] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late, Fate::LateRead];
 
-async fn wherever_the_process_dies_every_event_is_folded_once(open: Open) {
+pub(crate) async fn wherever_the_process_dies_every_event_is_folded_once(open: Open) {
     for (at, fate) in (1..=4).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open(), Fates::new([(at, fate)]));
+        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
         let store = calm(&engine);
         for number in 0..700 {
             add(&store, &(number % 5).to_string(), 1).await;
@@ -179,8 +182,8 @@ async fn wherever_the_process_dies_every_event_is_folded_once(open: Open) {
     }
 }
 
-async fn a_batch_is_one_commit(open: Open) {
-    let (engine, fates) = (open(), Fates::new([]));
+pub(crate) async fn a_batch_is_one_commit(open: Open) {
+    let (engine, fates) = (open().await, Fates::new([]));
     for _ in 0..100 {
         add(&calm(&engine), "a", 1).await;
     }
@@ -198,8 +201,8 @@ async fn stops<P: Projection>(view: &View<P>) -> purlin::projection::Misfit {
     misfit
 }
 
-async fn an_event_that_cannot_be_read_stops_the_view_before_it(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn an_event_that_cannot_be_read_stops_the_view_before_it(open: Open) {
+    let store = calm(&open().await);
     add(&store, "a", 1).await;
     let stream = StreamId::new("count", "a").unwrap();
     let unknown = Envelope::raw("count.multiplied", "3");
@@ -215,8 +218,8 @@ async fn an_event_that_cannot_be_read_stops_the_view_before_it(open: Open) {
     assert_eq!(sums(&store).await["a"], (1, 1), "what stands before it is there");
 }
 
-async fn a_panic_of_the_projection_stops_the_view_before_the_event(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn a_panic_of_the_projection_stops_the_view_before_the_event(open: Open) {
+    let store = calm(&open().await);
     add(&store, "a", 1).await;
     add(&store, "b", 1).await;
     append(&store, "a", CountEvent::Broken).await;
@@ -228,8 +231,8 @@ async fn a_panic_of_the_projection_stops_the_view_before_the_event(open: Open) {
     assert_eq!(sums(&store).await, [("a".into(), (1, 1)), ("b".into(), (1, 1))].into());
 }
 
-async fn rows_too_large_for_one_commit_take_several(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn rows_too_large_for_one_commit_take_several(open: Open) {
+    let store = calm(&open().await);
     for key in 0..30 {
         append(&store, &key.to_string(), CountEvent::Grown { bytes: 900_000 }).await;
     }
@@ -238,8 +241,8 @@ async fn rows_too_large_for_one_commit_take_several(open: Open) {
     assert_eq!(view.list(Query::all()).await.unwrap().items.len(), 30);
 }
 
-async fn a_row_that_no_commit_can_hold_stops_the_view(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn a_row_that_no_commit_can_hold_stops_the_view(open: Open) {
+    let store = calm(&open().await);
     add(&store, "a", 1).await;
     append(&store, "b", CountEvent::Grown { bytes: 2 << 20 }).await;
     let misfit = stops(&View::new(Sums::<1>, &store)).await;
@@ -247,8 +250,8 @@ async fn a_row_that_no_commit_can_hold_stops_the_view(open: Open) {
     assert_eq!(sums(&store).await["a"], (1, 1));
 }
 
-async fn a_new_version_is_built_beside_the_old_and_takes_its_name(open: Open) {
-    let (engine, fates) = (open(), Fates::new([(5, Fate::DeadBefore)]));
+pub(crate) async fn a_new_version_is_built_beside_the_old_and_takes_its_name(open: Open) {
+    let (engine, fates) = (open().await, Fates::new([(5, Fate::DeadBefore)]));
     let store = calm(&engine);
     for number in 0..600 {
         add(&store, &(number % 2).to_string(), 1).await;
@@ -270,9 +273,9 @@ async fn a_new_version_is_built_beside_the_old_and_takes_its_name(open: Open) {
     assert_eq!(sums(&store).await["0"], (602, 301));
 }
 
-async fn wherever_a_rebuild_dies_the_new_rows_are_whole(open: Open) {
+pub(crate) async fn wherever_a_rebuild_dies_the_new_rows_are_whole(open: Open) {
     for (at, fate) in (1..=6).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open(), Fates::new([(at, fate)]));
+        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
         let store = calm(&engine);
         for number in 0..600 {
             add(&store, &(number % 2).to_string(), 1).await;
@@ -284,8 +287,8 @@ async fn wherever_a_rebuild_dies_the_new_rows_are_whole(open: Open) {
     }
 }
 
-async fn a_version_that_was_never_finished_is_cleared_away(open: Open) {
-    let (engine, fates) = (open(), Fates::new([(2, Fate::DeadBefore)]));
+pub(crate) async fn a_version_that_was_never_finished_is_cleared_away(open: Open) {
+    let (engine, fates) = (open().await, Fates::new([(2, Fate::DeadBefore)]));
     let store = calm(&engine);
     for _ in 0..600 {
         add(&store, "a", 1).await;
@@ -302,8 +305,8 @@ async fn a_version_that_was_never_finished_is_cleared_away(open: Open) {
     assert!(store.list_records("sums_view_v2", Query::all()).await.is_err(), "what was begun is gone");
 }
 
-async fn an_older_program_leaves_newer_rows_alone(open: Open) {
-    let store = calm(&open());
+pub(crate) async fn an_older_program_leaves_newer_rows_alone(open: Open) {
+    let store = calm(&open().await);
     add(&store, "a", 1).await;
     catch_up(&View::new(Sums::<2>, &store)).await;
     let end = View::new(Sums::<1>, &store).run(CancellationToken::new()).await;
@@ -327,7 +330,7 @@ proptest! {
             *row = (row.0 + amount * 3, row.1 + 1);
         }
         let found = runtime.block_on(async {
-            let (engine, fates) = (memory(), Fates::new(fates));
+            let (engine, fates) = (memory().await, Fates::new(fates));
             let store = calm(&engine);
             let third = events.len() / 3;
             for (index, (key, amount)) in events.iter().enumerate() {
