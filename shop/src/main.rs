@@ -1,8 +1,12 @@
 //! The shop: the reference system of purlin. One program, a role per process or all roles in one.
+//!
+//! `contracts` is all that its services share; each of the others is a service that keeps its own data, `wiring`
+//! puts them together, and `config` says how.
 #![allow(unreachable_pub, reason = "a program has no outside: `pub` means that another room may use it")]
-#![allow(dead_code)]
 
+mod assistant;
 mod config;
+mod console;
 mod contracts;
 mod inventory;
 mod orders;
@@ -10,5 +14,24 @@ mod payments;
 mod products;
 mod shipping;
 mod users;
+mod wiring;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
+    let config = config::Config::read()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(wiring::run(config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}

@@ -153,6 +153,11 @@ impl Role {
         }
     }
 
+    /// Whether it keeps files in the data folder.
+    pub fn keeps_data(self) -> bool {
+        !matches!(self, Self::Gateway | Self::Assistant | Self::Console)
+    }
+
     /// Whether it hears events of other services, or is heard by them.
     pub fn needs_bus(self) -> bool {
         matches!(self, Self::Inventory | Self::Orders | Self::Payments | Self::Shipping)

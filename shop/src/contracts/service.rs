@@ -7,6 +7,7 @@ use purlin::http::Idempotency;
 use purlin::message::Clock;
 use purlin::store::{BoxFuture, Cause, Store};
 use purlin_gateway::auth::Verifier;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// What a service stands on.
@@ -36,8 +37,15 @@ impl Base {
     pub fn service(&self, router: Router) -> Service {
         let sweeper = self.idempotency.clone();
         let router = router.layer(Extension(self.verifier.clone()));
-        Service { name: self.name, store: self.store.clone(), router, tasks: Vec::new(), first: None }
-            .task("keys", move |shutdown| sweeper.clone().sweeper(shutdown))
+        Service {
+            name: self.name,
+            store: self.store.clone(),
+            router,
+            tasks: Vec::new(),
+            first: None,
+            stuck: None,
+        }
+        .task("keys", move |shutdown| sweeper.clone().sweeper(shutdown))
     }
 }
 
@@ -53,7 +61,12 @@ pub struct Service {
     pub tasks: Vec<Task>,
     /// What is still to be done, once the services it needs answer, before it is ready; tried until it is done.
     pub first: Option<First>,
+    /// What does not go on by itself, for operators.
+    pub stuck: Option<Stuck>,
 }
+
+/// Lists what does not go on by itself, each with a reason.
+pub type Stuck = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Cause>> + Send + Sync>;
 
 /// What is to be done first.
 pub type First = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Cause>> + Send + Sync>;
@@ -75,6 +88,16 @@ impl Service {
         Fut: Future<Output = Result<(), Cause>> + Send + 'static,
     {
         self.first = Some(Arc::new(move || Box::pin(first())));
+        self
+    }
+
+    /// Lists what does not go on by itself.
+    pub fn stuck<F, Fut>(mut self, list: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<Value>, Cause>> + Send + 'static,
+    {
+        self.stuck = Some(Arc::new(move || Box::pin(list())));
         self
     }
 

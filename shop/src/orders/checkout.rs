@@ -1,6 +1,7 @@
 //! The orchestrated checkout: a saga that asks the other services, one after the other, and undoes what they did
 //! when it cannot go on.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use purlin::saga::{End, Function, Saga, SagaError};
 use purlin::store::Commit;
 use serde::{Deserialize, Serialize};
 
+use super::Helpers;
 use super::order::{Order, OrderError};
-use crate::contracts::clients::{Charged, Inventory, Payments, Shipping};
+use crate::contracts::clients::Charged;
 use crate::contracts::events::{Line, Payment, ShipTo};
 use crate::contracts::line::LineError;
 use crate::contracts::money::Money;
@@ -19,16 +21,20 @@ use crate::contracts::money::Money;
 /// The name that checkouts are stored under.
 pub const KIND: &str = "checkout";
 
-/// Whom a checkout asks.
-pub struct Helpers {
-    /// Holds the stock.
-    pub inventory: Inventory,
-    /// Takes the money.
-    pub payments: Payments,
-    /// Sends the parcel.
-    pub shipping: Shipping,
-    /// The orders themselves.
+/// What a checkout works with: those whom it asks, and the orders themselves.
+pub struct Conductor {
+    /// Whom it asks.
+    pub helpers: Helpers,
+    /// The orders.
     pub orders: Repository<Order>,
+}
+
+impl Deref for Conductor {
+    type Target = Helpers;
+
+    fn deref(&self) -> &Helpers {
+        &self.helpers
+    }
 }
 
 /// What is to be carried through.
@@ -47,11 +53,11 @@ pub struct PlaceOrder {
 }
 
 /// The checkout, which is given up when it is not done within `patience`, and ends the order when it failed.
-pub fn function(patience: Duration) -> Function<Helpers, PlaceOrder, ()> {
+pub fn function(patience: Duration) -> Function<Conductor, PlaceOrder, ()> {
     Function::new(place_order).deadline(patience).on_end(end)
 }
 
-async fn place_order(saga: Saga<Helpers>, order: PlaceOrder) -> Result<(), SagaError> {
+async fn place_order(saga: Saga<Conductor>, order: PlaceOrder) -> Result<(), SagaError> {
     let id = order.order_id;
     saga.step("reserve-inventory", async |at| at.inventory.reserve(at.key(), id, &order.lines).await)
         .compensate(async move |at, _| at.inventory.release(at.key(), id).await)
@@ -83,14 +89,14 @@ async fn place_order(saga: Saga<Helpers>, order: PlaceOrder) -> Result<(), SagaE
 /// What is committed with the saga's end: nothing once it is shipped, and else, everything being given back, the
 /// order's end.
 async fn end(
-    helpers: Arc<Helpers>,
+    conductor: Arc<Conductor>,
     order: PlaceOrder,
     end: End<()>,
 ) -> Result<Commit, UpdateError<OrderError>> {
     let End::Failed(error) = end else { return Ok(Commit::new()) };
     let reason = reason_of(&error);
     let decide = |state: &Order| Ok(state.end(order.order_id, &reason));
-    let ended = helpers.orders.change(order.order_id, decide).await?;
+    let ended = conductor.orders.change(order.order_id, decide).await?;
     Ok(Commit::new().append_all(ended.append))
 }
 

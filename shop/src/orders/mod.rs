@@ -13,6 +13,7 @@ mod progress;
 mod rest;
 mod rpc;
 mod search;
+mod stuck;
 mod view;
 
 use std::time::Duration;
@@ -27,7 +28,7 @@ use purlin::store::Cause;
 
 use crate::contracts::clients::{Inventory, Payments, Products, Shipping, Users};
 use crate::contracts::service::{Base, Service};
-use checkout::Helpers;
+use checkout::Conductor;
 use deadline::{Deadline, Deadlines};
 use order::Order;
 use view::OrdersView;
@@ -38,7 +39,7 @@ struct Orders {
     base: Base,
     orders: Repository<Order>,
     view: View<OrdersView>,
-    sagas: Sagas<Helpers>,
+    sagas: Sagas<Conductor>,
     deadlines: Deadlines,
     users: Users,
     products: Products,
@@ -55,9 +56,16 @@ pub struct Others {
     pub products: Products,
     /// How many there are.
     pub inventory: Inventory,
-    /// What is paid.
+}
+
+/// Whom a checkout asks, step by step.
+#[derive(Clone)]
+pub struct Helpers {
+    /// Holds the stock.
+    pub inventory: Inventory,
+    /// Takes the money.
     pub payments: Payments,
-    /// What is sent.
+    /// Sends the parcel.
     pub shipping: Shipping,
 }
 
@@ -66,30 +74,31 @@ pub async fn service(
     base: Base,
     bus: &Bus,
     others: Others,
+    helpers: Helpers,
     breakers: Breakers,
     patience: Duration,
 ) -> Result<Service, Cause> {
     base.store.define::<Deadline>().await?;
     base.store.define::<progress::Progress>().await?;
-    let Others { users, products, inventory, payments, shipping } = others;
+    let Others { users, products, inventory } = others;
     let (orders, view) = (Repository::new(&base.store), View::new(OrdersView, &base.store));
-    let helpers = Helpers { inventory: inventory.clone(), payments, shipping, orders: orders.clone() };
-    let sagas = Sagas::new(&base.store, helpers, base.clock.clone())
+    let conductor = Conductor { helpers, orders: orders.clone() };
+    let sagas = Sagas::new(&base.store, conductor, base.clock.clone())
         .register(checkout::KIND, checkout::function(patience));
     sagas.prepare().await?;
     let deadlines = Deadlines::new(&base.store, &base.clock, &orders, patience);
     let group = choreography::group(bus, &base, &orders);
     let runs = (view.clone(), sagas.clone(), deadlines.clone());
+    let stuck = stuck::Stuck::new(&base.store, sagas.directory());
     let orders =
         Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
     let doors = Router::new().merge(rest::router(orders.clone())).merge(rpc::router(orders));
     let (view, sagas, deadlines) = runs;
     Ok(base
         .service(doors)
+        .stuck(move || stuck.clone().list())
         .task("orders_view", move |shutdown| view.run(shutdown))
         .task("sagas", move |shutdown| sagas.clone().run(shutdown))
         .task("choreography", move |shutdown| group.run(shutdown))
         .task("deadlines", move |shutdown| deadlines.clone().run(shutdown)))
 }
-
-pub use deadline::Deadline as OverdueCheckout;

@@ -12,6 +12,9 @@ use crate::contracts::rpc::orders::orders_server::{self, OrdersServer};
 use crate::contracts::rpc::orders::{FoundOrders, SearchOrders};
 use crate::contracts::who::Known;
 
+/// How many orders are found at most.
+const MOST: usize = 20;
+
 /// The methods of the orders service.
 pub fn router(orders: Orders) -> Router {
     door(OrdersServer::new(orders))
@@ -28,7 +31,7 @@ impl orders_server::Orders for Orders {
         let user_id = customer_id.as_deref().map(id).transpose()?;
         let status = status.as_deref().map(OrderStatus::named).transpose();
         let status = status.map_err(Status::invalid_argument)?;
-        let wanted = Wanted { status, user_id, ..Wanted::default() };
+        let wanted = Wanted { status, user_id, limit: MOST, ..Wanted::default() };
         let found = Orders::search(self, known, wanted).await;
         let found = found.map_err(|error| grpc::status_from_fault(&error))?;
         let rows: Vec<_> = found.items.into_iter().map(|(_, row)| row).collect();

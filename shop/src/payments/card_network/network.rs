@@ -73,11 +73,6 @@ impl CardNetwork {
         self.store.list::<Entry>(query).await
     }
 
-    /// The store it remembers in.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
     async fn find(&self, key: &str) -> Result<(Charge, Revision), NetworkError> {
         match self.store.get_record(Charge::COLLECTION, key).await? {
             Some(record) => Ok((record.decode()?, Revision::Exact(record.revision))),

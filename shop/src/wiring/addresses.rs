@@ -1,0 +1,73 @@
+//! Where every role is: listeners of this process, addresses of others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::config::{Config, Role};
+
+/// The listeners of this process, and where each role is reached.
+pub struct Addresses {
+    listeners: BTreeMap<Role, TcpListener>,
+    local: BTreeMap<Role, SocketAddr>,
+    peers: BTreeMap<String, String>,
+}
+
+impl Addresses {
+    /// Listens for every role of this process.
+    pub async fn bind(config: &Config, roles: &BTreeSet<Role>) -> anyhow::Result<Self> {
+        let any_port = config.role.is_none() && config.gateway.port() == 0;
+        let (mut listeners, mut local) = (BTreeMap::new(), BTreeMap::new());
+        for role in roles {
+            let address = match (role, config.role.and(config.listen)) {
+                (_, Some(listen)) => listen,
+                (Role::Gateway, None) => config.gateway,
+                (Role::Console, None) => config.console,
+                (other, None) => ([127, 0, 0, 1], if any_port { 0 } else { other.port() }).into(),
+            };
+            let listener = TcpListener::bind(address).await;
+            let listener =
+                listener.with_context(|| format!("the {} cannot listen on {address}", role.name()))?;
+            local.insert(*role, listener.local_addr()?);
+            listeners.insert(*role, listener);
+        }
+        Ok(Self { listeners, local, peers: config.peers.clone() })
+    }
+
+    /// The listener of a role of this process; only once.
+    pub fn listener(&mut self, role: Role) -> anyhow::Result<TcpListener> {
+        self.listeners.remove(&role).with_context(|| format!("the {} has no listener", role.name()))
+    }
+
+    /// Where a role of this process is.
+    pub fn local(&self, role: Role) -> Option<SocketAddr> {
+        self.local.get(&role).map(|address| reachable(*address))
+    }
+
+    /// Where a role is reached.
+    pub fn url(&self, role: Role) -> String {
+        match (self.local(role), self.peers.get(role.name())) {
+            (Some(address), _) => format!("http://{address}"),
+            (None, Some(url)) => url.clone(),
+            (None, None) => format!("http://127.0.0.1:{}", role.port()),
+        }
+    }
+
+    /// `host:port` of a role.
+    pub fn endpoint(&self, role: Role) -> String {
+        let url = self.url(role);
+        url.trim_start_matches("http://").trim_end_matches('/').to_owned()
+    }
+}
+
+/// An address that listens everywhere is reached on the loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = address.ip();
+    match (ip.is_unspecified(), ip.is_ipv4()) {
+        (true, true) => ([127, 0, 0, 1], address.port()).into(),
+        (true, false) => ([0, 0, 0, 0, 0, 0, 0, 1], address.port()).into(),
+        _ => address,
+    }
+}

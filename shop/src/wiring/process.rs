@@ -1,0 +1,174 @@
+//! The process: its tasks in two groups, because doors close before rooms.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt as _;
+use purlin::http::{Edge, layers};
+use purlin::message::Clock;
+use purlin::resilience::Breakers;
+use purlin::service::{ServeConfig, Shutdown, Supervisor, serve};
+use purlin::store::Cause;
+use purlin::telemetry::{Health, Metrics, service};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::contracts::service::Task;
+
+/// What every role of the process shares.
+pub struct Process {
+    /// What time it is.
+    pub clock: Clock,
+    /// Whether the process can take work.
+    pub health: Health,
+    /// Its numbers.
+    pub metrics: Metrics,
+    /// Its breakers.
+    pub breakers: Breakers,
+    /// Runs what customers and operators reach.
+    pub doors: Supervisor,
+    /// Runs the services.
+    pub rooms: Supervisor,
+    doors_close: Shutdown,
+    rooms_close: Shutdown,
+    drain: Duration,
+    signalled: AtomicBool,
+}
+
+impl Process {
+    /// A process that runs nothing yet.
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        let (health, metrics, breakers) = (Health::new(), Metrics::new(), Breakers::new());
+        breakers.observe(&metrics);
+        let (doors_close, rooms_close) = (Shutdown::new(), Shutdown::new());
+        Self {
+            clock,
+            doors: Supervisor::new(doors_close.clone()).telling(&health),
+            rooms: Supervisor::new(rooms_close.clone()).telling(&health),
+            health,
+            metrics,
+            breakers,
+            doors_close,
+            rooms_close,
+            drain: config.drain,
+            signalled: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins to stop on SIGINT and SIGTERM, and ends when that, or anything else, has begun.
+    pub async fn on_signals(&self) -> std::io::Result<()> {
+        tokio::select! {
+            signals = self.doors_close.on_signals() => {
+                signals?;
+                self.signalled.store(true, Ordering::Release);
+            }
+            () = self.rooms_close.begun() => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until the process begins to stop.
+    pub async fn stopping(&self) {
+        tokio::select! {
+            () = self.doors_close.begun() => {}
+            () = self.rooms_close.begun() => {}
+        }
+    }
+
+    /// Whether it stops because something failed rather than because it was told to.
+    pub fn has_failed(&self) -> bool {
+        !self.signalled.load(Ordering::Acquire)
+    }
+
+    /// Closes the doors, finishing what is in hand; then the rooms.
+    pub async fn stop(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        if let Err(running) = self.doors.drain(limit).await {
+            tracing::warn!(%running, "some requests were not finished in time");
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+        if let Err(running) = self.rooms.drain(left).await {
+            tracing::warn!(%running, "some work goes on after the next start");
+        }
+    }
+
+    /// What closes the doors.
+    pub fn doors_closed(&self) -> CancellationToken {
+        self.doors_close.token()
+    }
+
+    /// Answers requests to a service until the rooms close.
+    pub fn serve_room(&self, name: &'static str, listener: TcpListener, router: Router) {
+        self.serve(&self.rooms, self.rooms_close.token(), name, listener, router);
+    }
+
+    /// Answers requests of operators until the doors close.
+    pub fn serve_door(&self, name: &'static str, listener: TcpListener, router: Router) {
+        self.serve(&self.doors, self.doors_close.token(), name, listener, router);
+    }
+
+    fn serve(
+        &self,
+        supervisor: &Supervisor,
+        shutdown: CancellationToken,
+        name: &'static str,
+        listener: TcpListener,
+        router: Router,
+    ) {
+        let listener = listener.tap_io(|io| {
+            let _ = io.set_nodelay(true);
+        });
+        let edge = Edge::new(name, &self.metrics).max_timeout(Duration::from_secs(70));
+        let config = ServeConfig { drain: self.drain, ..ServeConfig::default() };
+        let server = serve(listener, layers(router, edge), config, shutdown);
+        let server = service::within(name, async {
+            server.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        supervisor.spawn_once(format!("{name}/serve"), server);
+    }
+
+    /// Does a service's work in the background until the rooms close.
+    pub fn run(&self, name: &'static str, task: Task) {
+        let token = self.rooms_close.token();
+        self.rooms.spawn(task.name.clone(), move || {
+            let work = (task.run)(token.clone());
+            service::within(name, async { work.await.map_err(TaskError) })
+        });
+    }
+
+    /// Does something that does not know of stopping, until the rooms close.
+    pub fn run_until_closed<F, Fut, E>(&self, name: String, run: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let token = self.rooms_close.token();
+        self.rooms.spawn(name, move || {
+            let (work, token) = (run(), token.clone());
+            async move { token.run_until_cancelled(work).await.unwrap_or(Ok(())) }
+        });
+    }
+
+    /// Runs something once, until it ends or the doors close.
+    pub fn door<Fut>(&self, name: &'static str, work: Fut)
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let work = service::within(Arc::<str>::from(name), async {
+            work.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        self.doors.spawn_once(name, work);
+    }
+}
+
+/// A task failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct TaskError(Cause);

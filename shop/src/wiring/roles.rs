@@ -1,0 +1,219 @@
+//! Every role, made from what it stands on and set to work.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use purlin::bus::Bus;
+use purlin::service::probes;
+use purlin::store::{Cause, Store};
+use purlin_gateway::Gateway;
+use purlin_gateway::auth::{Rules, Verifier};
+
+use super::addresses::Addresses;
+use super::lines::{Lines, Repeats};
+use super::process::Process;
+use super::{doors, greeting, stores};
+use crate::config::{Config, Role};
+use crate::console::{Console, Watched};
+use crate::contracts::clients::{Inventory, Orders, Payments, Products, Shipping, Users};
+use crate::contracts::service::{Base, First, Service};
+use crate::payments::card_network::CardNetwork;
+use crate::users::FirstAdministrator;
+use crate::{assistant, console, inventory, orders, payments, products, shipping, users};
+
+/// How long a store may take to finish what it took.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// The roles of the process at work.
+pub struct Roles {
+    stores: Vec<Store>,
+    firsts: Vec<(&'static str, First)>,
+    gateway: Option<Gateway>,
+}
+
+/// Sets every role of the process to work.
+pub async fn start(
+    process: &Process,
+    config: &Config,
+    roles: &BTreeSet<Role>,
+    addresses: &mut Addresses,
+) -> anyhow::Result<Roles> {
+    let keys = doors::keys_url(addresses);
+    let rules = Rules { issuer: Some("shop".into()), ..Rules::default() };
+    let verifier =
+        Verifier::from_url(keys.parse().context("where the keys are")?, rules, process.clock.clone());
+    let fresh = verifier.clone();
+    process.run_until_closed("keys of tokens".into(), move || {
+        let fresh = fresh.clone();
+        async move {
+            fresh.keep_fresh().await;
+            Ok::<_, std::convert::Infallible>(())
+        }
+    });
+    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores: Vec::new() };
+    let mut services = Vec::new();
+    for role in roles {
+        if let Some(service) = maker.service(*role).await.with_context(|| format!("the {}", role.name()))? {
+            services.push((*role, service));
+        }
+    }
+    let Maker { bus, stores, verifier, .. } = maker;
+    let (mut watched, mut firsts) = (Vec::new(), Vec::new());
+    for (role, service) in services {
+        let Service { name, store, router, tasks, first, stuck } = service;
+        let router = router.merge(probes(&process.health, &process.metrics));
+        process.serve_room(name, addresses.listener(role)?, router);
+        if let Some(bus) = bus.as_ref().filter(|_| role.needs_bus()) {
+            let (bus, source) = (bus.clone(), store.clone());
+            process.run_until_closed(format!("{name}/relay"), move || bus.relay(name, &source));
+        }
+        for task in tasks {
+            process.run(name, task);
+        }
+        firsts.extend(first.map(|first| (name, first)));
+        watched.push(Watched { name, store, stuck });
+    }
+    if roles.contains(&Role::Assistant) {
+        let orders = Orders(Lines::new(process, addresses).to(Role::Orders, Repeats::Line)?);
+        let router = assistant::router(&config.model, orders, verifier).map_err(|error| anyhow!(error))?;
+        process.serve_room("assistant", addresses.listener(Role::Assistant)?, router);
+    }
+    if roles.contains(&Role::Console) {
+        let console = Console {
+            health: process.health.clone(),
+            metrics: process.metrics.clone(),
+            breakers: process.breakers.clone(),
+            supervisor: process.rooms.clone(),
+            services: watched.into(),
+        };
+        process.serve_door("console", addresses.listener(Role::Console)?, console::router(console));
+    }
+    let gateway =
+        if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };
+    Ok(Roles { stores, firsts, gateway })
+}
+
+fn open_gateway(process: &Process, config: &Config, addresses: &mut Addresses) -> anyhow::Result<Gateway> {
+    let routes = doors::gateway(config, addresses);
+    let gateway = Gateway::with(routes, process.clock.clone(), &process.metrics)?;
+    let (serving, listener) = (gateway.clone(), addresses.listener(Role::Gateway)?);
+    let closed = process.doors_closed();
+    process.door("gateway", async move {
+        if !serving.serve(listener, closed.cancelled_owned()).await {
+            tracing::warn!("some requests were cut off: they took too long to finish");
+        }
+    });
+    Ok(gateway)
+}
+
+/// What services are made from.
+struct Maker<'a> {
+    process: &'a Process,
+    config: &'a Config,
+    addresses: &'a Addresses,
+    verifier: Verifier,
+    bus: Option<Bus>,
+    stores: Vec<Store>,
+}
+
+impl Maker<'_> {
+    async fn service(&mut self, role: Role) -> anyhow::Result<Option<Service>> {
+        let lines = Lines::new(self.process, self.addresses);
+        let to = |role| lines.to(role, Repeats::Line);
+        let made = match role {
+            Role::Users => {
+                let (password, file) =
+                    (self.config.admin_password.clone(), self.config.data.join(greeting::PASSWORD_FILE));
+                users::service(self.base(role).await?, &FirstAdministrator { password, file }).await
+            }
+            Role::Products => {
+                products::service(self.base(role).await?, Inventory(to(Role::Inventory)?)).await
+            }
+            Role::Inventory => {
+                let (base, bus) = (self.base(role).await?, self.bus().await?);
+                inventory::service(base, &bus, Products(to(Role::Products)?)).await
+            }
+            Role::Orders => {
+                let (base, bus) = (self.base(role).await?, self.bus().await?);
+                let others = orders::Others {
+                    users: Users(to(Role::Users)?),
+                    products: Products(to(Role::Products)?),
+                    inventory: Inventory(to(Role::Inventory)?),
+                };
+                let helpers = orders::Helpers {
+                    inventory: Inventory(lines.to(Role::Inventory, Repeats::Saga)?),
+                    payments: Payments(lines.to(Role::Payments, Repeats::Saga)?),
+                    shipping: Shipping(lines.to(Role::Shipping, Repeats::Saga)?),
+                };
+                let breakers = self.process.breakers.clone();
+                let patience = self.config.checkout_deadline;
+                orders::service(base, &bus, others, helpers, breakers, patience).await
+            }
+            Role::Payments => {
+                let (base, bus) = (self.base(role).await?, self.bus().await?);
+                let network =
+                    CardNetwork::new(&self.open("card-network").await?, &self.process.clock).await?;
+                payments::service(base, &bus, network, lines.card_network()).await
+            }
+            Role::Shipping => {
+                let (base, bus) = (self.base(role).await?, self.bus().await?);
+                shipping::service(base, &bus).await
+            }
+            Role::Gateway | Role::Assistant | Role::Console => return Ok(None),
+        };
+        made.map(Some).map_err(|error: Cause| anyhow!(error))
+    }
+
+    async fn base(&mut self, role: Role) -> anyhow::Result<Base> {
+        let store = self.open(role.name()).await?;
+        Ok(Base::new(role.name(), store, self.process.clock.clone(), self.verifier.clone()))
+    }
+
+    async fn bus(&mut self) -> anyhow::Result<Bus> {
+        if let Some(bus) = &self.bus {
+            return Ok(bus.clone());
+        }
+        let bus = Bus::embedded(self.open("bus").await?);
+        self.bus = Some(bus.clone());
+        Ok(bus)
+    }
+
+    async fn open(&mut self, name: &str) -> anyhow::Result<Store> {
+        let store = stores::known().open(&self.config.store, name).await?;
+        self.stores.push(store.clone());
+        Ok(store)
+    }
+}
+
+impl Roles {
+    /// Does what is to be done before the process is ready, and waits until it is.
+    pub async fn prepare(&self, process: &Process) -> anyhow::Result<()> {
+        for (name, first) in &self.firsts {
+            let mut attempt = 0;
+            while let Err(error) = first().await {
+                attempt += 1;
+                if attempt % 20 == 0 {
+                    tracing::warn!(service = name, error = &*error, "not ready yet");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        process.health.until_ready().await;
+        if let Some(gateway) = &self.gateway {
+            while gateway.readiness().is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes what the roles kept.
+    pub async fn close(&self) {
+        for store in &self.stores {
+            if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
+                tracing::warn!(?store, "a store did not close in time");
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The shop from outside: the real program as a child process, driven over HTTP.
+
+mod access;
+mod assistant;
+mod cancel;
+mod checkout;
+mod client;
+mod crash;
+mod idempotency;
+mod input;
+mod invariants;
+mod process;
+mod reading;
+mod shop;
