@@ -86,6 +86,7 @@ impl Config {
 
     fn from(options: Options) -> anyhow::Result<Self> {
         let data = options.data.unwrap_or_else(|| PathBuf::from("data"));
+        let gateway: SocketAddr = options.gateway.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
         let store = options.store.unwrap_or_else(|| format!("sqlite:{}", data.display()));
         let model = model(
             options.model.as_deref(),
@@ -97,8 +98,11 @@ impl Config {
             role: options.role,
             store,
             bus: options.bus.unwrap_or_else(|| "embedded".into()),
-            gateway: options.gateway.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
-            console: options.console.unwrap_or_else(|| ([127, 0, 0, 1], 9090).into()),
+            gateway,
+            // With any port for the gateway, nobody expects the console at a certain one.
+            console: options
+                .console
+                .unwrap_or_else(|| ([127, 0, 0, 1], if gateway.port() == 0 { 0 } else { 9090 }).into()),
             listen: options.listen,
             peers: peers(options.peers.unwrap_or_default())?,
             drain: options.drain.map_or(Duration::from_secs(10), |drain| drain.0),

@@ -29,7 +29,7 @@ pub struct Options {
     /// How events cross between services: embedded (within one process) [default: embedded]
     #[arg(long, env = "SHOP_BUS", value_name = "URL")]
     pub bus: Option<String>,
-    /// Where the gateway listens; port 0 is any free port, for every other listener too [default: 127.0.0.1:8080]
+    /// Where the gateway listens; port 0 is any free port, also for every other listener [default: 127.0.0.1:8080]
     #[arg(long, env = "SHOP_GATEWAY", value_name = "ADDR")]
     pub gateway: Option<SocketAddr>,
     /// Where the console listens; port 0 is any free port [default: 127.0.0.1:9090]

@@ -42,7 +42,8 @@ impl Line {
             let sent = send(self.channel.clone(), grpc::request(message.clone(), key));
             async { sent.await.map(Response::into_inner).map_err(|status| grpc::fault_from_status(&status)) }
         };
-        self.caller.call(attempt).await
+        // A call is large, and what waits for several of them would be all of them.
+        Box::pin(self.caller.call(attempt)).await
     }
 }
 

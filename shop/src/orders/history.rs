@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Orders;
-use super::order::{Item, Order, OrderError, OrderEvent, Status};
+use super::order::{Item, Order, OrderEvent, Status};
 use crate::contracts::events::Flow;
 use crate::contracts::money::Money;
 
@@ -54,7 +54,7 @@ impl Orders {
             history.push(Told { kind: kind_of(event), at: now, version, more: told(event) });
         }
         let version = order.version() + order.uncommitted().len() as u64;
-        let total = order.total().unwrap_or_else(|_: OrderError| Money::ZERO);
+        let total = order.total().unwrap_or(Money::ZERO);
         let Order { user_id, status, items, flow, submitted_at, reason, .. } = order.state().clone();
         Ok(Shown { id, user_id, status, reason, items, total, flow, submitted_at, version, history })
     }

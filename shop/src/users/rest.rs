@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::user::{User, UserError, complaint, normal};
 use super::{Address, Users};
-use crate::contracts::who::{Caller, Known, Role, unauthorized};
+use crate::contracts::who::{Caller, Known, Role};
 
 /// The routes of the users service.
 pub fn router(users: Users) -> Router {
@@ -108,7 +108,8 @@ impl Users {
         let hashed = user.as_ref().map(|(_, user)| user.password.as_str());
         let right = self.passwords.is_right(&credentials.password, hashed).await?;
         let Some((id, user)) = user.filter(|_| right) else {
-            return Err(unauthorized("the email or the password is wrong"));
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, "wrong-credentials");
+            return Err(problem.detail("the email or the password is wrong"));
         };
         let (token, expires_at) = self.tokens.issue(id, user.role).map_err(|error| {
             tracing::error!(%error, "a token could not be signed");

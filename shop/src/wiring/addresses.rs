@@ -1,6 +1,7 @@
 //! Where every role is: listeners of this process, addresses of others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use anyhow::Context;
@@ -27,7 +28,14 @@ impl Addresses {
                 (Role::Console, None) => config.console,
                 (other, None) => ([127, 0, 0, 1], if any_port { 0 } else { other.port() }).into(),
             };
-            let listener = TcpListener::bind(address).await;
+            let own = config.role.is_none() && !matches!(role, Role::Gateway | Role::Console);
+            let listener = match TcpListener::bind(address).await {
+                // Only this process needs to know where its services are.
+                Err(error) if own && error.kind() == ErrorKind::AddrInUse => {
+                    TcpListener::bind((address.ip(), 0)).await
+                }
+                bound => bound,
+            };
             let listener =
                 listener.with_context(|| format!("the {} cannot listen on {address}", role.name()))?;
             local.insert(*role, listener.local_addr()?);

@@ -1,6 +1,8 @@
 //! Puts the shop together: opens what it keeps, joins its roles by lines, runs them, and stops them in order.
 
 mod addresses;
+#[cfg(debug_assertions)]
+mod crash;
 mod data;
 mod doors;
 mod greeting;

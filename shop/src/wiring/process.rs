@@ -33,6 +33,9 @@ pub struct Process {
     pub doors: Supervisor,
     /// Runs the services.
     pub rooms: Supervisor,
+    /// Ends the process at a chosen commit.
+    #[cfg(debug_assertions)]
+    pub crash: super::crash::Crash,
     doors_close: Shutdown,
     rooms_close: Shutdown,
     drain: Duration,
@@ -52,6 +55,8 @@ impl Process {
             health,
             metrics,
             breakers,
+            #[cfg(debug_assertions)]
+            crash: super::crash::Crash::default(),
             doors_close,
             rooms_close,
             drain: config.drain,

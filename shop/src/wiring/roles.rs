@@ -87,7 +87,10 @@ pub async fn start(
             supervisor: process.rooms.clone(),
             services: watched.into(),
         };
-        process.serve_door("console", addresses.listener(Role::Console)?, console::router(console));
+        let router = console::router(console);
+        #[cfg(debug_assertions)]
+        let router = router.merge(process.crash.router());
+        process.serve_door("console", addresses.listener(Role::Console)?, router);
     }
     let gateway =
         if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };
@@ -180,7 +183,7 @@ impl Maker<'_> {
     }
 
     async fn open(&mut self, name: &str) -> anyhow::Result<Store> {
-        let store = stores::known().open(&self.config.store, name).await?;
+        let store = stores::known(self.process).open(&self.config.store, name).await?;
         self.stores.push(store.clone());
         Ok(store)
     }

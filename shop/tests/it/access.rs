@@ -44,13 +44,14 @@ async fn only_administrators_run_the_shop() {
     let body = |body: &serde_json::Value| Some(body.to_string().into());
     let routes = [
         ("POST", "/products".to_owned(), body(&new)),
-        ("PATCH", format!("/products/{product}"), body(&json!({ "name": "Mine" }))),
+        ("PATCH", format!("/products/{product}"), body(&json!({ "name": "Theirs" }))),
         ("POST", format!("/products/{product}/stock"), body(&json!({ "add": 1 }))),
         ("GET", "/admin/ledger".to_owned(), None),
         ("GET", "/admin/breakers".to_owned(), None),
         ("GET", "/admin/stock".to_owned(), None),
         ("GET", "/admin/shipments".to_owned(), None),
     ];
+    let mut name = "Lamp";
     for (method, path, body) in routes {
         let send = |who: &Client| {
             let (who, path, body) = (who.clone(), path.clone(), body.clone());
@@ -59,9 +60,10 @@ async fn only_administrators_run_the_shop() {
         };
         send(&ada).await.problem(403);
         send(&client).await.problem(401);
+        assert_eq!(admin.get(&format!("/products/{product}")).await.expect(200)["name"], name, "{path}");
         assert!(send(&admin).await.status.is_success(), "{path}");
+        name = if method == "PATCH" { "Theirs" } else { name };
     }
-    assert_eq!(admin.get(&format!("/products/{product}")).await.expect(200)["name"], "Lamp");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,10 +80,6 @@ impl Client {
         self.send(Method::POST, path, &[], Some(Bytes::new())).await.expect("the shop answers")
     }
 
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
-        self.send(Method::PATCH, path, &[], Some(body.to_string().into())).await.expect("the shop answers")
-    }
-
     /// A post that may meet a shop that is not there.
     pub(crate) async fn try_post(&self, path: &str, body: &Value, key: Option<&str>) -> Option<Answer> {
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };

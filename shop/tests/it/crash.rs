@@ -104,7 +104,7 @@ impl Customer {
         let n = self.keys.fetch_add(1, Ordering::Relaxed);
         let token = ["tok_ok", "tok_flaky", "tok_ok", "tok_timeout", "tok_declined", "tok_ok", "tok_slow"]
             [n as usize % 7];
-        let flow = if n % 2 == 0 { "orchestrated" } else { "choreographed" };
+        let flow = if n.is_multiple_of(2) { "orchestrated" } else { "choreographed" };
         let country = if n % 11 == 10 { "XX" } else { "DE" };
         let body = json!({ "items": [{ "product_id": self.product, "quantity": 1 + n % 3 }] });
         let (status, made) = self.until_answered("/orders", &body, &format!("order {n}")).await;
@@ -116,7 +116,7 @@ impl Customer {
             self.until_answered(&path, &submission(token, flow, country), &format!("submit {n}")).await;
         assert_eq!(status, 202, "{shown}");
         self.promises.lock().await.submitted.push(order.clone());
-        if round % 4 == 0 {
+        if round.is_multiple_of(4) {
             let (status, _) = self
                 .until_answered(&format!("/orders/{order}/cancel"), &json!(null), &format!("cancel {n}"))
                 .await;
@@ -124,7 +124,7 @@ impl Customer {
                 self.promises.lock().await.cancelled.push(order);
             }
         }
-        if round % 6 == 0 {
+        if round.is_multiple_of(6) {
             let path = format!("/products/{}/stock", self.product);
             let (status, shown) = self.as_admin(&path, &json!({ "add": 7 }), &format!("add {n}")).await;
             assert_eq!(status, 200, "{shown}");
@@ -183,4 +183,67 @@ impl Customer {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// How many commits a checkout has at most, those of read models and of the bus included.
+const COMMITS: i64 = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_survives_the_end_of_the_process_before_and_after_each_of_its_commits() {
+    for flow in ["orchestrated", "choreographed"] {
+        let mut shop = Shop::start().await;
+        let product = shop.client().admin().await.product("Lamp", 250, 100_000).await;
+        shop.client().customer("ada").await;
+        for when in ["before", "after"] {
+            for commits in 1..=COMMITS {
+                let order = crash_at(&mut shop, &product, flow, when, commits).await;
+                let Some(order) = order else { break };
+                let ada = shop.client().log_in("ada@example.org", "correct horse").await;
+                assert_eq!(ada.ended(&order).await["status"], "shipped", "{flow}: {when} commit {commits}");
+            }
+        }
+        invariants::hold(&shop.client().admin().await, &shop.operator()).await;
+    }
+}
+
+/// An order during whose checkout the process ends at a commit; none if there were not so many.
+async fn crash_at(shop: &mut Shop, product: &str, flow: &str, when: &str, commits: i64) -> Option<String> {
+    let ada = shop.client().log_in("ada@example.org", "correct horse").await;
+    let armed = shop.operator().post("/crash", &json!({ "when": when, "commits": commits })).await;
+    assert_eq!(armed.status, 204);
+    let body = json!({ "items": [{ "product_id": product, "quantity": 1 }] });
+    let key = |what: &str| format!("{what} {flow} {when} {commits}");
+    let (mut client, mut crashed) = (ada, false);
+    let (mut made, mut submitted) = (None, false);
+    for _ in 0..200 {
+        let answer = match (&made, submitted) {
+            (None, _) => client.try_post("/orders", &body, Some(&key("order"))).await,
+            (Some(order), false) => {
+                let path = format!("/orders/{order}/submit");
+                client.try_post(&path, &submission("tok_ok", flow, "DE"), Some(&key("submit"))).await
+            }
+            (Some(order), true) => {
+                client.send(http::Method::GET, &format!("/orders/{order}"), &[], None).await
+            }
+        };
+        match answer {
+            Some(answer) if answer.status == 201 => made = Some(id_of(&answer.body)),
+            Some(answer) if answer.status == 202 => submitted = true,
+            Some(answer) if answer.body["status"] == "shipped" && crashed => return made,
+            Some(answer) if answer.body["status"] == "shipped" => {
+                // What follows the end, the read models say, may still be under way.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Some(answer) => assert_ne!(answer.status, 500, "{}", answer.body),
+            None => {}
+        }
+        if shop.has_ended() {
+            shop.restart().await;
+            let token = client.token.clone();
+            client = Client { token, ..shop.client() };
+            crashed = true;
+        }
+    }
+    assert!(!crashed, "{flow}: {when} commit {commits}: the order does not end");
+    None
 }

@@ -52,6 +52,11 @@ impl Shop {
         self.child.kill().await.expect("it can be killed");
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_some()
+    }
+
     /// Starts it again on the same data.
     pub(crate) async fn restart(&mut self) {
         (self.child, self.gateway, self.console) = launch(&self.folder, &self.options).await;

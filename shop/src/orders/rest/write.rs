@@ -78,7 +78,7 @@ pub(super) async fn cancel(
     Path(id): Path<Uuid>,
     request: WriteRequest,
 ) -> Response {
-    if !request.body.trim_ascii().is_empty() && request.body.trim_ascii() != b"{}" {
+    if !matches!(request.body.trim_ascii(), b"" | b"{}" | b"null") {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body");
         return problem.detail("cancelling takes no body").into_response();
     }
