@@ -7,6 +7,7 @@ mod data;
 mod doors;
 mod greeting;
 mod lines;
+mod operator;
 mod process;
 mod roles;
 mod stores;

@@ -12,7 +12,7 @@ use purlin::resilience::Breakers;
 use purlin::service::{ServeConfig, Shutdown, Supervisor, serve};
 use purlin::store::Cause;
 use purlin::telemetry::{Health, Metrics, service};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +114,17 @@ impl Process {
     /// Answers requests of operators until the doors close.
     pub fn serve_door(&self, name: &'static str, listener: TcpListener, router: Router) {
         self.serve(&self.doors, self.doors_close.token(), name, listener, router);
+    }
+
+    /// Answers the operator's requests on a socket of the data folder until the rooms close.
+    pub fn serve_operator(&self, listener: UnixListener, router: Router) {
+        let config = ServeConfig { drain: self.drain, ..ServeConfig::default() };
+        let server = serve(listener, router, config, self.rooms_close.token());
+        let server = service::within("operator", async {
+            server.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        self.rooms.spawn_once("operator/serve", server);
     }
 
     fn serve(

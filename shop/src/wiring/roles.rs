@@ -13,7 +13,7 @@ use purlin_gateway::auth::{Rules, Verifier};
 use super::addresses::Addresses;
 use super::lines::{Lines, Repeats};
 use super::process::Process;
-use super::{doors, greeting, stores};
+use super::{doors, greeting, operator, stores};
 use crate::config::{Config, Role};
 use crate::console::{Console, Watched};
 use crate::contracts::clients::{Inventory, Orders, Payments, Products, Shipping, Users};
@@ -74,6 +74,7 @@ pub async fn start(
         firsts.extend(first.map(|first| (name, first)));
         watched.push(Watched { name, store, stuck });
     }
+    operator::serve(process, config, &watched)?;
     if roles.contains(&Role::Assistant) {
         let orders = Orders(Lines::new(process, addresses).to(Role::Orders, Repeats::Line)?);
         let router = assistant::router(&config.model, orders, verifier).map_err(|error| anyhow!(error))?;

@@ -9,6 +9,7 @@ mod crash;
 mod idempotency;
 mod input;
 mod invariants;
+mod operator;
 mod process;
 mod reading;
 mod shop;
