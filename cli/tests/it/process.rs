@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use purlin::bus::{self, Bus, DeadLetterState, DeadLetters};
+use purlin::bus::{Bus, DeadLetterState, DeadLetters, Group};
 use purlin::message::{Clock, Envelope, Fault, FaultKind, Uuid, new_id};
 use purlin::resilience::Retry;
 use purlin::saga::{ListSagas, Saga, SagaError, SagaState, Sagas};
@@ -148,7 +148,7 @@ impl Process {
             }
         });
         let printer = world.clone();
-        let once = bus::Retry { max_attempts: 1, ..bus::Group::DEFAULT_RETRY };
+        let once = Retry { max_attempts: 1, ..Group::DEFAULT_RETRY };
         let group = bus.group("printer", &self.orders).retry(once).on("order.placed", move |_| {
             let printed = printer.work().map(|()| Commit::new());
             async move { printed }
