@@ -1,8 +1,8 @@
 //! The gateway's decisions, pure: no socket, no clock, no dice; what they need to know is an argument.
 //!
-//! [`wire`] reads the bytes of an HTTP/1.1 connection before the server's own parser does and refuses every message
-//! that two parsers could read differently. [`target`] gives a path the one spelling that routing, access and
-//! forwarding all use. [`route`] picks the longest matching route, [`access`] says who may pass, [`headers`] writes
+//! `wire` reads the bytes of an HTTP/1.1 connection before the server's own parser does and refuses every message
+//! that two parsers could read differently. `target` gives a path the one spelling that routing, access and
+//! forwarding all use. `route` picks the longest matching route, `access` says who may pass, `headers` writes
 //! what goes on. What is not let through becomes a [`Refusal`].
 //!
 //! ```

@@ -23,7 +23,7 @@ pub struct Options {
     /// Where the process keeps its files; made if it is not there [default: data]
     #[arg(long, env = "SHOP_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where services keep their data: sqlite:DIR, or memory: (nothing lasts) [default: sqlite:<data>]
+    /// Where services keep their data: sqlite:DIR, or memory: (nothing lasts) [default: sqlite: in the data folder]
     #[arg(long, env = "SHOP_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// How events cross between services: embedded (within one process) [default: embedded]
@@ -66,7 +66,7 @@ pub struct Options {
     /// The key of Anthropic's API [default: none]
     #[arg(long, env = "ANTHROPIC_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub anthropic_api_key: Option<String>,
-    /// Where Anthropic's API is [default: https://api.anthropic.com]
+    /// Where Anthropic's API is [default: api.anthropic.com over https]
     #[arg(long, env = "SHOP_ANTHROPIC_URL", value_name = "URL")]
     pub anthropic_url: Option<String>,
     /// Which of Anthropic's models [default: claude-sonnet-4-5]
