@@ -29,7 +29,8 @@ impl DataFolder {
                 vec![shop]
             }
             Some(role) => {
-                let own = lock_file(path, &format!("{}.lock", role.name()))?;
+                // Not `<role>.lock`: that is the lock of the store in `<role>.db`.
+                let own = lock_file(path, &format!("shop-{}.lock", role.name()))?;
                 refuse(shop.try_lock_shared(), path)?;
                 refuse(own.try_lock(), path)?;
                 vec![shop, own]
