@@ -7,14 +7,14 @@ use crate::resilience::Retry;
 
 /// Pauses that grow with each failure in a row.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     retry: Retry,
     failures: u32,
 }
 
 impl Backoff {
     /// For a store of our own that cannot be written or read: it is asked again for as long as it takes.
-    pub(super) fn store() -> Self {
+    pub(crate) fn store() -> Self {
         let (first_delay, max_delay) = (Duration::from_millis(20), Duration::from_secs(5));
         Self { retry: Retry { max_attempts: u32::MAX, first_delay, max_delay, jitter: 0.5 }, failures: 0 }
     }
@@ -26,7 +26,7 @@ impl Backoff {
     }
 
     /// Waits; false when there have been as many attempts as there may be.
-    pub(super) async fn pause(&mut self) -> bool {
+    pub(crate) async fn pause(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         if !self.retry.allows(self.failures) {
             return false;

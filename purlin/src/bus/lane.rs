@@ -54,7 +54,7 @@ impl Lane {
                 }
             }
             self.cursor = self.cursor.max(portion.through);
-            if self.cursor.0 - self.mark.position.0 >= SKIPPED {
+            if self.cursor.0.saturating_sub(self.mark.position.0) >= SKIPPED {
                 self.store_mark().await?;
             }
             self.forget_free_keys().await?;
@@ -179,6 +179,7 @@ impl Lane {
             return Ok(true);
         }
         self.mark = mark;
+        self.cursor = self.cursor.max(mark.position);
         self.load_parked().await
     }
 

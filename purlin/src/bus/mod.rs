@@ -5,6 +5,9 @@
 //! and the group adds its mark to it, so that an effect and the memory of it are one. A message that fails is parked
 //! and tried again with pauses; later messages *of the same key* wait behind it in order, other keys flow.
 //!
+//! An async closure that captures something cannot be a handler (its future would borrow from it);
+//! [`Group::on_with`] gives the handler a clone of what it works with.
+//!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! use purlin::bus::{Bus, Failure, Message};
@@ -34,6 +37,7 @@
 
 mod backoff;
 mod dead_letters;
+mod error;
 mod failure;
 mod feed;
 mod gauges;
@@ -48,12 +52,14 @@ mod relay;
 mod retries;
 mod status;
 
+pub(crate) use backoff::Backoff;
 pub use dead_letters::{
     DeadLetter, DeadLetterDetails, DeadLetterError, DeadLetterPage, DeadLetterState, DeadLetters,
 };
+pub use error::GroupError;
 pub use failure::Failure;
-pub(crate) use failure::panic_text;
-pub use group::{Group, GroupError};
+pub(crate) use failure::{chain, panic_text};
+pub use group::Group;
 pub use handle::Bus;
 pub use message::{Message, UnreadableMessage};
 pub use relay::RelayError;

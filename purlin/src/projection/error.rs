@@ -91,15 +91,3 @@ impl Fault for NotCaughtUp {
         "view-behind"
     }
 }
-
-/// An error and what caused it, outermost first.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

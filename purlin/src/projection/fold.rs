@@ -5,11 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
-use crate::bus::panic_text;
+use crate::bus::{chain, panic_text};
 use crate::message::{Fault, decode};
 use crate::store::{Collection, Commit, ReadError, Recorded, Revision, Store};
 
-use super::error::chain;
 use super::{Misfit, Projection};
 
 /// Why a batch was not folded.

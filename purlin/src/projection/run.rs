@@ -1,12 +1,10 @@
 //! Follows the log: reads, folds, commits rows and checkpoint, and wakes those who wait for a position.
 
-use std::time::Duration;
-
-use crate::message::{Fault, Uuid};
+use crate::bus::{Backoff, chain};
+use crate::message::Fault;
 use crate::store::{Commit, CommitError, LogFilter, LogPage, Position, Recorded};
 
 use super::checkpoint::Target;
-use super::error::chain;
 use super::fold::{Unfolded, fold};
 use super::view::{Inner, Progress};
 use super::{Misfit, Projection, ViewError, ViewState};
@@ -18,7 +16,7 @@ const SKIPPED: u64 = 1024;
 
 /// Runs a view until it meets what a person must look at. A store that is away only delays it.
 pub(super) async fn run<P: Projection>(view: &Inner<P>) -> Result<(), ViewError> {
-    let mut pause = Duration::from_millis(20);
+    let mut backoff = Backoff::store();
     loop {
         match follow(view).await {
             // Another life of this view wrote last: go on from where that one was.
@@ -30,8 +28,7 @@ pub(super) async fn run<P: Projection>(view: &Inner<P>) -> Result<(), ViewError>
                     error = &error as &dyn std::error::Error,
                     "the view waits for its store"
                 );
-                tokio::time::sleep(pause.mul_f64(0.5 + dice() / 2.0)).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
+                backoff.pause().await;
             }
             end => return end,
         }
@@ -127,9 +124,4 @@ impl<P: Projection> Inner<P> {
 
 fn last(events: &[Recorded]) -> Position {
     events.last().map_or(Position::START, |event| event.position)
-}
-
-/// A random number from 0 to 1.
-fn dice() -> f64 {
-    f64::from(Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX)
 }

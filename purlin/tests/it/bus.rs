@@ -696,7 +696,7 @@ fn fates() -> impl Strategy<Value = BTreeMap<usize, Fate>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     /// However messages fail and whenever the process dies, the effects of each key are exactly its messages, in
     /// order, once. An operator replays what is dead.

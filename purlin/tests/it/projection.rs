@@ -233,12 +233,12 @@ pub(crate) async fn a_panic_of_the_projection_stops_the_view_before_the_event(op
 
 pub(crate) async fn rows_too_large_for_one_commit_take_several(open: Open) {
     let store = calm(&open().await);
-    for key in 0..30 {
+    for key in 0..12 {
         append(&store, &key.to_string(), CountEvent::Grown { bytes: 900_000 }).await;
     }
     let view = View::new(Sums::<1>, &store);
     catch_up(&view).await;
-    assert_eq!(view.list(Query::all()).await.unwrap().items.len(), 30);
+    assert_eq!(view.list(Query::all()).await.unwrap().items.len(), 12);
 }
 
 pub(crate) async fn a_row_that_no_commit_can_hold_stops_the_view(open: Open) {
