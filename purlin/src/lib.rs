@@ -1,7 +1,10 @@
 //! A framework for event-driven microservices in which every pattern is joined by one commit.
 
 pub mod aggregate;
+pub mod bus;
+pub mod http;
 pub mod message;
+pub mod projection;
 pub mod resilience;
 pub mod saga;
 pub mod store;

@@ -3,7 +3,7 @@
 //! Callers queue commits. One thread owns the one writing connection; it takes all that wait, checks each against
 //! the others and against the heads it knows, applies them in one transaction and syncs once (WAL,
 //! `synchronous=FULL`). Events go to the right edge of one table by position. Which positions belong to a stream
-//! is kept in memory for the newest events and in sorted runs for the rest ([`index`]), so that no commit touches
+//! is kept in memory for the newest events and in sorted runs for the rest (`src/index`), so that no commit touches
 //! a random page for it. Checkpoints and reads have connections of their own.
 //!
 //! ```

@@ -34,6 +34,12 @@ pub struct Change<A: Aggregate> {
     pub append: Append,
 }
 
+impl<A: Aggregate> From<Change<A>> for Commit {
+    fn from(change: Change<A>) -> Self {
+        Self::new().append_all(change.append)
+    }
+}
+
 impl<A: Aggregate> Repository<A> {
     /// The aggregates in `store`.
     pub fn new(store: &Store) -> Self {

@@ -66,3 +66,40 @@ impl Fault for std::convert::Infallible {
         match *self {}
     }
 }
+
+/// The refusal of a rule, for domains that need no error type of their own.
+///
+/// ```
+/// use purlin::message::{Fault, FaultKind, Refusal};
+///
+/// let refusal = Refusal::new(FaultKind::Conflict, "empty-order", "cannot submit an empty order");
+/// assert_eq!((refusal.code(), refusal.to_string().as_str()), ("empty-order", "cannot submit an empty order"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    kind: FaultKind,
+    code: &'static str,
+    message: std::borrow::Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with a stable name and a sentence for people.
+    pub fn new(
+        kind: FaultKind,
+        code: &'static str,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
+        Self { kind, code, message: message.into() }
+    }
+}
+
+impl Fault for Refusal {
+    fn kind(&self) -> FaultKind {
+        self.kind
+    }
+
+    fn code(&self) -> &str {
+        self.code
+    }
+}

@@ -26,7 +26,7 @@ mod trace;
 pub use clock::{Clock, ManualClock};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use envelope::{Envelope, Meta};
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, Refusal};
 pub use jiff::Timestamp;
 pub use trace::{ParseTraceError, TraceContext};
 pub use uuid::Uuid;

@@ -27,6 +27,7 @@ mod breaker;
 mod bulkhead;
 mod caller;
 pub mod deadline;
+pub mod layer;
 mod rate_limit;
 mod retry;
 

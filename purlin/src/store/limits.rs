@@ -24,6 +24,10 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What a public event leaves free of the limit on its data: the bus adds where it came from, a dead letter why
+    /// it failed, and both must fit.
+    const ROOM_FOR_THE_BUS: usize = 64 << 10;
+
     /// Refuses a commit that is over a limit, or not well-formed, and says which part of it.
     pub fn check(&self, commit: &Commit) -> Result<(), CommitError> {
         if let Some(unwritable) = &commit.unwritable {
@@ -35,7 +39,8 @@ impl Limits {
         for append in &commit.appends {
             for event in &append.events {
                 let whose = || format!("an event `{}` for `{}`", event.kind, append.stream);
-                check(event.data.len(), self.value, "bytes of data", whose)?;
+                let room = if event.public { Self::ROOM_FOR_THE_BUS } else { 0 };
+                check(event.data.len(), self.value.saturating_sub(room), "bytes of data", whose)?;
                 check(event.kind.len(), self.kind, "bytes of kind", whose)?;
                 bytes += event.data.len();
             }

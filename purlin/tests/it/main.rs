@@ -1,7 +1,15 @@
-//! The framework seen from outside: one file a room.
+//! The integration tests of purlin: one file a room.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aggregate;
+mod bus;
+mod faulty;
+mod http;
+mod layers;
+mod projection;
 mod saga;
+mod source;
 mod store;

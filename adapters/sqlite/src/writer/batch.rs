@@ -110,14 +110,8 @@ impl<'a> Batch<'a> {
 
     /// Whether everything is as the commit expects, before any of it is applied.
     fn check(&mut self, commit: &Commit) -> rusqlite::Result<Result<(), CommitError>> {
-        for (n, append) in commit.appends.iter().enumerate() {
-            let head = self.head(&append.stream)?;
-            let earlier = commit.appends[..n].iter().filter(|other| other.stream == append.stream);
-            let actual = head.version + earlier.map(|other| other.events.len() as u64).sum::<u64>();
-            if !append.expected.admits(actual) {
-                let (stream, expected) = (append.stream.clone(), append.expected);
-                return Ok(Err(CommitError::Conflict(Conflict::Stream { stream, expected, actual })));
-            }
+        if let Err(conflict) = self.check_appends(&commit.appends)? {
+            return Ok(Err(CommitError::Conflict(conflict)));
         }
         let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
         let written = commit.writes.iter().map(|w| (&w.collection, &w.key, w.expected));
@@ -146,6 +140,24 @@ impl<'a> Batch<'a> {
                 && table.definition.fields.len() != fields.len()
             {
                 return Ok(Err(other_fields(write)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn check_appends(&mut self, appends: &[Append]) -> rusqlite::Result<Result<(), Conflict>> {
+        // What earlier appends of the same commit add; most commits have but one.
+        let mut staged: HashMap<&StreamId, u64> = HashMap::new();
+        for append in appends {
+            let mut actual = self.head(&append.stream)?.version;
+            if appends.len() > 1 {
+                let version = staged.entry(&append.stream).or_insert(actual);
+                actual = *version;
+                *version += append.events.len() as u64;
+            }
+            if !append.expected.admits(actual) {
+                let (stream, expected) = (append.stream.clone(), append.expected);
+                return Ok(Err(Conflict::Stream { stream, expected, actual }));
             }
         }
         Ok(Ok(()))
@@ -185,7 +197,7 @@ impl<'a> Batch<'a> {
             let (position, id) = (self.position, *event.id.as_bytes());
             self.leave(Trace::Event { position, id });
         }
-        self.heads.set(append.stream.clone(), Head { version });
+        self.heads.raise(&append.stream, Head { version });
         Ok(Appended { first, version })
     }
 

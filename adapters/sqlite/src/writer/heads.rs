@@ -32,6 +32,14 @@ impl Heads {
         Some(head)
     }
 
+    /// The stream was appended to, right after it was asked for.
+    pub(super) fn raise(&mut self, stream: &StreamId, head: Head) {
+        match self.young.get_mut(stream) {
+            Some(known) => *known = head,
+            None => self.set(stream.clone(), head),
+        }
+    }
+
     pub(super) fn set(&mut self, stream: StreamId, head: Head) {
         if self.young.len() >= self.capacity {
             self.old = std::mem::take(&mut self.young);

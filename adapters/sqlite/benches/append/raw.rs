@@ -1,0 +1,136 @@
+//! The same rows through plain rusqlite, and the disk itself.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::ours::{Case, Kind, STREAMS, payload};
+
+/// Overwrites of 4 KiB a second, each synced.
+pub(crate) fn overwrites(folder: &Path, time: Duration) -> f64 {
+    let file =
+        OpenOptions::new().create(true).truncate(true).write(true).open(folder.join("raw")).expect("a file");
+    let page = [7; 4096];
+    (0..256).for_each(|n| file.write_all_at(&page, n * 4096).expect("written"));
+    file.sync_all().expect("synced");
+    let (start, mut done) = (Instant::now(), 0_u64);
+    while start.elapsed() < time {
+        file.write_all_at(&page, done % 256 * 4096).expect("written");
+        file.sync_data().expect("synced");
+        done += 1;
+    }
+    done as f64 / start.elapsed().as_secs_f64()
+}
+
+pub(crate) struct Bench {
+    connection: Connection,
+    kind: Kind,
+    position: i64,
+    stop: Arc<AtomicBool>,
+    checkpoints: Option<JoinHandle<()>>,
+}
+
+impl Bench {
+    pub(crate) fn open(folder: &Path, case: &Case) -> Self {
+        let file = folder.join(format!("raw-{}.db", case.name().replace(' ', "-")));
+        let connection = Connection::open(&file).expect("opened");
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
+                 PRAGMA cache_size = -32768;
+                 CREATE TABLE event(position INTEGER PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL,
+                    kind TEXT NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, schema INTEGER NOT NULL,
+                    public INTEGER NOT NULL, meta BLOB, data TEXT NOT NULL);
+                 CREATE TABLE mark(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+                 CREATE TABLE reply(position INTEGER PRIMARY KEY, key TEXT, due INTEGER, value TEXT);
+                 CREATE TABLE view(position INTEGER PRIMARY KEY, key TEXT, status TEXT, value TEXT);",
+            )
+            .expect("made");
+        let stop = Arc::new(AtomicBool::new(false));
+        let checkpoints = checkpoints(&file, Arc::clone(&stop));
+        let mut bench =
+            Self { connection, kind: case.kind, position: 0, stop, checkpoints: Some(checkpoints) };
+        (0..300).for_each(|_| bench.batch(1000));
+        bench
+    }
+
+    /// Commits a second, when a transaction takes `batch` of them.
+    pub(crate) fn run(&mut self, time: Duration, batch: f64) -> f64 {
+        let batch = batch.round().max(1.0) as u64;
+        let (start, mut done) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            self.batch(batch);
+            done += batch;
+        }
+        done as f64 / start.elapsed().as_secs_f64()
+    }
+
+    fn batch(&mut self, len: u64) {
+        let transaction = self.connection.transaction().expect("begun");
+        let insert = "INSERT INTO event VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        {
+            let mut insert = transaction.prepare_cached(insert).expect("prepared");
+            let mut mark =
+                transaction.prepare_cached("INSERT OR REPLACE INTO mark VALUES(?1, ?2)").expect("prepared");
+            let mut reply =
+                transaction.prepare_cached("INSERT INTO reply VALUES(?1, ?2, ?3, ?4)").expect("prepared");
+            let mut view =
+                transaction.prepare_cached("INSERT INTO view VALUES(?1, ?2, ?3, ?4)").expect("prepared");
+            for n in 0..len {
+                self.position += 1;
+                let key = self.position.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) % STREAMS;
+                let stream = format!("order-0190b5f2-7d10-7c3a-9a35-{key:012x}");
+                let id = purlin::message::new_id();
+                let data = payload(key);
+                let (none, zero) = (None::<Vec<u8>>, 0);
+                let row = rusqlite::params![
+                    self.position,
+                    stream,
+                    1,
+                    "order.item-added",
+                    id.as_bytes().as_slice(),
+                    1_i64 << 50,
+                    1,
+                    zero,
+                    none,
+                    data
+                ];
+                insert.execute(row).expect("inserted");
+                if self.kind == Kind::Handling {
+                    mark.execute((format!("group/{n}"), "{\"position\":1}")).expect("inserted");
+                    let key = format!("{:016x}", self.position);
+                    reply.execute((self.position, &key, i64::MAX, payload(n))).expect("inserted");
+                    let row = "{\"status\":\"submitted\",\"total\":1299}";
+                    view.execute((self.position, &key, "submitted", row)).expect("inserted");
+                }
+            }
+        }
+        transaction.commit().expect("committed");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.checkpoints.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Checkpoints on a second connection every 100 ms.
+fn checkpoints(file: &Path, stop: Arc<AtomicBool>) -> JoinHandle<()> {
+    let connection = Connection::open(file).expect("opened");
+    std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::park_timeout(Duration::from_millis(100));
+            let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        }
+    })
+}

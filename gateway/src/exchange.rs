@@ -1,0 +1,315 @@
+//! One request, from its head to the head of its answer.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use purlin::message::{TraceContext, new_id};
+use purlin::resilience::{RateLimit, RateLimitConfig};
+use purlin::telemetry;
+use purlin::telemetry::metrics::Metrics;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
+
+use crate::answer::{self, Body, Share};
+use crate::auth::{Verifier, VerifyError};
+use crate::config::{Config, Limits, Rate, Route};
+use crate::core::{
+    Caller, Checked, Forwarded, NoRoute, RateKey, Refusal, RouteTable, check, rewrite_request,
+    rewrite_response,
+};
+use crate::listener::{REFUSED, RefusedHead};
+use crate::seen::{Open, Seen};
+use crate::tasks::Tasks;
+use crate::upstream::{Call, Upstreams};
+
+/// All that answering a request takes.
+#[derive(Debug)]
+pub(crate) struct Exchanges {
+    limits: Limits,
+    routes: RouteTable,
+    verifier: Option<Verifier>,
+    rate: Option<RateLimit>,
+    /// The further limits of single routes, by their place in the table.
+    route_rates: HashMap<usize, RateLimit>,
+    upstreams: Upstreams,
+    seen: Seen,
+    /// Ends the connections to services.
+    _end: DropGuard,
+}
+
+/// What is known of a request by the time it is answered, whoever answers it.
+struct Notes {
+    trace: TraceContext,
+    /// Whether the trace was begun by the caller.
+    continued: bool,
+    request_id: String,
+    route: Option<usize>,
+    share: Option<Share>,
+}
+
+impl Exchanges {
+    /// For a checked configuration.
+    pub(crate) fn new(config: Config, verifier: Option<Verifier>, metrics: &Metrics) -> Self {
+        let (tasks, end) = Tasks::new();
+        let keys = config.limits.rate_keys;
+        let limit = |rate: Rate| {
+            let per_second = f64::from(rate.per_second);
+            RateLimit::new(RateLimitConfig { per_second, burst: rate.burst, max_keys: keys })
+        };
+        let route_rates = config.routes.iter().enumerate();
+        Self {
+            route_rates: route_rates.filter_map(|(at, route)| Some((at, limit(route.rate?)))).collect(),
+            rate: config.rate.map(limit),
+            upstreams: Upstreams::new(&config.pools, &config.limits, &tasks, metrics),
+            seen: Seen::new(metrics),
+            routes: RouteTable::new(config.routes),
+            limits: config.limits,
+            verifier,
+            _end: end,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn connection_opens(&self) -> Open {
+        self.seen.connection_opens()
+    }
+
+    /// Keeps the keys of tokens up to date, for ever.
+    pub(crate) async fn keep_fresh(&self) {
+        match &self.verifier {
+            Some(verifier) => verifier.keep_fresh().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether requests can be let through: why not, otherwise.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        match &self.verifier {
+            Some(verifier) if !verifier.has_keys() => Err("the keys of the token issuer are not known yet"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers a request of `peer`; `refused` is the head that it stands for, if it is a stand-in.
+    pub(crate) async fn answer(
+        &self,
+        peer: IpAddr,
+        request: Request<Incoming>,
+        refused: Option<&RefusedHead>,
+    ) -> Response<Body> {
+        let start = Instant::now();
+        let refused = refused.filter(|_| request.method().as_str() == REFUSED);
+        let (method, version) = (request.method().clone(), request.version());
+        let path = refused.map_or_else(|| request.uri().path(), |head| &head.target);
+        let instance = if path.starts_with('/') { path.to_owned() } else { "/".to_owned() };
+        let mut notes = Notes::new(request.headers());
+        let trace = notes.trace;
+        let work = async {
+            let answered = match refused {
+                Some(head) => Err(Refusal::Malformed(head.violation)),
+                None => Box::pin(self.handle(peer, request, start, &mut notes)).await,
+            };
+            let mut response = answered.unwrap_or_else(|refusal| {
+                self.seen.refusal(&refusal, &instance);
+                answer::refuse(&refusal, &instance, &method, version)
+            });
+            notes.write(response.headers_mut());
+            let route = notes.route.map_or("none", |at| &self.routes.routes()[at].path);
+            self.seen.answer(route, &method, response.status(), start.elapsed());
+            response
+        };
+        telemetry::in_trace(trace, work).await
+    }
+
+    /// The path of every request through the gateway, in order.
+    async fn handle(
+        &self,
+        peer: IpAddr,
+        request: Request<Incoming>,
+        start: Instant,
+        notes: &mut Notes,
+    ) -> Result<Response<Body>, Refusal> {
+        let (parts, body) = request.into_parts();
+        // It can be read in one way only,
+        let checked = check(&parts)?;
+        if let Some(response) = self.own(&parts.method, &checked.path) {
+            return Ok(response);
+        }
+        // comes from somebody,
+        let caller = self.caller(&parts.headers).await;
+        // who has not asked too often,
+        limit(self.rate.as_ref(), caller.rate_key(peer), start, &mut notes.share)?;
+        // for something that is there
+        let at = self.routes.pick(&parts.method, &checked.path).map_err(refuse_route)?;
+        notes.route = Some(at);
+        let route = &self.routes.routes()[at];
+        // and is not guessed at from one address,
+        limit(self.route_rates.get(&at), RateKey::of_address(peer), start, &mut notes.share)?;
+        // which he may have,
+        route.access.check(&caller)?;
+        // with a body of a size that is taken,
+        if checked.length.is_some_and(|length| length > self.limits.body_bytes) {
+            return Err(Refusal::BodyTooLarge { limit: self.limits.body_bytes });
+        }
+        // and goes on to a service that answers in time.
+        let call = self.call(peer, parts, &checked, route, start, notes);
+        let (mut head, body) = self.upstreams.send(&call, body).await?.into_parts();
+        if head.status.is_informational() {
+            return Err(Refusal::BrokeOff);
+        }
+        rewrite_response(&mut head.headers);
+        head.version = Version::HTTP_11;
+        Ok(Response::from_parts(head, Either::Right(body)))
+    }
+
+    /// The gateway's own pages, for who watches over it.
+    fn own(&self, method: &Method, path: &str) -> Option<Response<Body>> {
+        let readable = matches!(*method, Method::GET | Method::HEAD);
+        match path {
+            "/livez" if readable => Some(answer::json(StatusCode::OK, &json!({ "alive": true }))),
+            "/readyz" if readable => Some(match self.readiness() {
+                Ok(()) => answer::json(StatusCode::OK, &json!({ "ready": true })),
+                Err(why) => {
+                    answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ready": false, "reason": why }))
+                }
+            }),
+            _ => None,
+        }
+    }
+
+    async fn caller(&self, headers: &HeaderMap) -> Caller {
+        let (Some(verifier), Some(value)) = (&self.verifier, headers.get(AUTHORIZATION)) else {
+            return Caller::Anonymous;
+        };
+        let Some(token) = bearer(value) else {
+            return Caller::Refused("the Authorization header is not `Bearer <token>`".to_owned());
+        };
+        match verifier.verify(token).await {
+            Ok(claims) => Caller::Known(claims),
+            Err(VerifyError::Invalid(error)) => Caller::Refused(error.to_string()),
+            Err(VerifyError::NoKeys) => Caller::Unverified,
+        }
+    }
+
+    /// The request as a service gets it.
+    fn call<'a>(
+        &self,
+        peer: IpAddr,
+        parts: Parts,
+        checked: &Checked,
+        route: &'a Route,
+        start: Instant,
+        notes: &Notes,
+    ) -> Call<'a> {
+        let timeout = self.timeout(route, &parts.headers);
+        let forwarded = Forwarded {
+            peer,
+            host: &checked.host,
+            request_id: &notes.request_id,
+            trace: notes.trace,
+            continued: notes.continued,
+            remaining: timeout.saturating_sub(start.elapsed()),
+        };
+        let mut headers = parts.headers;
+        rewrite_request(&mut headers, &forwarded);
+        let target = target(&checked.path, parts.uri.query());
+        Call { pool: &route.pool, method: parts.method, target, headers, deadline: start + timeout }
+    }
+
+    /// How long a request may take: what the route gives, or less if the caller asks for less.
+    fn timeout(&self, route: &Route, headers: &HeaderMap) -> Duration {
+        let given = route.timeout_ms.unwrap_or(self.limits.request_timeout_ms);
+        let asked = headers.get("x-request-timeout-ms").and_then(|value| value.to_str().ok()?.parse().ok());
+        Duration::from_millis(asked.map_or(given, |asked: u64| asked.clamp(1, given.max(1))))
+    }
+}
+
+/// Takes a request of a share, and notes what is left of the tighter one.
+fn limit(
+    rate: Option<&RateLimit>,
+    key: RateKey<'_>,
+    now: Instant,
+    share: &mut Option<Share>,
+) -> Result<(), Refusal> {
+    let Some(rate) = rate else {
+        return Ok(());
+    };
+    match rate.check(&key, now) {
+        Ok(quota) => {
+            *share = Some(Share::from(quota).tighter(*share));
+            Ok(())
+        }
+        Err(limited) => {
+            *share = Some(Share::from(limited));
+            Err(Refusal::RateLimited { retry_after: limited.retry_after })
+        }
+    }
+}
+
+fn refuse_route(reason: NoRoute) -> Refusal {
+    match reason {
+        NoRoute::Path => Refusal::NotFound,
+        NoRoute::Method { allow } => Refusal::MethodNotAllowed { allow },
+    }
+}
+
+/// The token of an `Authorization: Bearer <token>` header (RFC 6750).
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+/// The path in its one spelling, with the query as it came.
+fn target(path: &str, query: Option<&str>) -> PathAndQuery {
+    let target = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    target.parse().expect("a normal path and a query that was parsed make a target")
+}
+
+impl Notes {
+    fn new(headers: &HeaderMap) -> Self {
+        let begun = headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
+        let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+        Self {
+            trace: begun.map_or_else(TraceContext::root, TraceContext::child),
+            continued: begun.is_some(),
+            request_id: given
+                .filter(|id| is_request_id(id))
+                .map_or_else(|| new_id().to_string(), str::to_owned),
+            route: None,
+            share: None,
+        }
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        let mut set = |name, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        set("x-request-id", &self.request_id);
+        set("traceparent", &self.trace.to_string());
+        if let Some(share) = self.share {
+            share.write(headers);
+        }
+    }
+}
+
+/// Whether a caller's id for his request may go into our logs: 8 to 64 letters, digits, `-`, `_` and `.`.
+fn is_request_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (8..=64).contains(&id.len()) && id.bytes().all(plain)
+}

@@ -1,0 +1,142 @@
+//! A caller's body on its way to a service: counted, watched, and given back if nobody wanted it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::Notify;
+
+/// Why a body cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyFault {
+    /// It is larger than the limit.
+    #[error("the body is larger than the limit")]
+    TooLarge,
+    /// It broke off, or is malformed.
+    #[error("the body is incomplete or malformed")]
+    Broken,
+}
+
+/// The body as the client's connection sends it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    body: Option<Incoming>,
+    left: u64,
+    loan: Arc<Loan>,
+}
+
+/// What became of the body that was lent to a connection.
+#[derive(Debug, Default)]
+pub(super) struct Loan {
+    state: Mutex<State>,
+    faulted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    returned: Option<Incoming>,
+    touched: bool,
+    awaits_caller: bool,
+    fault: Option<BodyFault>,
+}
+
+impl Outgoing {
+    /// Lends `body`, of which at most `limit` bytes may pass.
+    pub(super) fn lend(body: Incoming, limit: u64) -> (Self, Arc<Loan>) {
+        let loan = Arc::new(Loan::default());
+        (Self { body: Some(body), left: limit, loan: Arc::clone(&loan) }, loan)
+    }
+}
+
+impl Loan {
+    /// The body, if it came back with nothing taken from it.
+    pub(super) fn untouched(&self) -> Option<Incoming> {
+        let mut state = self.state();
+        if state.touched { None } else { state.returned.take() }
+    }
+
+    /// What went wrong with the body, if something did.
+    pub(super) fn fault(&self) -> Option<BodyFault> {
+        self.state().fault
+    }
+
+    /// Waits until something goes wrong with the body.
+    pub(super) async fn faulted(&self) -> BodyFault {
+        loop {
+            // `notify_one` keeps its word for one who asks later.
+            let told = self.faulted.notified();
+            if let Some(fault) = self.fault() {
+                return fault;
+            }
+            told.await;
+        }
+    }
+
+    /// Whether the connection waits for more of the body.
+    pub(super) fn awaits_caller(&self) -> bool {
+        self.state().awaits_caller
+    }
+
+    fn fail(&self, fault: BodyFault) -> BodyFault {
+        self.state().fault = Some(fault);
+        self.faulted.notify_one();
+        fault
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        {
+            let mut state = self.loan.state();
+            state.touched = true;
+            state.awaits_caller = polled.is_pending();
+        }
+        let Some(frame) = std::task::ready!(polled) else {
+            return Poll::Ready(None);
+        };
+        // Trailers end here: no service asks for them.
+        let Ok(data) = frame.map(Frame::into_data) else {
+            return Poll::Ready(Some(Err(self.loan.fail(BodyFault::Broken))));
+        };
+        let Ok(data) = data else {
+            return Poll::Ready(None);
+        };
+        match self.left.checked_sub(data.len() as u64) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            None => Poll::Ready(Some(Err(self.loan.fail(BodyFault::TooLarge)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.loan.state().returned = self.body.take();
+    }
+}

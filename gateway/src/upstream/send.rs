@@ -1,0 +1,149 @@
+//! One request to one service.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioTimer;
+use purlin::telemetry::metrics::{Counter, Family, Metrics};
+use tokio::time::Instant;
+
+use crate::config::{self, Limits};
+use crate::core::Refusal;
+use crate::tasks::Tasks;
+
+use super::body::{BodyFault, Loan, Outgoing};
+use super::pool::{Endpoint, Pool};
+
+/// All services that requests can go to.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    client: Client<HttpConnector, Outgoing>,
+    pools: BTreeMap<String, Pool>,
+    body_limit: u64,
+    unreached: Family<Counter, 1>,
+}
+
+/// A request as a service gets it, without its body.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    /// Who answers it.
+    pub(crate) pool: &'a str,
+    /// The method.
+    pub(crate) method: Method,
+    /// The path and the query.
+    pub(crate) target: PathAndQuery,
+    /// The headers, rewritten.
+    pub(crate) headers: HeaderMap,
+    /// Until when the head of the answer must be there.
+    pub(crate) deadline: Instant,
+}
+
+/// Idle connections that are kept for each endpoint.
+const IDLE_CONNECTIONS: usize = 128;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Upstreams {
+    /// The services of a checked configuration.
+    pub(crate) fn new(
+        pools: &BTreeMap<String, config::Pool>,
+        limits: &Limits,
+        tasks: &Tasks,
+        metrics: &Metrics,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(Duration::from_millis(limits.connect_timeout_ms)));
+        connector.set_nodelay(true);
+        let client = Client::builder(tasks.clone())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build(connector);
+        let pause = Duration::from_millis(limits.endpoint_pause_ms);
+        let pool = |pool: &config::Pool| {
+            Pool::new(pool.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()), pause)
+        };
+        Self {
+            client,
+            pools: pools.iter().map(|(name, config)| (name.clone(), pool(config))).collect(),
+            body_limit: limits.body_bytes,
+            unreached: metrics.counter(
+                "gateway_unreached",
+                "Connections to an endpoint that could not be made",
+                ["endpoint"],
+            ),
+        }
+    }
+
+    /// Sends a request; the answer's body follows as it comes.
+    pub(crate) async fn send(
+        &self,
+        call: &Call<'_>,
+        mut body: Incoming,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let pool = self.pools.get(call.pool).ok_or(Refusal::Unavailable)?;
+        for endpoint in pool.order(Instant::now()) {
+            let (outgoing, loan) = Outgoing::lend(body, self.body_limit);
+            let failure = match self.attempt(call, endpoint, outgoing, &loan).await? {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            if let Some(fault) = loan.fault() {
+                return Err(self.fault(fault));
+            }
+            if !failure.is_connect() {
+                tracing::warn!(endpoint = %endpoint.authority, error = %failure, "a service broke off");
+                return Err(Refusal::BrokeOff);
+            }
+            pool.rest(endpoint, Instant::now());
+            self.unreached.with([endpoint.authority.as_str()]).inc();
+            tracing::warn!(endpoint = %endpoint.authority, error = %failure, "an endpoint could not be reached");
+            body = loan.untouched().ok_or(Refusal::Unavailable)?;
+        }
+        Err(Refusal::Unavailable)
+    }
+
+    /// One try at one endpoint; refused at once if the deadline or the caller's body ends it.
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        endpoint: &Endpoint,
+        body: Outgoing,
+        loan: &Loan,
+    ) -> Result<Result<Response<Incoming>, hyper_util::client::legacy::Error>, Refusal> {
+        let exchange = self.client.request(call.request(endpoint, body));
+        tokio::select! {
+            biased;
+            response = exchange => Ok(response),
+            fault = loan.faulted() => Err(self.fault(fault)),
+            () = tokio::time::sleep_until(call.deadline) => {
+                Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout })
+            }
+        }
+    }
+
+    fn fault(&self, fault: BodyFault) -> Refusal {
+        match fault {
+            BodyFault::TooLarge => Refusal::BodyTooLarge { limit: self.body_limit },
+            BodyFault::Broken => Refusal::BodyBroken,
+        }
+    }
+}
+
+impl Call<'_> {
+    fn request(&self, endpoint: &Endpoint, body: Outgoing) -> Request<Outgoing> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(endpoint.authority.clone());
+        uri.path_and_query = Some(self.target.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri).expect("a scheme, an authority and a path are a URI");
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}

@@ -1,0 +1,10 @@
+//! The gateway over real sockets: callers that write bytes by hand, services that do as they are told.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bodies;
+mod forwarding;
+mod hostile;
+mod limits;
+mod tokens;
+mod world;

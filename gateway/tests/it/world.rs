@@ -1,0 +1,288 @@
+//! A gateway, the services behind it, and a caller who writes bytes.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use purlin::message::Clock;
+use purlin::telemetry::Metrics;
+use purlin_gateway::Gateway;
+use purlin_gateway::config::{Config, Pool, Route};
+use purlin_gateway::core::Access;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// No test waits longer than this for one thing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running gateway; it ends with this.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Metrics,
+    pub(crate) gateway: Gateway,
+    stop: Option<oneshot::Sender<()>>,
+    tasks: JoinSet<bool>,
+}
+
+impl Running {
+    pub(crate) async fn start(config: Config) -> Self {
+        Self::with_clock(config, Clock::system()).await
+    }
+
+    pub(crate) async fn with_clock(config: Config, clock: Clock) -> Self {
+        let metrics = Metrics::new();
+        let gateway = Gateway::with(config, clock, &metrics).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let mut tasks = JoinSet::new();
+        let serving = gateway.clone();
+        tasks.spawn(async move {
+            serving
+                .serve(listener, async {
+                    let _ = stopped.await;
+                })
+                .await
+        });
+        Self { address, metrics, gateway, stop: Some(stop), tasks }
+    }
+
+    pub(crate) async fn connect(&self) -> Caller {
+        Caller { stream: TcpStream::connect(self.address).await.unwrap(), read: Vec::new() }
+    }
+
+    /// The answer to one request on a connection of its own.
+    pub(crate) async fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut caller = self.connect().await;
+        caller.write(request).await;
+        caller.answer().await
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    /// Waits until it has stopped; whether everything was finished.
+    pub(crate) async fn stopped(&mut self) -> bool {
+        tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.unwrap().unwrap().unwrap()
+    }
+}
+
+/// One public route for everything, to one pool of these endpoints.
+pub(crate) fn config(endpoints: &[SocketAddr]) -> Config {
+    let mut config = Config::default();
+    let endpoints = endpoints.iter().map(ToString::to_string).collect();
+    config.pools.insert("service".into(), Pool { endpoints });
+    config.routes.push(Route::new("/", Access::Public, "service"));
+    config
+}
+
+/// An address where nobody listens.
+pub(crate) async fn dead_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A caller's connection.
+pub(crate) struct Caller {
+    pub(crate) stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Caller {
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// The next answer, whose body must have a length or be chunked.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        tokio::time::timeout(PATIENCE, self.read_answer()).await.expect("an answer in time")
+    }
+
+    /// Whether the gateway closes the connection, with nothing more to say.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        let read =
+            tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.expect("an end in time");
+        read.is_err() || (rest.is_empty() && self.read.is_empty())
+    }
+
+    async fn read_answer(&mut self) -> Answer {
+        let head = String::from_utf8(self.until(b"\r\n\r\n").await).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        if let Some(length) = answer.header("content-length") {
+            answer.body = self.exactly(length.parse().unwrap()).await;
+        } else if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk().await {
+                answer.body.extend(chunk);
+            }
+        }
+        answer
+    }
+
+    /// The next chunk of a chunked body; none behind the last.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = String::from_utf8(self.until(b"\r\n").await).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let chunk = self.exactly(size).await;
+        self.until(b"\r\n").await;
+        (size > 0).then_some(chunk)
+    }
+
+    /// Reads up to and with `end`.
+    pub(crate) async fn until(&mut self, end: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self.read.windows(end.len()).position(|window| window == end) {
+                return self.read.drain(..at + end.len()).collect();
+            }
+            self.more().await;
+        }
+    }
+
+    async fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.read.len() < count {
+            self.more().await;
+        }
+        self.read.drain(..count).collect()
+    }
+
+    async fn more(&mut self) {
+        let read = self.stream.read_buf(&mut self.read).await.unwrap();
+        assert!(read > 0, "the connection ended in the middle of an answer: {}", self.read.escape_ascii());
+    }
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The last part of the problem's type, after checking that it is a whole problem.
+    pub(crate) fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem["status"], self.status);
+        for member in ["title", "detail", "instance"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
+        }
+        let trace = problem["trace_id"].as_str().unwrap();
+        assert!(trace.len() == 32 && self.header("traceparent").unwrap().contains(trace), "{problem}");
+        problem["type"].as_str().unwrap().strip_prefix("/problems/").unwrap().to_owned()
+    }
+}
+
+/// A request as a service got it.
+#[derive(Debug, Clone)]
+pub(crate) struct Got {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// `None`: the body broke off.
+    pub(crate) body: Option<Bytes>,
+}
+
+impl Got {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// A service that notes what it gets; it ends with this.
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    got: Arc<Mutex<Vec<Got>>>,
+    _tasks: JoinSet<()>,
+}
+
+pub(crate) type ServiceBody = BoxBody<Bytes, Infallible>;
+
+pub(crate) fn full(text: impl Into<Bytes>) -> ServiceBody {
+    Full::new(text.into()).boxed()
+}
+
+impl Service {
+    /// A service that answers 200 with its name.
+    pub(crate) async fn named(name: &'static str) -> Self {
+        Self::start(move |_| async move { Response::new(full(name)) }).await
+    }
+
+    pub(crate) async fn start<A, F>(answer: A) -> Self
+    where
+        A: Fn(Got) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<ServiceBody>> + Send,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, answer)
+    }
+
+    pub(crate) fn on<A, F>(listener: TcpListener, answer: A) -> Self
+    where
+        A: Fn(Got) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<ServiceBody>> + Send,
+    {
+        let address = listener.local_addr().unwrap();
+        let (got, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
+        let seen = Arc::clone(&got);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await.ok().map(|body| body.to_bytes());
+                        let got = Got { method: head.method, uri: head.uri, headers: head.headers, body };
+                        seen.lock().unwrap().push(got.clone());
+                        Ok::<_, Infallible>(answer(got).await)
+                    }
+                });
+                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, got, _tasks: tasks }
+    }
+
+    /// All requests so far.
+    pub(crate) fn got(&self) -> Vec<Got> {
+        self.got.lock().unwrap().clone()
+    }
+
+    /// The only request so far.
+    pub(crate) fn only(&self) -> Got {
+        let got = self.got();
+        assert_eq!(got.len(), 1, "{got:?}");
+        got[0].clone()
+    }
+}

@@ -1,0 +1,185 @@
+//! What stands around all handlers of a service.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::message::{TraceContext, new_id};
+use crate::resilience::{Deadline, DeadlineExceeded, deadline};
+use crate::telemetry::metrics::{Counter, Family, Histogram, SECONDS};
+use crate::telemetry::{self, Metrics};
+
+use super::exchange::{self, Exchange};
+use super::extract::path_of;
+use super::{PROBLEM_JSON, Problem, grpc};
+
+/// The header that names a request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names the trace a request belongs to.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The header that says how many milliseconds the client will wait.
+pub const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+/// How much later than its deadline a request is cut off, so that it may clean up and say so itself.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// The edge of a service: its name, its numbers, how long it works on one request.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    service: Arc<str>,
+    max_timeout: Duration,
+    requests: Family<Counter, 4>,
+    seconds: Family<Histogram, 3>,
+}
+
+impl Edge {
+    /// The edge of a service whose requests have 30 s.
+    pub fn new(service: impl Into<Arc<str>>, metrics: &Metrics) -> Self {
+        Self {
+            service: service.into(),
+            max_timeout: Duration::from_secs(30),
+            requests: metrics.counter(
+                "purlin_http_requests",
+                "Requests answered",
+                ["service", "method", "route", "status"],
+            ),
+            seconds: metrics.histogram(
+                "purlin_http_request_seconds",
+                "How long requests took",
+                ["service", "method", "route"],
+                SECONDS,
+            ),
+        }
+    }
+
+    /// The longest time that a request gets, whatever it asks for.
+    pub fn max_timeout(mut self, timeout: Duration) -> Self {
+        self.max_timeout = timeout;
+        self
+    }
+}
+
+/// Puts the edge of a service around its routes, REST and gRPC.
+///
+/// From the outside in: the request gets an id (its `x-request-id` or a new one), a trace (its valid `traceparent` is
+/// continued), the service's name and a deadline (`x-request-timeout-ms` or `grpc-timeout`, capped); it is counted
+/// and logged; a handler that is too late is cut off with 504; one that panics is answered 500; every error that
+/// has no problem yet (an unknown path, a wrong method) gets one.
+pub fn layers(router: Router, edge: Edge) -> Router {
+    router.layer(from_fn_with_state(edge, around))
+}
+
+async fn around(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+    let exchange = exchange_of(&request);
+    let trace = trace_of(request.headers());
+    let request_id = exchange.request_id.clone();
+    let deadline =
+        Deadline::after(timeout_of(request.headers()).unwrap_or(edge.max_timeout).min(edge.max_timeout));
+    let service = Arc::clone(&edge.service);
+    let answer = deadline::within(deadline, Box::pin(counted(edge, request, next)));
+    let answer = telemetry::service::within(service, exchange::within(exchange, answer));
+    let mut response = telemetry::in_trace(trace, answer).await;
+    for (name, value) in [(REQUEST_ID, request_id), (TRACEPARENT, trace.to_string())] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+async fn counted(edge: Edge, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = as_problem(&method, cut_off(request, next).await).await;
+    let (took, status) = (began.elapsed(), response.status());
+    edge.requests.with([&edge.service, method.as_str(), &route, status.as_str()]).inc();
+    edge.seconds.with([&edge.service, method.as_str(), &route]).observe(took.as_secs_f64());
+    let (method, status, micros) = (method.as_str(), status.as_u16(), took.as_micros() as u64);
+    match status {
+        ..500 => tracing::debug!(method, route, status, micros, "answered"),
+        500.. => tracing::warn!(method, route, status, micros, "answered"),
+    }
+    response
+}
+
+/// The handler's answer, if it comes in time and without a panic.
+async fn cut_off(request: Request, next: Next) -> Response {
+    let is_grpc = grpc::is_grpc(request.headers());
+    let remaining = deadline::current().map_or(Duration::MAX, Deadline::remaining).saturating_add(GRACE);
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let problem = match tokio::time::timeout(remaining, answer).await {
+        Ok(Ok(response)) => return response,
+        Ok(Err(panic)) => {
+            tracing::error!(panic = panic_text(&*panic), "a handler panicked");
+            Problem::bug()
+        }
+        Err(_) => DeadlineExceeded.into(),
+    };
+    match (is_grpc, problem.status) {
+        (false, _) => problem.into_response(),
+        (true, StatusCode::GATEWAY_TIMEOUT) => grpc::status_from_fault(&DeadlineExceeded).into_http(),
+        (true, _) => tonic::Status::internal("something went wrong that should not have").into_http(),
+    }
+}
+
+/// Gives an error that a router or a plain axum extractor answered the body of a problem.
+async fn as_problem(method: &http::Method, response: Response) -> Response {
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let spoken = content_type.is_some_and(|value| !value.starts_with(b"text/plain"));
+    if spoken || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, 4096).await.unwrap_or_default();
+    let path = exchange::current().map(|exchange| exchange.path).unwrap_or_default();
+    let problem = match status {
+        StatusCode::NOT_FOUND if text.is_empty() => {
+            Problem::of_status(status).detail(format!("nothing is at `{path}`"))
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::of_status(status).detail(format!("`{path}` does not take {method}"))
+        }
+        _ if status.is_client_error() && !text.is_empty() => {
+            Problem::of_status(status).detail(String::from_utf8_lossy(&text))
+        }
+        _ => Problem::of_status(status),
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    Response::from_parts(parts, Body::from(problem.render()))
+}
+
+fn exchange_of(request: &Request) -> Exchange {
+    let path = path_of(request.uri(), request.extensions()).to_owned();
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let fits = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    let request_id = given.filter(fits).map_or_else(|| new_id().to_string(), str::to_owned);
+    Exchange { request_id, path }
+}
+
+/// The trace that the client began, or a new one.
+fn trace_of(headers: &HeaderMap) -> TraceContext {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceContext>().ok());
+    given.map_or_else(TraceContext::root, TraceContext::child)
+}
+
+fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+    millis.map(Duration::from_millis).or_else(|| grpc::timeout_of(headers))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}

@@ -1,0 +1,214 @@
+//! A store that fails on purpose at chosen commits, and a process that can die there.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use purlin::message::Timestamp;
+use purlin::store::{
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
+    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+};
+use tokio::sync::watch;
+
+/// What happens at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is refused as unavailable, and not applied.
+    Refused,
+    /// The process dies before it.
+    DeadBefore,
+    /// The process dies behind it, before it hears that it was applied.
+    DeadBehind,
+    /// The process dies; the commit is on its way to the disk, and applied only when the next life first commits.
+    Late,
+    /// As late, but applied when the next life first reads a log: it knows how far it was, not yet the rest.
+    LateRead,
+}
+
+/// The commits of all stores of a process, counted, and what happens at which.
+#[derive(Clone)]
+pub(crate) struct Fates(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    lives: watch::Sender<u32>,
+}
+
+#[derive(Default)]
+struct State {
+    commits: usize,
+    plan: BTreeMap<usize, Fate>,
+    dead: bool,
+    late: Vec<(Arc<dyn Engine>, Commit)>,
+    late_read: Vec<(Arc<dyn Engine>, Commit)>,
+}
+
+impl Fates {
+    pub(crate) fn new(plan: impl IntoIterator<Item = (usize, Fate)>) -> Self {
+        let state = State { plan: plan.into_iter().collect(), ..State::default() };
+        let (lives, _) = watch::channel(0);
+        Self(Arc::new(Shared { state: Mutex::new(state), lives }))
+    }
+
+    /// A store that meets these fates, on what `engine` keeps.
+    pub(crate) fn store(&self, engine: &Arc<dyn Engine>) -> Store {
+        Store::new(Faulty { engine: Arc::clone(engine), fates: self.clone() })
+    }
+
+    /// Runs lives of a process, one after the other, until one ends by itself.
+    pub(crate) async fn live<T, Fut: Future<Output = T>>(&self, life: impl Fn() -> Fut) -> T {
+        loop {
+            let mut lives = self.0.lives.subscribe();
+            self.state().dead = false;
+            tokio::select! {
+                biased;
+                _ = lives.changed() => {}
+                end = life() => return end,
+            }
+        }
+    }
+
+    /// Waits until the process has died.
+    pub(crate) async fn died(&self) {
+        let mut lives = self.0.lives.subscribe();
+        let _ = lives.wait_for(|lives| *lives > 0).await;
+    }
+
+    pub(crate) fn commits(&self) -> usize {
+        self.state().commits
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+}
+
+struct Faulty {
+    engine: Arc<dyn Engine>,
+    fates: Fates,
+}
+
+impl Faulty {
+    /// In a dead process nothing goes on.
+    async fn alive(&self) {
+        if self.fates.state().dead {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn die(&self) -> ! {
+        self.fates.state().dead = true;
+        self.fates.0.lives.send_modify(|lives| *lives += 1);
+        std::future::pending().await
+    }
+}
+
+impl Engine for Faulty {
+    fn log_id(&self) -> LogId {
+        self.engine.log_id()
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        Box::pin(async move {
+            self.alive().await;
+            let (fate, late) = {
+                let mut state = self.fates.state();
+                state.commits += 1;
+                let number = state.commits;
+                (state.plan.remove(&number), std::mem::take(&mut state.late))
+            };
+            for (engine, commit) in late {
+                let _ = engine.commit(commit).await;
+            }
+            match fate {
+                None => self.engine.commit(commit).await,
+                Some(Fate::Refused) => Err(CommitError::Unavailable("told to refuse".into())),
+                Some(Fate::DeadBefore) => self.die().await,
+                Some(Fate::DeadBehind) => {
+                    let _ = self.engine.commit(commit).await;
+                    self.die().await
+                }
+                Some(Fate::Late) => {
+                    self.fates.state().late.push((Arc::clone(&self.engine), commit));
+                    self.die().await
+                }
+                Some(Fate::LateRead) => {
+                    self.fates.state().late_read.push((Arc::clone(&self.engine), commit));
+                    self.die().await
+                }
+            }
+        })
+    }
+
+    fn read_stream(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        self.engine.read_stream(stream, from, limit)
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        Box::pin(async move {
+            self.alive().await;
+            let late = std::mem::take(&mut self.fates.state().late_read);
+            for (engine, commit) in late {
+                let _ = engine.commit(commit).await;
+            }
+            self.engine.read_log(after, filter, limit).await
+        })
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.engine.watch()
+    }
+
+    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        self.engine.get(collection, key)
+    }
+
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        self.engine.list(collection, query)
+    }
+
+    fn due(
+        &self,
+        collection: String,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        self.engine.due(collection, until, limit)
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.define(collection)
+    }
+
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            self.alive().await;
+            self.engine.swap(from, to).await
+        })
+    }
+
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.drop_collection(name)
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
+        self.engine.backup(to)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.engine.close()
+    }
+}

@@ -1,0 +1,5 @@
+//! The room `http`.
+
+mod idempotency;
+mod layers;
+mod once;

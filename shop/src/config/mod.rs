@@ -1,0 +1,194 @@
+//! What the operator wants: options, then the environment, then `shop.toml`, then defaults.
+
+mod duration;
+mod options;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use purlin::telemetry::logs::Format;
+
+pub use options::{Options, Role};
+
+/// How the program runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The only role of this process; none: every role.
+    pub role: Option<Role>,
+    /// Where the process keeps its files.
+    pub data: PathBuf,
+    /// Where services keep their data.
+    pub store: String,
+    /// How events cross between services.
+    pub bus: String,
+    /// Where the gateway listens.
+    pub gateway: SocketAddr,
+    /// Where the console listens.
+    pub console: SocketAddr,
+    /// Where a single role listens.
+    pub listen: Option<SocketAddr>,
+    /// Where the roles of other processes are.
+    pub peers: BTreeMap<String, String>,
+    /// How long work in hand may take once the process is to stop.
+    pub drain: Duration,
+    /// How log lines are written.
+    pub log_format: Format,
+    /// Which log lines are written.
+    pub log: String,
+    /// How long a checkout may take.
+    pub checkout_deadline: Duration,
+    /// The first administrator's password.
+    pub admin_password: Option<String>,
+    /// Which model the assistant asks.
+    pub model: Model,
+    /// Requests a second of one caller.
+    pub rate: Rate,
+    /// Registrations and log-ins a second of one address.
+    pub sign_in_rate: Rate,
+}
+
+/// Which model the assistant asks.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// One that follows a script and needs nothing from outside.
+    Scripted,
+    /// Anthropic's, over the Messages API.
+    Anthropic {
+        /// The key of the API.
+        key: String,
+        /// Where the API is.
+        url: String,
+        /// Which model.
+        name: String,
+    },
+}
+
+/// So many a second, and so many at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// A second.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Config {
+    /// Reads the command line, the environment and `shop.toml`.
+    pub fn read() -> anyhow::Result<Self> {
+        let given = Options::parse();
+        let file = read_file(given.config.as_ref())?;
+        Self::from(given.or(file))
+    }
+
+    fn from(options: Options) -> anyhow::Result<Self> {
+        let data = options.data.unwrap_or_else(|| PathBuf::from("data"));
+        let store = options.store.unwrap_or_else(|| format!("sqlite:{}", data.display()));
+        let model = model(
+            options.model.as_deref(),
+            options.anthropic_api_key.filter(|key| !key.trim().is_empty()),
+            options.anthropic_url,
+            options.anthropic_model,
+        )?;
+        Ok(Self {
+            role: options.role,
+            store,
+            bus: options.bus.unwrap_or_else(|| "embedded".into()),
+            gateway: options.gateway.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
+            console: options.console.unwrap_or_else(|| ([127, 0, 0, 1], 9090).into()),
+            listen: options.listen,
+            peers: peers(options.peers.unwrap_or_default())?,
+            drain: options.drain.map_or(Duration::from_secs(10), |drain| drain.0),
+            log_format: match options.log_format {
+                Some(format) => format.parse().context("--log-format")?,
+                None => Format::Text,
+            },
+            log: options.log.unwrap_or_else(|| "info".into()),
+            checkout_deadline: options.checkout_deadline.map_or(Duration::from_secs(600), |d| d.0),
+            admin_password: options.admin_password.filter(|password| !password.is_empty()),
+            model,
+            rate: Rate { per_second: options.rate.unwrap_or(200), burst: options.rate_burst.unwrap_or(400) },
+            sign_in_rate: Rate {
+                per_second: options.sign_in_rate.unwrap_or(10),
+                burst: options.sign_in_burst.unwrap_or(50),
+            },
+            data,
+        })
+    }
+}
+
+/// The file that was named, or `shop.toml` if there is one.
+fn read_file(named: Option<&PathBuf>) -> anyhow::Result<Options> {
+    let path = named.cloned().unwrap_or_else(|| PathBuf::from("shop.toml"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            toml::from_str(&text).with_context(|| format!("{} is not as it should be", path.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+            Ok(Options::default())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn peers(given: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut peers = BTreeMap::new();
+    for peer in given {
+        let Some((role, url)) = peer.split_once('=') else {
+            bail!("--peer {peer}: say ROLE=URL, for example users=http://10.0.0.7:8081");
+        };
+        peers.insert(role.trim().to_owned(), url.trim().trim_end_matches('/').to_owned());
+    }
+    Ok(peers)
+}
+
+fn model(
+    wanted: Option<&str>,
+    key: Option<String>,
+    url: Option<String>,
+    name: Option<String>,
+) -> anyhow::Result<Model> {
+    let anthropic = |key| Model::Anthropic {
+        key,
+        url: url.unwrap_or_else(|| "https://api.anthropic.com".into()),
+        name: name.unwrap_or_else(|| "claude-sonnet-4-5".into()),
+    };
+    match (wanted, key) {
+        (None | Some("anthropic"), Some(key)) => Ok(anthropic(key)),
+        (None, None) | (Some("scripted"), _) => Ok(Model::Scripted),
+        (Some("anthropic"), None) => bail!("--model anthropic needs --anthropic-api-key (ANTHROPIC_API_KEY)"),
+        (Some(other), _) => bail!("--model {other}: known are scripted and anthropic"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_goes_before_the_file_and_the_file_before_the_default() {
+        let file: Options = toml::from_str("data = \"/from/file\"\ndrain = \"3s\"\nrate = 7").unwrap();
+        let given = Options { data: Some("/from/option".into()), ..Options::default() };
+        let config = Config::from(given.or(file)).unwrap();
+        assert_eq!(config.data, PathBuf::from("/from/option"));
+        assert_eq!(config.store, "sqlite:/from/option");
+        assert_eq!(config.drain, Duration::from_secs(3));
+        assert_eq!((config.rate.per_second, config.rate.burst), (7, 400));
+    }
+
+    #[test]
+    fn a_key_of_the_file_that_is_not_known_is_refused() {
+        assert!(toml::from_str::<Options>("dat = \"/x\"").is_err());
+    }
+
+    #[test]
+    fn a_key_makes_the_assistant_ask_anthropic() {
+        let config = Config::from(Options { anthropic_api_key: Some("k".into()), ..Options::default() });
+        assert!(matches!(config.unwrap().model, Model::Anthropic { .. }));
+        let options = Options { model: Some("anthropic".into()), ..Options::default() };
+        assert!(Config::from(options).is_err());
+    }
+}

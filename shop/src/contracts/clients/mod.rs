@@ -1,0 +1,15 @@
+//! What each service is asked by others.
+
+mod inventory;
+mod orders;
+mod payments;
+mod products;
+mod shipping;
+mod users;
+
+pub use inventory::Inventory;
+pub use orders::Orders;
+pub use payments::{Charged, Payments};
+pub use products::{Product, Products};
+pub use shipping::Shipping;
+pub use users::Users;

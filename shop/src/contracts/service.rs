@@ -1,0 +1,97 @@
+//! What every service is made of and what it is run by.
+
+use std::sync::Arc;
+
+use axum::{Extension, Router};
+use purlin::http::Idempotency;
+use purlin::message::Clock;
+use purlin::store::{BoxFuture, Cause, Store};
+use purlin_gateway::auth::Verifier;
+use tokio_util::sync::CancellationToken;
+
+/// What a service stands on.
+#[derive(Clone)]
+pub struct Base {
+    /// Its name.
+    pub name: &'static str,
+    /// Its data.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// One effect for each key.
+    pub idempotency: Idempotency,
+    /// Which tokens hold.
+    pub verifier: Verifier,
+}
+
+impl Base {
+    /// A service's ground.
+    pub fn new(name: &'static str, store: Store, clock: Clock, verifier: Verifier) -> Self {
+        // The stores of this program are locked for one process, so what another one had in hand died with it.
+        let idempotency = Idempotency::new(&store, clock.clone()).sole();
+        Self { name, store, clock, idempotency, verifier }
+    }
+
+    /// The service itself: its doors, and its work in the background.
+    pub fn service(&self, router: Router) -> Service {
+        let sweeper = self.idempotency.clone();
+        let router = router.layer(Extension(self.verifier.clone()));
+        Service { name: self.name, store: self.store.clone(), router, tasks: Vec::new(), first: None }
+            .task("keys", move |shutdown| sweeper.clone().sweeper(shutdown))
+    }
+}
+
+/// A service that is ready to be run.
+pub struct Service {
+    /// Its name.
+    pub name: &'static str,
+    /// Its data.
+    pub store: Store,
+    /// What it answers, over REST and gRPC.
+    pub router: Router,
+    /// What it does in the background.
+    pub tasks: Vec<Task>,
+    /// What is still to be done, once the services it needs answer, before it is ready; tried until it is done.
+    pub first: Option<First>,
+}
+
+/// What is to be done first.
+pub type First = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Cause>> + Send + Sync>;
+
+/// Work in the background, which is begun again when it fails.
+#[derive(Clone)]
+pub struct Task {
+    /// What it is.
+    pub name: String,
+    /// Begins it.
+    pub run: Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<(), Cause>> + Send + Sync>,
+}
+
+impl Service {
+    /// Has something done before it is ready.
+    pub fn first<F, Fut>(mut self, first: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Cause>> + Send + 'static,
+    {
+        self.first = Some(Arc::new(move || Box::pin(first())));
+        self
+    }
+
+    /// Adds work in the background.
+    pub fn task<F, Fut, E>(mut self, name: &str, run: F) -> Self
+    where
+        F: Fn(CancellationToken) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause>,
+    {
+        let run = Arc::new(run);
+        let name = format!("{}/{name}", self.name);
+        let begin = move |shutdown| -> BoxFuture<'static, Result<(), Cause>> {
+            let run = Arc::clone(&run);
+            Box::pin(async move { run(shutdown).await.map_err(Into::into) })
+        };
+        self.tasks.push(Task { name, run: Arc::new(begin) });
+        self
+    }
+}

@@ -1,0 +1,82 @@
+//! What the inventory service answers to administrators.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json as Answer, Router};
+use http::StatusCode;
+use purlin::http::{Cursors, Decided, Limit, Listing, Path, Problem, Query, Write};
+use purlin::message::Uuid;
+use purlin::store::{Commit, Query as Rows};
+use serde::{Deserialize, Serialize};
+
+use super::Inventory;
+use super::levels::Level;
+use super::shelf::ShelfError;
+use crate::contracts::money::Money;
+use crate::contracts::numbers::Addition;
+use crate::contracts::who::Admin;
+
+const CURSORS: Cursors = Cursors::of("stock");
+
+/// The routes of the inventory service.
+pub fn router(inventory: Inventory) -> Router {
+    Router::new()
+        .route("/products/{id}/stock", post(add))
+        .route("/admin/stock", get(list))
+        .with_state(inventory)
+}
+
+#[derive(Debug, Deserialize)]
+struct More {
+    add: Addition,
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<String>,
+}
+
+/// A product as it is shown.
+#[derive(Debug, Serialize)]
+struct Shown {
+    id: Uuid,
+    name: String,
+    price: Money,
+    stock: i64,
+}
+
+async fn add(
+    State(inventory): State<Inventory>,
+    Admin(admin): Admin,
+    Path(id): Path<Uuid>,
+    write: Write<More>,
+) -> Response {
+    let Write { request, body: More { add: Addition(quantity) } } = write;
+    let idempotency = &inventory.base.idempotency;
+    idempotency.run(&admin.caller(), &request, |_| inventory.add(id, quantity)).await
+}
+
+async fn list(
+    State(inventory): State<Inventory>,
+    _: Admin,
+    Query(page): Query<Page>,
+) -> Result<Answer<Listing<Level>>, Problem> {
+    let after = CURSORS.read_optional(page.cursor.as_deref())?;
+    let rows = inventory.levels.list(Rows::all().after(after).limit(page.limit.get())).await?;
+    let items = rows.items.into_iter().map(|(_, row)| row).collect();
+    Ok(Answer(Listing { items, next: rows.next.map(|key| CURSORS.write(&key)) }))
+}
+
+impl Inventory {
+    async fn add(&self, id: Uuid, quantity: i64) -> Result<Decided, Problem> {
+        let found = self.products.find(&[id]).await?;
+        let product = found.get(&id).ok_or(ShelfError::NotFound)?;
+        let filled = self.stockroom.shelves().change(id, |shelf| shelf.add(quantity)).await?;
+        let (name, price, stock) = (product.name.clone(), product.price, filled.root.on_hand);
+        let commit = Commit::new().append_all(filled.append);
+        Decided::new(commit, StatusCode::OK, &Shown { id, name, price, stock })
+    }
+}

@@ -1,0 +1,132 @@
+//! The orchestrated checkout: a saga that asks the other services, one after the other, and undoes what they did
+//! when it cannot go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use purlin::aggregate::{Repository, UpdateError};
+use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::saga::{End, Function, Saga, SagaError};
+use purlin::store::Commit;
+use serde::{Deserialize, Serialize};
+
+use super::order::{Order, OrderError};
+use crate::contracts::clients::{Charged, Inventory, Payments, Shipping};
+use crate::contracts::events::{Line, Payment, ShipTo};
+use crate::contracts::line::LineError;
+use crate::contracts::money::Money;
+
+/// The name that checkouts are stored under.
+pub const KIND: &str = "checkout";
+
+/// Whom a checkout asks.
+pub struct Helpers {
+    /// Holds the stock.
+    pub inventory: Inventory,
+    /// Takes the money.
+    pub payments: Payments,
+    /// Sends the parcel.
+    pub shipping: Shipping,
+    /// The orders themselves.
+    pub orders: Repository<Order>,
+}
+
+/// What is to be carried through.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlaceOrder {
+    /// Which order.
+    pub order_id: Uuid,
+    /// What is ordered.
+    pub lines: Vec<Line>,
+    /// What it costs.
+    pub total: Money,
+    /// How it is paid.
+    pub payment: Payment,
+    /// Where it goes.
+    pub ship_to: ShipTo,
+}
+
+/// The checkout, which is given up when it is not done within `patience`, and ends the order when it failed.
+pub fn function(patience: Duration) -> Function<Helpers, PlaceOrder, ()> {
+    Function::new(place_order).deadline(patience).on_end(end)
+}
+
+async fn place_order(saga: Saga<Helpers>, order: PlaceOrder) -> Result<(), SagaError> {
+    let id = order.order_id;
+    saga.step("reserve-inventory", async |at| at.inventory.reserve(at.key(), id, &order.lines).await)
+        .compensate(async move |at, _| at.inventory.release(at.key(), id).await)
+        .await?;
+    saga.step("process-payment", async |at| {
+        let charged = at.payments.charge(at.key(), id, &order.payment.token, order.total).await?;
+        match charged {
+            Charged::Completed(charge) => Ok(charge),
+            Charged::Pending(reason) => Err(PaymentError::Pending(reason)),
+        }
+    })
+    .compensate(async move |at, _| at.payments.refund(at.key(), id).await)
+    .await?;
+    saga.step("create-shipment", async |at| at.shipping.create(at.key(), id, &order.ship_to).await)
+        .compensate(async move |at, _| at.shipping.cancel(at.key(), id).await)
+        .await?;
+    saga.transact("confirm-order", async |at| {
+        let confirmed = at.orders.change(id, |order| order.confirm(id)).await?;
+        Ok::<_, UpdateError<OrderError>>(((), Commit::new().append_all(confirmed.append)))
+    })
+    .await?;
+    saga.transact("ship-order", async |at| {
+        let shipped = at.orders.change(id, |order| order.ship(id)).await?;
+        Ok::<_, UpdateError<OrderError>>(((), Commit::new().append_all(shipped.append)))
+    })
+    .await
+}
+
+/// What is committed with the saga's end: nothing once it is shipped, and else, everything being given back, the
+/// order's end.
+async fn end(
+    helpers: Arc<Helpers>,
+    order: PlaceOrder,
+    end: End<()>,
+) -> Result<Commit, UpdateError<OrderError>> {
+    let End::Failed(error) = end else { return Ok(Commit::new()) };
+    let reason = reason_of(&error);
+    let decide = |state: &Order| Ok(state.end(order.order_id, &reason));
+    let ended = helpers.orders.change(order.order_id, decide).await?;
+    Ok(Commit::new().append_all(ended.append))
+}
+
+/// Why an order ends, for people: the step that failed, and what it said.
+fn reason_of(error: &SagaError) -> String {
+    match (error, error.step(), error.cause()) {
+        (SagaError::Deadline, ..) => "the checkout was not done in time".to_owned(),
+        (SagaError::Cancelled { reason }, ..) => reason.clone(),
+        (_, Some(step), Some(cause)) => format!("{step}: {}", cause.message),
+        _ => error.to_string(),
+    }
+}
+
+/// The money is not here.
+#[derive(Debug, thiserror::Error)]
+enum PaymentError {
+    /// It may come yet.
+    #[error("the payment is pending: {0}")]
+    Pending(String),
+    /// It will not come, or the payments cannot be asked.
+    #[error(transparent)]
+    Line(#[from] LineError),
+}
+
+impl Fault for PaymentError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Pending(_) => FaultKind::Unavailable,
+            Self::Line(error) => error.kind(),
+        }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Pending(_) => "payment-pending",
+            Self::Line(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Errands to the card network: what choreographed payments still have to do there, each a record that is due.
+//!
+//! An order has at most one errand: a refund takes the place of the charge that it undoes, and the commit that ends
+//! an errand requires that it is still the same.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use purlin::aggregate::{Change, UpdateError};
+use purlin::message::{Clock, Fault, Timestamp, Uuid};
+use purlin::store::{Commit, CommitError, Field, ReadError, Record, Revision, Row, Store};
+use purlin::telemetry;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::card_network::Answer;
+use super::payment::{Payment, PaymentError, State};
+use super::till::{Till, TillError};
+use crate::contracts::events::Flow;
+
+const FLOW: Flow = Flow::Choreographed;
+
+/// How many errands are run side by side.
+const AT_ONCE: usize = 64;
+
+/// How often the records are looked at when nothing changes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long an errand waits behind its first failure, and at most.
+const WAIT: (u64, u64) = (250, 10_000);
+
+/// What is to be done at the card network for an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Errand {
+    order_id: Uuid,
+    kind: Kind,
+    attempts: u32,
+    /// The trace of the order, as a `traceparent`.
+    trace: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Charge the card.
+    Charge,
+    /// Give back what was charged.
+    Refund,
+}
+
+impl Row for Errand {
+    const COLLECTION: &'static str = "errands";
+    const FIELDS: &'static [Field] = &[Field::text("kind")];
+}
+
+impl Errand {
+    /// An errand that nobody has begun.
+    pub fn new(order_id: Uuid, kind: Kind) -> Self {
+        let trace = telemetry::current().map(|trace| trace.to_string());
+        Self { order_id, kind, attempts: 0, trace }
+    }
+
+    /// Has it done as soon as this is committed.
+    pub fn begin(&self, commit: Commit, now: Timestamp) -> Commit {
+        commit.put_expecting(self.order_id.to_string(), self, Revision::Any, Some(now))
+    }
+}
+
+/// Runs errands; cheap to clone.
+#[derive(Clone)]
+pub struct Errands {
+    store: Store,
+    clock: Clock,
+    till: Till,
+}
+
+impl Errands {
+    /// Runs the errands of a store.
+    pub fn new(store: &Store, clock: &Clock, till: &Till) -> Self {
+        Self { store: store.clone(), clock: clock.clone(), till: till.clone() }
+    }
+
+    /// Runs errands until told to stop, then finishes those in hand.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ReadError> {
+        let this = Arc::new(self);
+        let (mut running, mut in_hand) = (JoinSet::new(), HashSet::new());
+        let mut changes = this.store.watch();
+        while !shutdown.is_cancelled() {
+            changes.mark_unchanged();
+            for record in this.store.due::<Errand>(this.clock.now(), AT_ONCE).await? {
+                if running.len() < AT_ONCE && in_hand.insert(record.key.clone()) {
+                    let this = Arc::clone(&this);
+                    running.spawn(async move { this.run_one(record).await });
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                Some(done) = running.join_next() => {
+                    if let Ok(key) = done {
+                        in_hand.remove(&key);
+                    } else {
+                        in_hand.clear();
+                    }
+                }
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        while running.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn run_one(&self, record: Record) -> String {
+        let key = record.key.clone();
+        let trace = match record.decode::<Errand>() {
+            Ok(errand) => errand.trace.and_then(|trace| trace.parse().ok()),
+            Err(_) => None,
+        };
+        let work = self.attempt(&record);
+        let end = match trace {
+            Some(trace) => telemetry::in_trace(trace, work).await,
+            None => work.await,
+        };
+        if let Err(error) = end {
+            tracing::warn!(order = key, error = &error as &dyn std::error::Error, "an errand has to wait");
+        }
+        key
+    }
+
+    /// Does it, and commits its end with what is booked; or has it done later.
+    async fn attempt(&self, record: &Record) -> Result<(), ErrandError> {
+        let errand: Errand = record.decode()?;
+        let revision = Revision::Exact(record.revision);
+        let end = || Commit::new().delete::<Errand>(&record.key, revision);
+        let booked = match errand.kind {
+            Kind::Charge => self.charge(errand.order_id).await,
+            Kind::Refund => self.refund(errand.order_id).await.map(|change| (change, true)),
+        };
+        let commit = match booked {
+            Ok((change, true)) => end().append_all(change.append),
+            Ok((change, false)) => self.later(record, errand, revision).append_all(change.append),
+            // There is nothing to charge any more: a refund is under way, or done.
+            Err(TillError::Refused(_)) => end(),
+            Err(error) => {
+                self.commit(self.later(record, errand, revision)).await?;
+                return Err(ErrandError::Till(error));
+            }
+        };
+        self.commit(commit).await
+    }
+
+    /// What the network says of a charge, to be booked; and whether that is its end.
+    async fn charge(&self, order_id: Uuid) -> Result<(Change<Payment>, bool), TillError> {
+        let payment = self.till.payments().load(order_id).await.map_err(UpdateError::<PaymentError>::Load)?;
+        let Some(asked) = payment.asked.clone().filter(|_| payment.state == State::Requested) else {
+            return Err(TillError::Refused(PaymentError::Withdrawn));
+        };
+        let answer = self.till.ask(order_id, &asked).await?;
+        let change = self.till.booking(FLOW, order_id, &answer).await?;
+        Ok((change, !matches!(answer, Answer::Unavailable(_))))
+    }
+
+    async fn refund(&self, order_id: Uuid) -> Result<Change<Payment>, TillError> {
+        let amount = self.till.give_back(order_id).await?;
+        let decide = |payment: &Payment| Ok::<_, PaymentError>(payment.refund(FLOW, order_id, amount));
+        Ok(self.till.payments().change(order_id, decide).await?)
+    }
+
+    /// Puts it off, for longer each time.
+    fn later(&self, record: &Record, errand: Errand, revision: Revision) -> Commit {
+        let (first, most) = WAIT;
+        let millis = first.saturating_mul(1 << errand.attempts.min(16)).min(most);
+        let due = self.clock.now().checked_add(Duration::from_millis(millis)).unwrap_or(Timestamp::MAX);
+        let errand = Errand { attempts: errand.attempts.saturating_add(1), ..errand };
+        Commit::new().put_expecting(&record.key, &errand, revision, Some(due))
+    }
+
+    /// A conflict means that the errand or the payment is another by now: it is looked at again.
+    async fn commit(&self, commit: Commit) -> Result<(), ErrandError> {
+        match self.store.commit(commit).await {
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(error) => Err(ErrandError::Commit(error)),
+        }
+    }
+}
+
+/// An errand was not done.
+#[derive(Debug, thiserror::Error)]
+enum ErrandError {
+    #[error("the errand cannot be read")]
+    Read(#[from] ReadError),
+    #[error("the errand's end could not be committed")]
+    Commit(#[source] CommitError),
+    #[error("the errand was not done")]
+    Till(#[source] TillError),
+}
+
+impl Fault for ErrandError {
+    fn kind(&self) -> purlin::message::FaultKind {
+        match self {
+            Self::Read(error) => error.kind(),
+            Self::Commit(error) => error.kind(),
+            Self::Till(error) => error.kind(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The first administrator, made on first start.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use purlin::message::{Uuid, new_id};
+use purlin::store::{Cause, Commit, CommitError, Revision};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::user::{User, normal};
+use super::{Address, FirstAdministrator, Users};
+use crate::contracts::who::Role;
+
+/// Where the first administrator is written to.
+const EMAIL: &str = "admin@shop.local";
+
+impl Users {
+    /// Makes the first administrator unless there is one. His password is in its file before he is there, so that
+    /// a crash in between leaves nobody whose password nobody knows.
+    pub(super) async fn first_administrator(&self, first: &FirstAdministrator) -> Result<(), Cause> {
+        if self.base.store.get::<Address>(&normal(EMAIL)).await?.is_some() {
+            return Ok(());
+        }
+        let password = match &first.password {
+            Some(password) => password.clone(),
+            None => kept_password(&first.file)?,
+        };
+        let user_id = new_id();
+        let person = User {
+            email: EMAIL.into(),
+            name: "Administrator".into(),
+            role: Role::Admin,
+            password: self.passwords.hash(&password).await?,
+        };
+        match self.base.store.commit(self.registration(user_id, &person).await?).await {
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The commit that makes somebody a user, unless his address is somebody's.
+    pub(super) async fn registration(
+        &self,
+        user_id: Uuid,
+        person: &User,
+    ) -> Result<Commit, purlin::aggregate::UpdateError<super::user::UserError>> {
+        let change = self.users.change(user_id, |user| user.register(person)).await?;
+        let address = Address { user_id };
+        Ok(Commit::new().append_all(change.append).put_expecting(
+            normal(&person.email),
+            &address,
+            Revision::Absent,
+            None,
+        ))
+    }
+}
+
+/// The password in the file; a new one if there is no file.
+fn kept_password(file: &Path) -> Result<String, Cause> {
+    match std::fs::read_to_string(file) {
+        Ok(password) if !password.trim().is_empty() => return Ok(password.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut bytes = [0; 18];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the machine gives no random bytes")?;
+    let password = URL_SAFE_NO_PAD.encode(bytes);
+    write_secret(file, &password)?;
+    Ok(password)
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+fn write_secret(file: &Path, secret: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let draft = file.with_extension("new");
+    let _ = std::fs::remove_file(&draft);
+    let mut open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    writeln!(open, "{secret}")?;
+    open.sync_all()?;
+    std::fs::rename(&draft, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_was_made_up_is_kept_and_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = std::env::temp_dir().join(format!("shop-admin-{}", new_id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("admin-password");
+        let password = kept_password(&file).unwrap();
+        assert!(password.len() >= 16);
+        assert_eq!(kept_password(&file).unwrap(), password);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,63 @@
+//! The users service: who somebody is and what he may do.
+//!
+//! It keeps users as streams, one address for one user by a record in the same commit, passwords as argon2id
+//! hashes, and the key that tokens are signed with. Everybody else verifies tokens by the key's public half.
+
+mod administrator;
+mod password;
+mod rest;
+mod rpc;
+mod tokens;
+mod user;
+
+use std::path::PathBuf;
+
+use axum::Router;
+use purlin::aggregate::Repository;
+use purlin::store::{Cause, Field, Row};
+use serde::{Deserialize, Serialize};
+
+use crate::contracts::service::{Base, Service};
+use password::Passwords;
+use tokens::Tokens;
+use user::User;
+
+/// The users service at work; cheap to clone.
+#[derive(Clone)]
+struct Users {
+    base: Base,
+    users: Repository<User>,
+    passwords: Passwords,
+    tokens: Tokens,
+}
+
+/// Whose an address is: the record that makes it one user's alone.
+#[derive(Debug, Serialize, Deserialize)]
+struct Address {
+    user_id: purlin::message::Uuid,
+}
+
+impl Row for Address {
+    const COLLECTION: &'static str = "addresses";
+    const FIELDS: &'static [Field] = &[];
+}
+
+/// How the first administrator is made.
+#[derive(Debug, Clone)]
+pub struct FirstAdministrator {
+    /// His password; none: one is made up and written to the file.
+    pub password: Option<String>,
+    /// Where a made-up password is written.
+    pub file: PathBuf,
+}
+
+/// Makes the service, and on first start its administrator.
+pub async fn service(base: Base, first: &FirstAdministrator) -> Result<Service, Cause> {
+    base.store.define::<Address>().await?;
+    let tokens = Tokens::open(&base.store, &base.clock).await?;
+    let (users, passwords) = (Repository::new(&base.store), Passwords::new(2)?);
+    let users = Users { base: base.clone(), users, passwords, tokens };
+    users.first_administrator(first).await?;
+    let doors = Router::new().merge(rest::router(users.clone())).merge(rpc::router(users));
+    Ok(base.service(doors))
+}

@@ -1,0 +1,92 @@
+//! Passwords: hashed with argon2id, a few at a time, off the threads that serve requests.
+
+use std::sync::Arc;
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use purlin::message::{Fault, FaultKind};
+use tokio::sync::Semaphore;
+
+/// Hashes and checks passwords; cheap to clone.
+#[derive(Clone)]
+pub struct Passwords {
+    turns: Arc<Semaphore>,
+    /// The hash that a password is checked against when there is no such user, so that both take as long.
+    nobody: Arc<str>,
+}
+
+impl Passwords {
+    /// At most so many at once.
+    pub fn new(at_once: usize) -> Result<Self, PasswordError> {
+        let nobody = hash("nobody has this password")?.into();
+        Ok(Self { turns: Arc::new(Semaphore::new(at_once)), nobody })
+    }
+
+    /// A password as it may be kept.
+    pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
+        let password = password.to_owned();
+        self.work(move || hash(&password)).await?
+    }
+
+    /// Whether this is the password that was hashed; without a hash it never is, and takes as long to say.
+    pub async fn is_right(&self, password: &str, hashed: Option<&str>) -> Result<bool, PasswordError> {
+        let (password, known) = (password.to_owned(), hashed.is_some());
+        let hashed = hashed.unwrap_or(&self.nobody).to_owned();
+        let right = self.work(move || check(&password, &hashed)).await??;
+        Ok(right && known)
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let _turn = self.turns.acquire().await.map_err(|_| PasswordError::Stopped)?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| PasswordError::Stopped)
+    }
+}
+
+fn hash(password: &str) -> Result<String, PasswordError> {
+    let hashed = Argon2::default().hash_password(password.as_bytes());
+    Ok(hashed.map_err(|error| PasswordError::Hash(error.to_string()))?.to_string())
+}
+
+fn check(password: &str, hashed: &str) -> Result<bool, PasswordError> {
+    let hashed = PasswordHash::new(hashed).map_err(|error| PasswordError::Hash(error.to_string()))?;
+    Ok(Argon2::default().verify_password(password.as_bytes(), &hashed).is_ok())
+}
+
+/// A password was neither hashed nor checked.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// The hash is none, or could not be made.
+    #[error("a password cannot be hashed or checked: {0}")]
+    Hash(String),
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopped,
+}
+
+impl Fault for PasswordError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Hash(_) => FaultKind::Bug,
+            Self::Stopped => FaultKind::Unavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_is_right() {
+        let passwords = Passwords::new(2).unwrap();
+        let hashed = passwords.hash("correct horse").await.unwrap();
+        assert!(hashed.starts_with("$argon2id$"), "{hashed}");
+        assert!(passwords.is_right("correct horse", Some(&hashed)).await.unwrap());
+        assert!(!passwords.is_right("battery staple", Some(&hashed)).await.unwrap());
+        assert!(!passwords.is_right("nobody has this password", None).await.unwrap());
+    }
+}

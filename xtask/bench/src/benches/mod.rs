@@ -1,0 +1,8 @@
+//! The benchmarks, one a file.
+
+mod disk;
+
+use purlin_bench::Bench;
+
+/// All of them, as `cargo xtask bench` lists them.
+pub(crate) const ALL: &[Bench] = &[disk::BENCH];

@@ -1,0 +1,236 @@
+//! One figure: what is measured against what, and what came out.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// So many of these in a second: larger is better.
+    PerSecond(&'static str),
+    /// A cost in this unit (`ns`, `us CPU`, `bytes`): smaller is better.
+    Cost(&'static str),
+}
+
+impl Unit {
+    /// The unit as it stands in the table.
+    pub fn name(self) -> String {
+        match self {
+            Self::PerSecond(what) => format!("{what}/s"),
+            Self::Cost(unit) => unit.to_owned(),
+        }
+    }
+}
+
+/// What one measurement gave: the number that counts, and others worth seeing (`p99 ms`, `rows a commit`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reading {
+    /// The number that counts.
+    pub value: f64,
+    /// Others, by name.
+    pub details: BTreeMap<&'static str, f64>,
+}
+
+impl Reading {
+    /// The same with one more number.
+    pub fn with(mut self, name: &'static str, value: f64) -> Self {
+        self.details.insert(name, value);
+        self
+    }
+}
+
+impl From<f64> for Reading {
+    fn from(value: f64) -> Self {
+        Self { value, ..Self::default() }
+    }
+}
+
+type Measurement<'a> = Box<dyn FnMut() -> Result<Reading> + 'a>;
+
+/// A figure that is to be measured.
+pub struct Figure<'a> {
+    bench: &'static str,
+    case: String,
+    unit: Unit,
+    ours: Option<Measurement<'a>>,
+    limit: Option<Measurement<'a>>,
+    peer: Option<Measurement<'a>>,
+}
+
+impl<'a> Figure<'a> {
+    /// A figure of a benchmark; `case` names what, against what, how many (`sqlite commit 128`).
+    pub fn new(bench: &'static str, case: impl Into<String>, unit: Unit) -> Self {
+        Self { bench, case: case.into(), unit, ours: None, limit: None, peer: None }
+    }
+
+    /// How ours is measured once.
+    pub fn ours(mut self, measure: impl FnMut() -> Result<Reading> + 'a) -> Self {
+        self.ours = Some(Box::new(measure));
+        self
+    }
+
+    /// How the limit of the machine is measured once.
+    pub fn limit(mut self, measure: impl FnMut() -> Result<Reading> + 'a) -> Self {
+        self.limit = Some(Box::new(measure));
+        self
+    }
+
+    /// How the peer is measured once.
+    pub fn peer(mut self, measure: impl FnMut() -> Result<Reading> + 'a) -> Self {
+        self.peer = Some(Box::new(measure));
+        self
+    }
+
+    /// Measures all in turn, `rounds` times; every second round in the opposite order, so that none always comes
+    /// first.
+    pub fn measure(mut self, rounds: usize) -> Result<Measured> {
+        ensure!(self.ours.is_some(), "{}: nothing of ours is measured", self.case);
+        ensure!(rounds > 0, "{}: no round is no measurement", self.case);
+        let mut readings = [Vec::new(), Vec::new(), Vec::new()];
+        for round in 0..rounds {
+            let mut order = [0, 1, 2];
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for which in order {
+                let measurement = [&mut self.ours, &mut self.limit, &mut self.peer][which].as_mut();
+                if let Some(measure) = measurement {
+                    readings[which].push(measure()?);
+                }
+            }
+        }
+        let [ours, limit, peer] = readings.map(|readings| median_reading(&readings));
+        let ours = ours.unwrap_or_default();
+        Ok(Measured { bench: self.bench, case: self.case, unit: self.unit, ours, limit, peer })
+    }
+}
+
+/// A figure that was measured: the medians of the rounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Of which benchmark.
+    pub bench: &'static str,
+    /// What, against what, how many.
+    pub case: String,
+    /// What the numbers count.
+    pub unit: Unit,
+    /// Ours.
+    pub ours: Reading,
+    /// The machine's limit.
+    pub limit: Option<Reading>,
+    /// The peer.
+    pub peer: Option<Reading>,
+}
+
+impl Measured {
+    /// Ours over the limit, or over the peer where there is no limit.
+    pub fn ratio(&self) -> Option<f64> {
+        let other = self.limit.as_ref().or(self.peer.as_ref())?;
+        Some(self.ours.value / other.value).filter(|ratio| ratio.is_finite())
+    }
+
+    /// The line of JSON; what is not known is null, and details stand in an object behind.
+    pub fn json(&self) -> String {
+        let number = |reading: &Reading| rounded(reading.value);
+        let mut line = format!(
+            r#"{{"bench":{},"case":{},"ours":{},"limit":{},"peer":{},"ratio":{},"unit":{}"#,
+            json!(self.bench),
+            json!(self.case),
+            json!(number(&self.ours)),
+            json!(self.limit.as_ref().map(number)),
+            json!(self.peer.as_ref().map(number)),
+            json!(self.ratio().map(rounded)),
+            json!(self.unit.name()),
+        );
+        let sides =
+            [("ours", Some(&self.ours)), ("limit", self.limit.as_ref()), ("peer", self.peer.as_ref())];
+        for (side, reading) in sides {
+            for (name, value) in reading.into_iter().flat_map(|reading| &reading.details) {
+                line += &format!(",{}:{}", json!(format!("{side} {name}")), json!(rounded(*value)));
+            }
+        }
+        line + "}"
+    }
+}
+
+/// Four digits are more than any of these measurements is worth; whole numbers above that.
+fn rounded(value: f64) -> serde_json::Value {
+    if value.abs() >= 1000.0 {
+        // The numbers are rates and costs, far below 2^53.
+        json!(value.round() as i64)
+    } else {
+        let digits = 3 - (value.abs().max(1e-6).log10().floor() as i32).min(3);
+        let scale = 10_f64.powi(digits);
+        json!((value * scale).round() / scale)
+    }
+}
+
+/// The medians of each number.
+fn median_reading(readings: &[Reading]) -> Option<Reading> {
+    let first = readings.first()?;
+    let details = first.details.keys().map(|name| {
+        let values = readings.iter().filter_map(|reading| reading.details.get(name).copied());
+        (*name, median(values.collect()))
+    });
+    let details = details.collect();
+    Some(Reading { value: median(readings.iter().map(|reading| reading.value).collect()), details })
+}
+
+/// The middle of the values; of an even number, the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn the_rounds_take_turns_and_change_who_begins() {
+        let order = RefCell::new(String::new());
+        let note = |who: char| {
+            order.borrow_mut().push(who);
+            Ok(1.0.into())
+        };
+        let figure = Figure::new("b", "c", Unit::Cost("ns"));
+        figure.ours(|| note('o')).limit(|| note('l')).peer(|| note('p')).measure(3).expect("a figure");
+        assert_eq!(*order.borrow(), "olpplo".to_owned() + "olp");
+    }
+
+    #[test]
+    fn one_wild_round_moves_neither_the_number_nor_its_details() {
+        let mut values = [100.0, 9_000.0, 110.0, 90.0, 100.0].into_iter();
+        let ours = || {
+            let value = values.next().expect("five rounds");
+            Ok(Reading::from(value).with("p99 ms", value * 2.0))
+        };
+        let measured =
+            Figure::new("b", "c", Unit::PerSecond("events")).ours(ours).measure(5).expect("a figure");
+        assert_eq!((measured.ours.value, measured.ours.details["p99 ms"]), (100.0, 200.0));
+    }
+
+    #[test]
+    fn the_line_of_json_has_the_agreed_members_first() {
+        let figure = Figure::new("append", "sqlite commit 1", Unit::PerSecond("events"));
+        let figure = figure.ours(|| Ok(Reading::from(0.123_456).with("p50 ms", 2.0))).peer(|| Ok(2.0.into()));
+        let line = figure.measure(2).expect("a figure").json();
+        let expected = r#"{"bench":"append","case":"sqlite commit 1","ours":0.1235,"limit":null,"peer":2.0,"ratio":0.06173,"unit":"events/s","ours p50 ms":2.0}"#;
+        assert_eq!(line, expected);
+        assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
+    }
+
+    #[test]
+    fn a_figure_without_anything_of_ours_is_an_error() {
+        assert!(Figure::new("b", "c", Unit::Cost("ns")).limit(|| Ok(1.0.into())).measure(1).is_err());
+    }
+}
