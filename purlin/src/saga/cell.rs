@@ -29,8 +29,6 @@ pub(super) struct Cell<S> {
 
 struct State<S> {
     machine: Machine,
-    /// The function is being dropped by the engine: that is no event.
-    muted: bool,
     slots: HashMap<Arc<str>, Slot<S>>,
     reports: Vec<Report>,
     /// Why the function cannot go on, although its names fit the journal.
@@ -77,7 +75,7 @@ pub(super) enum Report {
 impl<S> Cell<S> {
     pub(super) fn new(id: Uuid, services: Arc<S>, clock: Clock, deadline: Option<Deadline>) -> Self {
         let (machine, slots, reports) = (Machine::default(), HashMap::new(), Vec::new());
-        let state = State { machine, muted: false, slots, reports, broken: None };
+        let state = State { machine, slots, reports, broken: None };
         Self { id, services, clock, deadline, state: Mutex::new(state) }
     }
 
@@ -149,11 +147,6 @@ impl<S> Cell<S> {
     /// What running steps have said since.
     pub(super) fn take_reports(&self) -> Vec<Report> {
         std::mem::take(&mut self.state().reports)
-    }
-
-    /// From here on, dropped steps are no events.
-    pub(super) fn mute(&self) {
-        self.state().muted = true;
     }
 
     pub(super) fn break_off(&self, why: String) {
@@ -288,7 +281,7 @@ impl<S> Drop for Asked<S> {
         if let Some(slot) = state.slots.get_mut(&self.name) {
             slot.busy = Busy::No;
         }
-        if !self.settled && !state.muted {
+        if !self.settled {
             state.machine.dropped(&self.name);
         }
     }

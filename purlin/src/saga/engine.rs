@@ -192,8 +192,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.note(entry);
     }
 
+    /// What the function drops now is undone in any case: that it was dropped is no event.
     fn stop_function(&mut self) {
-        self.cell.mute();
         self.function = None;
     }
 

@@ -81,11 +81,7 @@ async fn begin<S: Send + Sync + 'static>(
     };
     let shown = Arc::clone(&cell);
     mailbox.show(move || shown.running());
-    let mut engine = Engine::new(writer, cell, kind, (input, function), mailbox);
-    let stopped = engine.drive().await;
-    // What the function drops now is no event: the next process goes on.
-    engine.cell.mute();
-    stopped
+    Engine::new(writer, cell, kind, (input, function), mailbox).drive().await
 }
 
 /// Feeds the journal, and finds the function that it is the journal of; or says why that cannot be done.
