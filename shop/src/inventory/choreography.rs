@@ -3,7 +3,7 @@
 use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::store::Commit;
 
-use super::stockroom::Stockroom;
+use super::stockroom::{Stockroom, StockroomError};
 use crate::contracts::events::{Flow, InFlow, OrderCreated};
 use crate::contracts::service::Base;
 
@@ -17,26 +17,32 @@ pub fn group(bus: &Bus, base: &Base, stockroom: &Stockroom) -> Group {
         .on_with("order.shipped", stockroom, leave)
 }
 
+// What these handlers do is done once because a reservation's own stream says that it was, in the commit that does
+// it: that commit is shared with other orders, so it cannot be the one that moves the group's mark.
+
 async fn reserve(stockroom: Stockroom, message: Message) -> Result<Commit, Failure> {
     let order: OrderCreated = message.data()?;
     if order.flow != Flow::Choreographed {
         return Ok(Commit::new());
     }
-    // A refusal is an event like any other: it is in the commit.
-    let (commit, _decided) = stockroom.reservation(order.flow, order.order_id, &order.lines).await?;
-    Ok(commit)
+    match stockroom.reserve(order.flow, order.order_id, &order.lines).await {
+        // A refusal was said by an event of its own.
+        Ok(()) | Err(StockroomError::Refused(_)) => Ok(Commit::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn release(stockroom: Stockroom, message: Message) -> Result<Commit, Failure> {
     let InFlow { flow, order_id } = message.data()?;
-    if flow != Some(Flow::Choreographed) {
-        return Ok(Commit::new());
+    if flow == Some(Flow::Choreographed) {
+        stockroom.release(Flow::Choreographed, order_id).await?;
     }
-    Ok(stockroom.releasing(Flow::Choreographed, order_id).await?)
+    Ok(Commit::new())
 }
 
 /// What was held leaves with the order, whichever way its checkout went.
 async fn leave(stockroom: Stockroom, message: Message) -> Result<Commit, Failure> {
     let InFlow { flow, order_id } = message.data()?;
-    Ok(stockroom.leaving(flow.unwrap_or_default(), order_id).await?)
+    stockroom.leave(flow.unwrap_or_default(), order_id).await?;
+    Ok(Commit::new())
 }

@@ -49,6 +49,8 @@ pub struct StockReserved {
 
 impl Aggregate for Reservation {
     const KIND: &'static str = "stock";
+    // It has few events: reading them costs less than looking for a snapshot first.
+    const SNAPSHOT_EVERY: u64 = 0;
     type Event = StockEvent;
 
     fn apply(&mut self, event: &StockEvent) {

@@ -1,7 +1,7 @@
 //! What the inventory service answers to administrators.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json as Answer, Router};
 use http::StatusCode;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Inventory;
 use super::levels::Level;
 use super::shelf::ShelfError;
+use crate::contracts::clients::Product;
 use crate::contracts::money::Money;
 use crate::contracts::numbers::Addition;
 use crate::contracts::who::Admin;
@@ -55,8 +56,14 @@ async fn add(
     write: Write<More>,
 ) -> Response {
     let Write { request, body: More { add: Addition(quantity) } } = write;
+    let product = match inventory.products.find(&[id]).await {
+        Ok(mut found) => found.remove(&id),
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    // Nobody else changes the shelf until this is committed.
+    let _turn = inventory.stockroom.turn(id).await;
     let idempotency = &inventory.base.idempotency;
-    idempotency.run(&admin.caller(), &request, |_| inventory.add(id, quantity)).await
+    idempotency.run(&admin.caller(), &request, |_| inventory.add(id, product.as_ref(), quantity)).await
 }
 
 async fn list(
@@ -71,9 +78,8 @@ async fn list(
 }
 
 impl Inventory {
-    async fn add(&self, id: Uuid, quantity: i64) -> Result<Decided, Problem> {
-        let found = self.products.find(&[id]).await?;
-        let product = found.get(&id).ok_or(ShelfError::NotFound)?;
+    async fn add(&self, id: Uuid, product: Option<&Product>, quantity: i64) -> Result<Decided, Problem> {
+        let product = product.ok_or(ShelfError::NotFound)?;
         let filled = self.stockroom.shelves().change(id, |shelf| shelf.add(quantity)).await?;
         let (name, price, stock) = (product.name.clone(), product.price, filled.root.on_hand);
         let commit = Commit::new().append_all(filled.append);

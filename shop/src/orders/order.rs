@@ -127,6 +127,8 @@ pub struct Submitted {
 
 impl Aggregate for Order {
     const KIND: &'static str = "order";
+    // It has few events: reading them costs less than looking for a snapshot first.
+    const SNAPSHOT_EVERY: u64 = 0;
     type Event = OrderEvent;
 
     fn apply(&mut self, event: &OrderEvent) {

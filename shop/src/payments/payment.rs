@@ -85,6 +85,8 @@ pub enum PaymentEvent {
 
 impl Aggregate for Payment {
     const KIND: &'static str = "payment";
+    // It has few events: reading them costs less than looking for a snapshot first.
+    const SNAPSHOT_EVERY: u64 = 0;
     type Event = PaymentEvent;
 
     fn apply(&mut self, event: &PaymentEvent) {

@@ -40,6 +40,8 @@ pub enum ProductEvent {
 
 impl Aggregate for Product {
     const KIND: &'static str = "product";
+    // It has few events: reading them costs less than looking for a snapshot first.
+    const SNAPSHOT_EVERY: u64 = 0;
     type Event = ProductEvent;
 
     fn apply(&mut self, event: &ProductEvent) {

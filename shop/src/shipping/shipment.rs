@@ -41,6 +41,8 @@ pub enum ShipmentEvent {
 
 impl Aggregate for Shipment {
     const KIND: &'static str = "shipment";
+    // It has few events: reading them costs less than looking for a snapshot first.
+    const SNAPSHOT_EVERY: u64 = 0;
     type Event = ShipmentEvent;
 
     fn apply(&mut self, event: &ShipmentEvent) {

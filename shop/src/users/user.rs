@@ -38,6 +38,8 @@ pub enum UserEvent {
 
 impl Aggregate for User {
     const KIND: &'static str = "user";
+    // It has few events: reading them costs less than looking for a snapshot first.
+    const SNAPSHOT_EVERY: u64 = 0;
     type Event = UserEvent;
 
     fn apply(&mut self, event: &UserEvent) {

@@ -66,7 +66,12 @@ fn policy(role: Role, repeats: Repeats) -> CallPolicy {
             breaker: patient(),
             ..CallPolicy::default()
         },
-        _ => CallPolicy { retry, ..CallPolicy::default() },
+        _ => CallPolicy {
+            deadline: Duration::from_secs(10),
+            attempt: Duration::from_secs(5),
+            retry,
+            ..CallPolicy::default()
+        },
     }
 }
 

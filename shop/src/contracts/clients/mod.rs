@@ -10,6 +10,6 @@ mod users;
 pub use inventory::Inventory;
 pub use orders::Orders;
 pub use payments::{Charged, Payments};
-pub use products::Products;
+pub use products::{Product, Products};
 pub use shipping::Shipping;
 pub use users::Users;
