@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use purlin::message::Envelope;
 use purlin::store::{Commit, Expected, Field, Revision, Row, Store, StreamId};
 use tokio::runtime::Runtime;
@@ -28,15 +29,6 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn all() -> Vec<Self> {
-        let cases =
-            |kind, callers: &[usize]| callers.iter().map(|n| Self { kind, callers: *n }).collect::<Vec<_>>();
-        let mut all = cases(Kind::Spread, &[1, 16, 128, 1024]);
-        all.extend(cases(Kind::NewStream, &[128, 1024]));
-        all.extend(cases(Kind::Handling, &[1, 128]));
-        all
-    }
-
     pub(crate) fn name(&self) -> String {
         let kind = match self.kind {
             Kind::Spread => "sqlite commit",
@@ -96,25 +88,25 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn open(folder: &Path, case: &Case) -> Self {
+    pub(crate) fn open(folder: &Path, case: &Case) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        let file = folder.join(format!("ours-{}.db", case.name().replace(' ', "-")));
-        let store = runtime.block_on(purlin_sqlite::open(&file)).expect("the store opens");
+        let file = folder.join("ours.db");
+        let store = runtime.block_on(purlin_sqlite::open(&file))?;
         let versions: Arc<Vec<_>> = Arc::new((0..STREAMS).map(|_| AtomicU64::new(0)).collect());
         let fresh = Arc::new(AtomicU64::new(STREAMS));
         let bench = Self { runtime, store, file, callers: case.callers, kind: case.kind, versions, fresh };
-        bench.runtime.block_on(bench.fill());
-        bench
+        bench.runtime.block_on(bench.fill())?;
+        Ok(bench)
     }
 
-    async fn fill(&self) {
-        self.store.define::<Mark>().await.expect("defined");
-        self.store.define::<Reply>().await.expect("defined");
-        self.store.define::<View>().await.expect("defined");
+    async fn fill(&self) -> Result<()> {
+        self.store.define::<Mark>().await?;
+        self.store.define::<Reply>().await?;
+        self.store.define::<View>().await?;
         for first in (0..BEFORE).step_by(1000) {
             let mut commit = Commit::new();
             for n in first..first + 1000 {
@@ -122,12 +114,13 @@ impl Bench {
                 let version = self.versions[key as usize].fetch_add(1, Ordering::Relaxed);
                 commit = commit.append(stream(key), Expected::Version(version), [event(n)]);
             }
-            self.store.commit(commit).await.expect("filled");
+            self.store.commit(commit).await?;
         }
+        Ok(())
     }
 
     /// Commits a second, and events in a transaction.
-    pub(crate) fn run(&mut self, time: Duration) -> (f64, f64) {
+    pub(crate) fn run(&mut self, time: Duration) -> Result<(f64, f64)> {
         let before = self.store.head().0;
         let stop = Arc::new(AtomicBool::new(false));
         let start = Instant::now();
@@ -151,14 +144,14 @@ impl Bench {
             callers.join_all().await.into_iter().sum::<u64>()
         });
         let elapsed = start.elapsed().as_secs_f64();
-        (done as f64 / elapsed, done as f64 / self.transactions_since(before))
+        Ok((done as f64 / elapsed, done as f64 / self.transactions_since(before)?))
     }
 
     /// All commits of a transaction bear the same time.
-    fn transactions_since(&self, position: u64) -> f64 {
-        let file = rusqlite::Connection::open(&self.file).expect("the file opens");
+    fn transactions_since(&self, position: u64) -> Result<f64> {
+        let file = rusqlite::Connection::open(&self.file)?;
         let count = "SELECT count(DISTINCT at) FROM _event WHERE position > ?1";
-        file.query_row(count, [position.cast_signed()], |row| row.get::<_, i64>(0)).expect("counted") as f64
+        Ok(file.query_row(count, [position.cast_signed()], |row| row.get::<_, i64>(0))? as f64)
     }
 
     pub(crate) fn close(self) {

@@ -1,32 +1,15 @@
-//! The same rows through plain rusqlite, and the disk itself.
+//! The same rows through plain rusqlite.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use rusqlite::Connection;
 
-use crate::ours::{Case, Kind, STREAMS, payload};
-
-/// Overwrites of 4 KiB a second, each synced.
-pub(crate) fn overwrites(folder: &Path, time: Duration) -> f64 {
-    let file =
-        OpenOptions::new().create(true).truncate(true).write(true).open(folder.join("raw")).expect("a file");
-    let page = [7; 4096];
-    (0..256).for_each(|n| file.write_all_at(&page, n * 4096).expect("written"));
-    file.sync_all().expect("synced");
-    let (start, mut done) = (Instant::now(), 0_u64);
-    while start.elapsed() < time {
-        file.write_all_at(&page, done % 256 * 4096).expect("written");
-        file.sync_data().expect("synced");
-        done += 1;
-    }
-    done as f64 / start.elapsed().as_secs_f64()
-}
+use super::ours::{Case, Kind, STREAMS, payload};
 
 pub(crate) struct Bench {
     connection: Connection,
@@ -37,9 +20,9 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn open(folder: &Path, case: &Case) -> Self {
-        let file = folder.join(format!("raw-{}.db", case.name().replace(' ', "-")));
-        let connection = Connection::open(&file).expect("opened");
+    pub(crate) fn open(folder: &Path, case: &Case) -> Result<Self> {
+        let file = folder.join("raw.db");
+        let connection = Connection::open(&file)?;
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
@@ -50,38 +33,36 @@ impl Bench {
                  CREATE TABLE mark(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
                  CREATE TABLE reply(position INTEGER PRIMARY KEY, key TEXT, due INTEGER, value TEXT);
                  CREATE TABLE view(position INTEGER PRIMARY KEY, key TEXT, status TEXT, value TEXT);",
-            )
-            .expect("made");
+            )?;
         let stop = Arc::new(AtomicBool::new(false));
-        let checkpoints = checkpoints(&file, Arc::clone(&stop));
+        let checkpoints = checkpoints(&file, Arc::clone(&stop))?;
         let mut bench =
             Self { connection, kind: case.kind, position: 0, stop, checkpoints: Some(checkpoints) };
-        (0..300).for_each(|_| bench.batch(1000));
-        bench
+        for _ in 0..300 {
+            bench.batch(1000)?;
+        }
+        Ok(bench)
     }
 
     /// Commits a second, when a transaction takes `batch` of them.
-    pub(crate) fn run(&mut self, time: Duration, batch: f64) -> f64 {
+    pub(crate) fn run(&mut self, time: Duration, batch: f64) -> Result<f64> {
         let batch = batch.round().max(1.0) as u64;
         let (start, mut done) = (Instant::now(), 0);
         while start.elapsed() < time {
-            self.batch(batch);
+            self.batch(batch)?;
             done += batch;
         }
-        done as f64 / start.elapsed().as_secs_f64()
+        Ok(done as f64 / start.elapsed().as_secs_f64())
     }
 
-    fn batch(&mut self, len: u64) {
-        let transaction = self.connection.transaction().expect("begun");
+    fn batch(&mut self, len: u64) -> Result<()> {
+        let transaction = self.connection.transaction()?;
         let insert = "INSERT INTO event VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         {
-            let mut insert = transaction.prepare_cached(insert).expect("prepared");
-            let mut mark =
-                transaction.prepare_cached("INSERT OR REPLACE INTO mark VALUES(?1, ?2)").expect("prepared");
-            let mut reply =
-                transaction.prepare_cached("INSERT INTO reply VALUES(?1, ?2, ?3, ?4)").expect("prepared");
-            let mut view =
-                transaction.prepare_cached("INSERT INTO view VALUES(?1, ?2, ?3, ?4)").expect("prepared");
+            let mut insert = transaction.prepare_cached(insert)?;
+            let mut mark = transaction.prepare_cached("INSERT OR REPLACE INTO mark VALUES(?1, ?2)")?;
+            let mut reply = transaction.prepare_cached("INSERT INTO reply VALUES(?1, ?2, ?3, ?4)")?;
+            let mut view = transaction.prepare_cached("INSERT INTO view VALUES(?1, ?2, ?3, ?4)")?;
             for n in 0..len {
                 self.position += 1;
                 let key = self.position.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) % STREAMS;
@@ -101,17 +82,17 @@ impl Bench {
                     none,
                     data
                 ];
-                insert.execute(row).expect("inserted");
+                insert.execute(row)?;
                 if self.kind == Kind::Handling {
-                    mark.execute((format!("group/{n}"), "{\"position\":1}")).expect("inserted");
+                    mark.execute((format!("group/{n}"), "{\"position\":1}"))?;
                     let key = format!("{:016x}", self.position);
-                    reply.execute((self.position, &key, i64::MAX, payload(n))).expect("inserted");
+                    reply.execute((self.position, &key, i64::MAX, payload(n)))?;
                     let row = "{\"status\":\"submitted\",\"total\":1299}";
-                    view.execute((self.position, &key, "submitted", row)).expect("inserted");
+                    view.execute((self.position, &key, "submitted", row))?;
                 }
             }
         }
-        transaction.commit().expect("committed");
+        Ok(transaction.commit()?)
     }
 }
 
@@ -125,12 +106,12 @@ impl Drop for Bench {
 }
 
 /// Checkpoints on a second connection every 100 ms.
-fn checkpoints(file: &Path, stop: Arc<AtomicBool>) -> JoinHandle<()> {
-    let connection = Connection::open(file).expect("opened");
-    std::thread::spawn(move || {
+fn checkpoints(file: &Path, stop: Arc<AtomicBool>) -> Result<JoinHandle<()>> {
+    let connection = Connection::open(file)?;
+    Ok(std::thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             std::thread::park_timeout(Duration::from_millis(100));
             let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         }
-    })
+    }))
 }
