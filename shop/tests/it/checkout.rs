@@ -146,3 +146,24 @@ async fn what_the_network_says_of_one_card_opens_no_breaker() {
     }
     invariants::hold(&admin, &shop.operator()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_wants_is_sold_to_everybody_without_a_refusal() {
+    let shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 1000).await;
+    let order = |flow: &'static str| {
+        let (ada, product) = (ada.clone(), product.clone());
+        async move {
+            let order = ada.draft(&product, 1).await;
+            ada.submit(&order, "tok_ok", flow).await.expect(202);
+            order
+        }
+    };
+    let orders = futures_util::future::join_all((0..80).map(|n| order(FLOWS[n % 2]))).await;
+    for order in orders {
+        assert_eq!(ada.ended(&order).await["status"], "shipped");
+    }
+    invariants::hold(&admin, &shop.operator()).await;
+    assert!(!shop.said().contains("is parked"), "a message lost its race for a shelf");
+}
