@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId, LogPage,
     Position, Query, ReadError, Record, Recorded, StreamId,
 };
 use rusqlite::Connection;
@@ -171,7 +171,7 @@ impl Engine for Sqlite {
                     bytes += event.envelope.data.len();
                     events.push(event);
                 }
-                if bytes > PAGE_BYTES {
+                if bytes >= Limits::PAGE {
                     break;
                 }
             }
@@ -267,9 +267,6 @@ impl Engine for Sqlite {
     }
 }
 
-/// How much of the log is read at once at the most.
-const PAGE_BYTES: usize = 8 << 20;
-
 /// How many positions are looked through for wanted events at once at the most.
 const WINDOW: u64 = 50_000;
 
@@ -306,7 +303,7 @@ fn read_log(
     let mut rows = select.query((signed(after.0), signed(until), from, to))?;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        if page.events.len() == limit || bytes > PAGE_BYTES {
+        if page.events.len() == limit || bytes >= Limits::PAGE {
             page.through = page.events.last().map_or(after, |event| event.position);
             break;
         }

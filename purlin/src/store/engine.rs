@@ -26,7 +26,8 @@ pub trait Engine: Send + Sync + 'static {
     /// any failure the engine finds out by itself.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>>;
 
-    /// At most `limit` events of a stream, from a version on; empty when there are none.
+    /// At most `limit` events of a stream, from a version on; empty when there are none. Fewer than there are only
+    /// once their data reach [`Limits::PAGE`](super::Limits::PAGE) bytes.
     fn read_stream(
         &self,
         stream: StreamId,

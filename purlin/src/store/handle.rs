@@ -106,14 +106,24 @@ impl Store {
         Ok(overdue.len())
     }
 
-    /// At most `limit` events of a stream from a version on (the first has version 1).
+    /// At most `limit` events of a stream from a version on (the first has version 1); fewer only at its end.
     pub async fn read_stream(
         &self,
         stream: &StreamId,
         from: u64,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        self.engine.read_stream(stream.clone(), from.max(1), limit).await
+        let from = from.max(1);
+        let mut events = self.engine.read_stream(stream.clone(), from, limit).await?;
+        let mut last = bytes(&events);
+        // A short page is the end, unless the engine cut it because it is large.
+        while events.len() < limit && last >= Limits::PAGE {
+            let next = from + events.len() as u64;
+            let page = self.engine.read_stream(stream.clone(), next, limit - events.len()).await?;
+            last = bytes(&page);
+            events.extend(page);
+        }
+        Ok(events)
     }
 
     /// At most `limit` wanted events of the log behind a position.
@@ -222,6 +232,10 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("log", &self.log_id()).field("head", &self.head()).finish()
     }
+}
+
+fn bytes(events: &[Recorded]) -> usize {
+    events.iter().map(|event| event.envelope.data.len()).sum()
 }
 
 /// Gives every event that has no trace the one that is at work.

@@ -17,6 +17,11 @@ pub struct Limits {
     pub commit: usize,
 }
 
+impl Limits {
+    /// Bytes of data after which an engine may cut a page of events short.
+    pub const PAGE: usize = 8 << 20;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { value: 1 << 20, key: 512, kind: 128, items: 4096, commit: 8 << 20 }

@@ -19,7 +19,7 @@ impl Heads {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
-            capacity: capacity.div_ceil(2).max(8 * super::BATCH),
+            capacity: capacity.div_ceil(2).max(2 * super::ITEMS),
         }
     }
 

@@ -28,6 +28,10 @@ use heads::Heads;
 /// Commits that are applied and synced together at the most.
 const BATCH: usize = 2048;
 
+/// Events and records after which a transaction takes no further commit. The cache of heads holds twice as many
+/// streams, so that no head that a transaction staged can be forgotten before it is committed.
+const ITEMS: usize = 4 * BATCH;
+
 /// Pages of WAL after which the writer itself moves what is left of it, so that it begins anew: the checkpoints
 /// beside it never catch up with a writer that never rests.
 const WAL_PAGES: i64 = 16 * 1024;
@@ -148,9 +152,17 @@ impl Writer {
                 return;
             }
             let mut waiting = Vec::with_capacity(jobs.len());
+            let mut items = 0;
             for job in jobs.drain(..) {
                 match job {
-                    Job::Commit(commit, answer) => waiting.push((commit, answer)),
+                    Job::Commit(commit, answer) => {
+                        items += commit.event_count() + commit.writes.len();
+                        waiting.push((commit, answer));
+                        if items >= ITEMS {
+                            self.commit(std::mem::take(&mut waiting));
+                            items = 0;
+                        }
+                    }
                     Job::Close(answer) => {
                         self.commit(waiting);
                         // Everything that follows is refused: the queue is dropped with this.

@@ -12,6 +12,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
     the_log_is_read_by_category_and_by_what_is_public(&harness.open("filters").await).await;
     what_is_too_large_or_unknown_is_refused(&harness.open("limits").await).await;
     a_commit_with_an_id_happens_once(&harness.open("ids").await).await;
+    a_page_of_large_events_is_not_cut_short(&harness.open("large").await).await;
 }
 
 async fn what_is_appended_is_read_back(store: &Store) {
@@ -169,4 +170,14 @@ async fn a_commit_with_an_id_happens_once(store: &Store) {
     let later = crate::message::Timestamp::MAX;
     assert_eq!(store.forget_commits(later).await.expect("forgotten"), 1);
     assert!(!store.commit(commit()).await.expect("after the window it is a new commit").repeated);
+}
+
+async fn a_page_of_large_events_is_not_cut_short(store: &Store) {
+    let large = || Envelope::raw("thing.large", format!("\"{}\"", "x".repeat(900_000)));
+    for version in 0..20 {
+        let append = Commit::new().append(stream(1), Expected::Version(version), [large()]);
+        store.commit(append).await.expect("an append");
+    }
+    let events = store.read_stream(&stream(1), 2, 30).await.expect("readable");
+    assert_eq!(events.iter().map(|event| event.version).collect::<Vec<_>>(), (2..=20).collect::<Vec<_>>());
 }
