@@ -84,13 +84,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = (orders, sagas.clone(), Idempotency::new(&store, Clock::system()));
     let routes = Router::new().route("/orders/{id}/submit", post(submit)).with_state(app);
     let use_it = async {
+        let _stop = stop.clone().drop_guard();
         let id = new_id();
         let request = http::Request::post(format!("/orders/{id}/submit")).header("idempotency-key", "k");
         println!("{}", routes.oneshot(request.body(Body::empty())?).await?.status());
         sagas.wait(id, Duration::from_secs(5)).await?;
         view.wait_for(store.head(), Duration::from_secs(5)).await?;
         println!("{:?}", view.get(&id.to_string()).await?);
-        stop.cancel();
         Ok(())
     };
     tokio::join!(sagas.clone().run(stop.clone()), view.run(stop.clone()), use_it).2

@@ -47,6 +47,8 @@ async fn follow<P: Projection>(view: &Inner<P>) -> Result<(), ViewError> {
             let page = view.store.read_log(target.position, &filter, BATCH).await?;
             caught_up = page.events.len() < BATCH;
             view.take(&mut target, page).await?;
+            // Nothing of the page may have been wanted: then no commit of the view itself wakes this loop again.
+            view.publish(&target);
         }
         if caught_up && target.building {
             target.go_live::<P>(&view.store).await?;
