@@ -348,3 +348,24 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+#[tokio::test]
+async fn a_reader_waits_no_longer_when_the_last_events_are_of_another_category() {
+    let store = Store::memory();
+    let view = View::new(Sums::<1>, &store);
+    let work = async {
+        let first = add(&store, "a", 1).await;
+        view.wait_for(first, Duration::from_secs(5)).await.unwrap();
+        for n in 0..20 {
+            let other = StreamId::new("other", n).unwrap();
+            let commit =
+                Commit::new().append(other, Expected::NoStream, [Envelope::raw("other.done", "null")]);
+            let position = store.commit(commit).await.unwrap().position;
+            view.wait_for(position, Duration::from_secs(5)).await.unwrap();
+        }
+    };
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("{end:?}"),
+        () = work => {}
+    }
+}
