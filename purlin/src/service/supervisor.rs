@@ -146,10 +146,11 @@ impl Supervisor {
     where
         Fut: Future<Output = ()> + Send + 'static,
     {
+        let mut tasks = self.lock();
+        // Asked under the lock, so that no task starts behind a drain that found nothing left.
         if self.shutdown.has_begun() {
             return;
         }
-        let mut tasks = self.lock();
         while tasks.set.try_join_next().is_some() {}
         let id = tasks.next;
         tasks.next += 1;

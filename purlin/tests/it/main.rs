@@ -9,5 +9,6 @@ mod http;
 mod layers;
 mod projection;
 mod saga;
+mod service;
 mod source;
 mod store;

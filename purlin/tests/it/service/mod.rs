@@ -1,0 +1,6 @@
+//! The room `service`.
+
+mod operator;
+mod probes;
+mod serve;
+mod supervisor;
