@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod bus;
+pub mod chaos;
 pub mod http;
 pub mod message;
 pub mod projection;

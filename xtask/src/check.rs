@@ -36,7 +36,11 @@ fn format() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    step::cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+    let all = ["clippy", "--workspace", "--all-targets", "--features", tests::SWITCHES];
+    let deny = ["--locked", "--", "-D", "warnings"];
+    step::cargo(all.into_iter().chain(deny))?;
+    // The program as it is shipped, without the switches of tests.
+    step::cargo(["clippy", "--package", "purlin-shop"].into_iter().chain(deny))
 }
 
 fn rustdoc() -> Result<()> {

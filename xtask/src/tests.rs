@@ -12,6 +12,9 @@ const STEPS: &[Step] = &[
     Step { name: "doc-tests", about: "the examples of the documentation run", run: doc_tests },
 ];
 
+/// Features that only builds for tests have.
+pub(crate) const SWITCHES: &str = "purlin-shop/crash-points";
+
 /// Looks for what is needed first, so that a missing compiler is one sentence and not a page of linker errors.
 pub(crate) fn run() -> Result<()> {
     needs::c_compiler()?;
@@ -21,9 +24,10 @@ pub(crate) fn run() -> Result<()> {
 /// All but the documentation's examples: with nextest where it is installed, which runs them side by side.
 pub(crate) fn tests() -> Result<()> {
     if needs::has_cargo("nextest") {
-        step::cargo(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
+        step::cargo(["nextest", "run", "--workspace", "--features", SWITCHES, "--locked", "--no-fail-fast"])
     } else {
-        step::cargo(["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"])
+        let all = ["test", "--workspace", "--all-targets", "--features", SWITCHES];
+        step::cargo(all.into_iter().chain(["--locked", "--no-fail-fast"]))
     }
 }
 

@@ -20,7 +20,8 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Decisions: time and randomness are arguments of theirs, and IO is somebody else's.
-const PURE: &[&str] = &["purlin/src/saga/machine.rs", "agent/src/machine", "gateway/src/core"];
+const PURE: &[&str] =
+    &["purlin/src/saga/machine.rs", "purlin/src/chaos/plan.rs", "agent/src/machine", "gateway/src/core"];
 
 /// Words that pure code has no use for.
 const IMPURE_WORDS: &[&str] =

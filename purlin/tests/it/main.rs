@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod bus;
+mod chaos;
 mod faulty;
 mod http;
 mod layers;

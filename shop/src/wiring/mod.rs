@@ -1,7 +1,6 @@
 //! Puts the shop together: opens what it keeps, joins its roles by lines, runs them, and stops them in order.
 
 mod addresses;
-#[cfg(debug_assertions)]
 mod crash;
 mod data;
 mod doors;
@@ -33,7 +32,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         None
     };
     let mut addresses = Addresses::bind(&config, &roles).await?;
-    let process = Process::new(&config, Clock::system());
+    let process = Process::new(&config, Clock::system())?;
     let roles = roles::start(&process, &config, &roles, &mut addresses).await?;
     let started = async {
         roles.prepare(&process).await?;

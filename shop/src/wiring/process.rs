@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::crash::Crash;
 use crate::config::Config;
 use crate::contracts::service::Task;
 
@@ -33,9 +34,8 @@ pub struct Process {
     pub doors: Supervisor,
     /// Runs the services.
     pub rooms: Supervisor,
-    /// Ends the process at a chosen commit.
-    #[cfg(debug_assertions)]
-    pub crash: super::crash::Crash,
+    /// Ends it at a chosen commit, in builds for tests.
+    pub crash: Crash,
     doors_close: Shutdown,
     rooms_close: Shutdown,
     drain: Duration,
@@ -44,24 +44,24 @@ pub struct Process {
 
 impl Process {
     /// A process that runs nothing yet.
-    pub fn new(config: &Config, clock: Clock) -> Self {
+    pub fn new(config: &Config, clock: Clock) -> anyhow::Result<Self> {
         let (health, metrics, breakers) = (Health::new(), Metrics::new(), Breakers::new());
         breakers.observe(&metrics);
+        let crash = Crash::from_environment(&metrics)?;
         let (doors_close, rooms_close) = (Shutdown::new(), Shutdown::new());
-        Self {
+        Ok(Self {
             clock,
             doors: Supervisor::new(doors_close.clone()).telling(&health),
             rooms: Supervisor::new(rooms_close.clone()).telling(&health),
             health,
             metrics,
             breakers,
-            #[cfg(debug_assertions)]
-            crash: super::crash::Crash::default(),
+            crash,
             doors_close,
             rooms_close,
             drain: config.drain,
             signalled: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Begins to stop on SIGINT and SIGTERM, and ends when that, or anything else, has begun.

@@ -88,10 +88,7 @@ pub async fn start(
             supervisor: process.rooms.clone(),
             services: watched.into(),
         };
-        let router = console::router(console);
-        #[cfg(debug_assertions)]
-        let router = router.merge(process.crash.router());
-        process.serve_door("console", addresses.listener(Role::Console)?, router);
+        process.serve_door("console", addresses.listener(Role::Console)?, console::router(console));
     }
     let gateway =
         if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };

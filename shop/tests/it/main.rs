@@ -5,7 +5,10 @@ mod assistant;
 mod cancel;
 mod checkout;
 mod client;
-mod crash;
+#[cfg(feature = "crash-points")]
+mod crash_points;
+mod crash_random;
+mod dice;
 mod idempotency;
 mod input;
 mod invariants;

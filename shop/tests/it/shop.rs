@@ -28,11 +28,29 @@ impl Shop {
 
     /// A shop with further options.
     pub(crate) async fn with(options: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("shop-it-{}", purlin::message::new_id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let (child, gateway, console) = launch(&folder, &options).await;
-        Self { child, folder, gateway, console, options }
+        Self::launch(new_folder(), options, None).await
+    }
+
+    /// Another shop on a copy of this one's data, which must not run; one that dies at `crash_at`, if that is given,
+    /// perhaps before it is ready.
+    #[cfg(feature = "crash-points")]
+    pub(crate) async fn copy(&self, crash_at: Option<&str>) -> Self {
+        let folder = new_folder();
+        copy_files(&self.folder.join("data"), &folder.join("data"));
+        Self::launch(folder, self.options.clone(), crash_at).await
+    }
+
+    async fn launch(folder: PathBuf, options: Vec<String>, crash_at: Option<&str>) -> Self {
+        let mut child = spawn(&folder, &options, crash_at);
+        match (addresses(&mut child, &folder).await, crash_at) {
+            (Some((gateway, console)), _) => Self { child, folder, gateway, console, options },
+            (None, Some(_)) => {
+                child.wait().await.expect("it ends");
+                Self { child, folder, gateway: String::new(), console: String::new(), options }
+            }
+            (None, None) => panic!("it ended before it was ready: {}", said(&folder)),
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -53,13 +71,17 @@ impl Shop {
     }
 
     /// Whether it has ended by itself.
+    #[cfg(feature = "crash-points")]
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it can be asked").is_some()
     }
 
     /// Starts it again on the same data.
     pub(crate) async fn restart(&mut self) {
-        (self.child, self.gateway, self.console) = launch(&self.folder, &self.options).await;
+        self.child = spawn(&self.folder, &self.options, None);
+        let addresses = addresses(&mut self.child, &self.folder).await;
+        (self.gateway, self.console) =
+            addresses.unwrap_or_else(|| panic!("it ended before it was ready: {}", self.said()));
     }
 
     /// Asks it to stop, and gives its exit code.
@@ -72,7 +94,7 @@ impl Shop {
 
     /// What it has said on stderr.
     pub(crate) fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
+        said(&self.folder)
     }
 }
 
@@ -103,22 +125,47 @@ pub(crate) fn program(folder: &Path) -> Command {
     command
 }
 
-async fn launch(folder: &Path, options: &[String]) -> (Child, String, String) {
+fn new_folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("shop-it-{}", purlin::message::new_id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+#[cfg(feature = "crash-points")]
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file");
+        if file.file_type().expect("a kind").is_file() {
+            std::fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+        }
+    }
+}
+
+fn said(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("stderr")).unwrap_or_default()
+}
+
+fn spawn(folder: &Path, options: &[String], crash_at: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(folder.join("stderr")).expect("a file");
     let mut command = program(folder);
     if !options.iter().any(|option| option.contains("rate")) {
         command.args(["--rate", "100000", "--rate-burst", "100000"]);
         command.args(["--sign-in-rate", "10000", "--sign-in-burst", "10000"]);
     }
-    let mut child =
-        command.args(options).stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
+    if let Some(crash_at) = crash_at {
+        command.env("SHOP_CRASH_AT", crash_at);
+    }
+    command.args(options).stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts")
+}
+
+/// The addresses that it says until it is ready; none if it ends before.
+async fn addresses(child: &mut Child, folder: &Path) -> Option<(String, String)> {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let (mut gateway, mut console) = (None, None);
     loop {
         let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
-        let said = || std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
-        let line = line.unwrap_or_else(|_| panic!("not ready in time: {}", said())).expect("a line");
-        let line = line.unwrap_or_else(|| panic!("it ended before it was ready: {}", said()));
+        let line = line.unwrap_or_else(|_| panic!("not ready in time: {}", said(folder))).expect("a line")?;
         match line.split_once(' ') {
             Some(("gateway", url)) => gateway = Some(url.to_owned()),
             Some(("console", url)) => console = Some(url.to_owned()),
@@ -126,5 +173,5 @@ async fn launch(folder: &Path, options: &[String]) -> (Child, String, String) {
             _ => panic!("this is not to be said on stdout: {line}"),
         }
     }
-    (child, gateway.expect("the gateway's address"), console.expect("the console's address"))
+    Some((gateway.expect("the gateway's address"), console.expect("the console's address")))
 }
