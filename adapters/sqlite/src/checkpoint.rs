@@ -2,8 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,65 +15,77 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The thread; it ends, after a last checkpoint, when this is dropped.
 pub(crate) struct Checkpointer {
-    wal_pages: Arc<AtomicI64>,
-    dirty: Option<SyncSender<()>>,
+    state: Arc<State>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    dirty: AtomicBool,
+    stopping: AtomicBool,
+    wal_pages: AtomicI64,
 }
 
 impl Checkpointer {
     pub(crate) fn start(file: &Path) -> rusqlite::Result<Self> {
         let connection = schema::open_checkpointer(file)?;
-        let (dirty, wait) = sync_channel(1);
-        let wal_pages = Arc::new(AtomicI64::new(0));
-        let seen = Arc::clone(&wal_pages);
+        let state = Arc::new(State::default());
+        let seen = Arc::clone(&state);
         let thread = std::thread::Builder::new()
             .name("sqlite-checkpoint".into())
-            .spawn(move || serve(&connection, &wait, &seen))
+            .spawn(move || seen.serve(&connection))
             .expect("a thread can be started");
-        Ok(Self { wal_pages, dirty: Some(dirty), thread: Some(thread) })
+        Ok(Self { state, thread: Some(thread) })
     }
 
-    /// There is something in the WAL. Never waits.
+    /// There is something in the WAL. Costs a call of the system only when there was nothing before.
     pub(crate) fn notice(&self) {
-        if let Some(dirty) = &self.dirty {
-            let _ = dirty.try_send(());
+        if !self.state.dirty.swap(true, Ordering::AcqRel) {
+            self.wake();
         }
     }
 
     /// The WAL's length in pages when it was last looked at; asked again before the next look, 0.
     pub(crate) fn take_wal_pages(&self) -> i64 {
-        self.wal_pages.swap(0, Ordering::Relaxed)
+        self.state.wal_pages.swap(0, Ordering::Relaxed)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        drop(self.dirty.take());
+        self.state.stopping.store(true, Ordering::Release);
+        self.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn serve(connection: &Connection, dirty: &Receiver<()>, wal_pages: &AtomicI64) {
-    let mut open = true;
-    while open && dirty.recv().is_ok() {
-        open = pause(dirty);
-        match passive(connection) {
-            Ok(pages) => wal_pages.store(pages, Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "a checkpoint failed; the next one tries again"),
-        }
-    }
-}
-
-/// Waits for the whole pause, or until there is nobody left to wait for (then false).
-fn pause(dirty: &Receiver<()>) -> bool {
-    let until = Instant::now() + PAUSE;
-    loop {
-        match dirty.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(()) => {}
-            Err(RecvTimeoutError::Timeout) => return true,
-            Err(RecvTimeoutError::Disconnected) => return false,
+impl State {
+    fn serve(&self, connection: &Connection) {
+        let stopping = || self.stopping.load(Ordering::Acquire);
+        loop {
+            while !self.dirty.load(Ordering::Acquire) && !stopping() {
+                std::thread::park();
+            }
+            if !self.dirty.load(Ordering::Acquire) {
+                return;
+            }
+            let until = Instant::now() + PAUSE;
+            while Instant::now() < until && !stopping() {
+                std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+            }
+            self.dirty.store(false, Ordering::Release);
+            match passive(connection) {
+                Ok(pages) => self.wal_pages.store(pages, Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "a checkpoint failed; the next one tries again"),
+            }
         }
     }
 }

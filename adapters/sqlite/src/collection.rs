@@ -196,14 +196,14 @@ pub(crate) fn define(
         connection.execute_batch(&format!(
             "CREATE TABLE \"{name}\"(_key TEXT PRIMARY KEY, _revision INTEGER NOT NULL, _position INTEGER NOT NULL, \
              _due INTEGER, _value TEXT NOT NULL) WITHOUT ROWID;
-             CREATE INDEX \"{name}__due\" ON \"{name}\"(_due) WHERE _due IS NOT NULL;"
+             CREATE INDEX \"{name}._due\" ON \"{name}\"(_due) WHERE _due IS NOT NULL;"
         ))?;
     }
     let old: Vec<&Field> = before.map(|table| columns(&table.definition).collect()).unwrap_or_default();
     let new: Vec<&Field> = columns(definition).collect();
     for field in old.iter().filter(|field| !new.contains(field)) {
         connection.execute_batch(&format!(
-            "DROP INDEX \"{name}__{0}\"; ALTER TABLE \"{name}\" DROP COLUMN \"{0}\";",
+            "DROP INDEX \"{name}.{0}\"; ALTER TABLE \"{name}\" DROP COLUMN \"{0}\";",
             field.name
         ))?;
     }
@@ -218,7 +218,7 @@ pub(crate) fn define(
             "ALTER TABLE \"{name}\" ADD COLUMN \"{field}\" {kind};
              UPDATE \"{name}\" SET \"{field}\" = json_extract(_value, '$.{field}')
                  WHERE json_type(_value, '$.{field}') {is_kind};
-             CREATE INDEX \"{name}__{field}\" ON \"{name}\"(\"{field}\");"
+             CREATE INDEX \"{name}.{field}\" ON \"{name}\"(\"{field}\");"
         ))?;
     }
     let fields: Vec<String> = definition.fields.iter().map(print_field).collect();
@@ -243,9 +243,9 @@ pub(crate) fn rename(connection: &Connection, from: &Table, to: &str) -> rusqlit
     connection.execute_batch(&format!("ALTER TABLE \"{name}\" RENAME TO \"{to}\""))?;
     // An index keeps its name when its table gets another.
     let fields = columns(&from.definition).map(|field| (field.name, format!("\"{}\"", field.name)));
-    for (index, on) in fields.chain([("due", "_due) WHERE (_due IS NOT NULL".to_owned())]) {
+    for (index, on) in fields.chain([("_due", "_due) WHERE (_due IS NOT NULL".to_owned())]) {
         connection.execute_batch(&format!(
-            "DROP INDEX \"{name}__{index}\"; CREATE INDEX \"{to}__{index}\" ON \"{to}\"({on});"
+            "DROP INDEX \"{name}.{index}\"; CREATE INDEX \"{to}.{index}\" ON \"{to}\"({on});"
         ))?;
     }
     connection.execute("UPDATE _collection SET name = ?2 WHERE name = ?1", (name.as_ref(), to))?;

@@ -132,7 +132,7 @@ impl Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        self.readers.close();
+        self.readers.stop();
     }
 }
 
@@ -253,6 +253,8 @@ impl Engine for Sqlite {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            // The readers first: who closes the file last tidies up behind all.
+            self.readers.close().await;
             let (answer, answered) = oneshot::channel();
             if self.jobs.send(Job::Close(answer)).await.is_ok() {
                 let _ = answered.await;
@@ -262,7 +264,6 @@ impl Engine for Sqlite {
                 // The thread has nothing left to do; it is about to end.
                 let _ = writer.join();
             }
-            self.readers.close();
         })
     }
 }

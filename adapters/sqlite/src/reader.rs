@@ -63,11 +63,25 @@ impl Readers {
         answered.await.map_err(|_| unreadable(Closed))?
     }
 
-    /// Lets the threads finish what was asked, and end.
-    pub(crate) fn close(&self) {
+    /// Takes no more reads: the threads finish what was asked, and end.
+    pub(crate) fn stop(&self) {
         drop(self.jobs.lock().expect("no panic holds the sender").take());
-        for thread in self.threads.lock().expect("no panic holds the threads").drain(..) {
-            let _ = thread.join();
+    }
+
+    /// Stops, and waits until the threads have ended. Nobody's runtime waits meanwhile: whoever still has a read to
+    /// hand over may need it.
+    pub(crate) async fn close(&self) {
+        self.stop();
+        let threads = std::mem::take(&mut *self.threads.lock().expect("no panic holds the threads"));
+        let (ended, wait) = oneshot::channel();
+        let join = move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+            let _ = ended.send(());
+        };
+        if std::thread::Builder::new().name("sqlite-close".into()).spawn(join).is_ok() {
+            let _ = wait.await;
         }
     }
 }

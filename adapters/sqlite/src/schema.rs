@@ -7,6 +7,8 @@ use purlin::message::Uuid;
 use purlin::store::{Cause, LogId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::codec::{signed, unsigned};
+
 /// The newest format that this code reads and writes.
 pub(crate) const FORMAT: i64 = 1;
 
@@ -123,6 +125,23 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError>
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
     connection.query_row("SELECT value FROM _meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+/// The last revision that was given to a record.
+pub(crate) fn revision(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(meta::<i64>(connection, "revision")?.map_or(0, unsigned))
+}
+
+/// Writes the last revision down; part of a transaction of the caller's.
+pub(crate) fn set_revision(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO _meta(name, value) VALUES('revision', ?1)";
+    connection.prepare_cached(sql)?.execute([signed(revision)]).map(drop)
+}
+
+/// Counts the doubts that were settled; part of a transaction of the caller's.
+pub(crate) fn count_settled(connection: &Connection) -> rusqlite::Result<()> {
+    let settled = meta::<i64>(connection, "settled")?.unwrap_or(0) + 1;
+    connection.execute("INSERT OR REPLACE INTO _meta(name, value) VALUES('settled', ?1)", [settled]).map(drop)
 }
 
 impl SchemaError {

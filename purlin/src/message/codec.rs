@@ -12,40 +12,34 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor,
 };
 
+use super::variant::{NotAVariant, VariantName};
+
 /// The kind (`prefix.variant`) and the data of an event.
 pub fn encode<E: Serialize>(prefix: &str, event: &E) -> Result<(Arc<str>, Bytes), EncodeError> {
+    let variant = event.serialize(VariantName).map_err(|NotAVariant| EncodeError::NotAnEnum)?;
+    // The kind is taken apart at its last dot; a quote or backslash would stand escaped in the JSON.
+    if variant.contains(['.', '"', '\\']) || variant.chars().any(char::is_control) {
+        return Err(EncodeError::Name(variant));
+    }
     let json = serde_json::to_vec(event).map_err(EncodeError::Json)?;
-    let (variant, data) = split(&json).ok_or(EncodeError::NotAnEnum)?;
-    let mut kind = String::with_capacity(prefix.len() + 1 + variant.len());
-    kind.push_str(prefix);
-    kind.push('.');
-    kind.push_str(variant);
-    let data = match data {
-        Some((from, to)) => Bytes::from(json).slice(from..to),
-        None => Bytes::from_static(b"null"),
+    let kind = format!("{prefix}.{variant}").into();
+    // Either `"variant"`, or `{"variant":content}`.
+    let data = match json.first() {
+        Some(b'{') => content(json, variant),
+        _ => Bytes::from_static(b"null"),
     };
-    Ok((kind.into(), data))
+    Ok((kind, data))
 }
 
-/// The variant's name, and where its content stands in `json` (none for a unit variant).
-fn split(json: &[u8]) -> Option<(&str, Option<(usize, usize)>)> {
-    let unit = json.first() == Some(&b'"');
-    let start = if unit { 1 } else { 2 };
-    if !unit && !json.starts_with(b"{\"") {
-        return None;
-    }
-    let end = start + json[start..].iter().position(|b| matches!(b, b'"' | b'\\'))?;
-    let variant = std::str::from_utf8(&json[start..end]).ok()?;
-    match (unit, json.get(end..end + 2)) {
-        (true, _) if end + 1 == json.len() => Some((variant, None)),
-        (false, Some(b"\":")) => Some((variant, Some((end + 2, json.len() - 1)))),
-        _ => None,
-    }
+/// What stands between `{"variant":` and `}`.
+fn content(json: Vec<u8>, variant: &str) -> Bytes {
+    let (from, to) = (variant.len() + r#"{"":"#.len(), json.len() - 1);
+    Bytes::from(json).slice(from..to)
 }
 
-/// The event that [`encode`] wrote: the variant is the part of `kind` behind its first dot.
+/// The event that [`encode`] wrote: the variant is the part of `kind` behind its last dot.
 pub fn decode<E: DeserializeOwned>(kind: &str, data: &[u8]) -> Result<E, DecodeError> {
-    let variant = kind.split_once('.').map_or(kind, |(_, variant)| variant);
+    let variant = kind.rsplit_once('.').map_or(kind, |(_, variant)| variant);
     E::deserialize(Tagged { variant, data }).map_err(|source| DecodeError { kind: kind.to_owned(), source })
 }
 
@@ -58,6 +52,9 @@ pub enum EncodeError {
     /// Only an externally tagged enum (serde's default) has a variant to name the kind after.
     #[error("an event must be an enum with serde's default tagging: its variants name the kinds")]
     NotAnEnum,
+    /// A variant's serde name becomes the end of the kind.
+    #[error("`{0}` cannot name a kind of event: no dot, quote, backslash or control character")]
+    Name(&'static str),
 }
 
 /// Stored data do not fit the event type that was asked for.
@@ -177,13 +174,45 @@ mod tests {
         }
     }
 
+    #[derive(Serialize)]
+    #[serde(tag = "type")]
+    enum Tagged {
+        Inside { n: u8 },
+    }
+
+    #[derive(Serialize)]
+    struct Plain {
+        a: u8,
+    }
+
+    #[derive(Serialize)]
+    enum Dotted {
+        #[serde(rename = "a.b")]
+        Name,
+    }
+
     #[test]
-    fn what_is_not_an_enum_has_no_kind() {
-        for value in
-            [serde_json::json!({}), serde_json::json!([1]), serde_json::json!(1), serde_json::json!("a\"b")]
-        {
+    fn what_is_not_an_enum_with_the_default_tagging_has_no_kind() {
+        for value in [
+            serde_json::json!({ "a": 1 }),
+            serde_json::json!([1]),
+            serde_json::json!(1),
+            serde_json::json!("a"),
+        ] {
             assert!(matches!(encode("x", &value), Err(EncodeError::NotAnEnum)), "{value}");
         }
+        assert!(matches!(encode("x", &Tagged::Inside { n: 1 }), Err(EncodeError::NotAnEnum)));
+        assert!(matches!(encode("x", &Plain { a: 1 }), Err(EncodeError::NotAnEnum)));
+        assert!(matches!(encode("x", &Dotted::Name), Err(EncodeError::Name("a.b"))));
+    }
+
+    #[test]
+    fn a_prefix_may_have_dots() {
+        let (kind, data) = encode("shop.order", &Event::Pair(1, None)).unwrap();
+        assert_eq!(
+            (&*kind, decode::<Event>(&kind, &data).unwrap()),
+            ("shop.order.pair", Event::Pair(1, None))
+        );
     }
 
     #[test]

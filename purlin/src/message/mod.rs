@@ -22,6 +22,7 @@ mod codec;
 mod envelope;
 mod fault;
 mod trace;
+mod variant;
 
 pub use clock::{Clock, ManualClock};
 pub use codec::{DecodeError, EncodeError, decode, encode};

@@ -24,7 +24,9 @@ pub struct Store {
 
 /// Keeps the ids of commits that may be repeated.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct CommitMark {}
+struct CommitMark {
+    at: Timestamp,
+}
 
 impl Row for CommitMark {
     const COLLECTION: &'static str = "purlin_commits";
@@ -61,22 +63,21 @@ impl Store {
         self.define::<CommitMark>().await?;
         let now = crate::message::Clock::system().now();
         let due = now.checked_add(keep).unwrap_or(Timestamp::MAX);
-        let marked = commit.put_expecting(&id, &CommitMark {}, Revision::Absent, Some(due));
+        let marked = commit.put_expecting(&id, &CommitMark { at: now }, Revision::Absent, Some(due));
         match self.engine.commit(marked).await {
-            Err(CommitError::Conflict(conflict)) if conflict.is_record(CommitMark::COLLECTION, &id) => {
-                self.answer_again(&id, CommitError::Conflict(conflict)).await
-            }
+            // Repeated, it meets what it did itself, whichever of its expectations is asked first.
+            Err(conflict @ CommitError::Conflict(_)) => self.answer_again(&id, conflict).await,
             other => other,
         }
     }
 
-    /// The outcome of the commit that left this mark; `conflict` if the mark went away meanwhile.
+    /// The outcome of the commit that left this mark; `conflict` if there is none.
     async fn answer_again(&self, id: &str, conflict: CommitError) -> Result<Committed, CommitError> {
         let mark = self.get_record(CommitMark::COLLECTION, id).await;
         let Some(mark) = mark.map_err(|error| CommitError::Unavailable(error.into()))? else {
             return Err(conflict);
         };
-        let at = mark.due.unwrap_or_default();
+        let at = mark.decode::<CommitMark>().map_err(|error| CommitError::Unavailable(error.into()))?.at;
         Ok(Committed {
             position: mark.position,
             revision: mark.revision,
@@ -208,12 +209,14 @@ impl Store {
 
     /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
+        check_name(from)?;
         check_name(to)?;
         self.engine.swap(from.to_owned(), to.to_owned()).await
     }
 
     /// Removes a collection and its records.
     pub async fn drop_collection(&self, name: &str) -> Result<(), CommitError> {
+        check_name(name)?;
         self.engine.drop_collection(name.to_owned()).await
     }
 
@@ -250,10 +253,10 @@ fn trace(commit: &mut Commit) {
 fn check_name(name: &str) -> Result<(), CommitError> {
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if first && rest && name.len() <= 48 {
+    if first && rest && name.len() <= 48 && !name.starts_with("sqlite_") {
         return Ok(());
     }
     Err(CommitError::Invalid(format!(
-        "`{name}` cannot name a collection or field: lower-case letters, digits and `_`, at most 48 bytes"
+        "`{name}` cannot name a collection or field: lower-case letters, digits and `_`, at most 48 bytes, not `sqlite_..`"
     )))
 }

@@ -12,7 +12,7 @@ use crate::codec::signed;
 const FAN_IN: usize = 8;
 
 /// Blocks written or deleted in one slice.
-const SLICE: usize = 32;
+const SLICE: usize = 128;
 
 /// The upkeep of the runs: a merge under way, and runs whose blocks wait to be deleted.
 #[derive(Default)]
@@ -82,7 +82,8 @@ impl Upkeep {
         self.merge.is_some() || self.retired.iter().any(Retired::is_unused) || ripe(&index.runs).is_some()
     }
 
-    /// Does a slice of the work inside a transaction of the caller.
+    /// Does a slice of the work inside a transaction of the caller's, which holds nothing else: what goes wrong here
+    /// must not keep anybody from committing.
     pub(crate) fn step(
         &mut self,
         connection: &Connection,

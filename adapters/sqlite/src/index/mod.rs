@@ -49,7 +49,12 @@ impl Index {
         }
         let hash = hash(stream);
         for run in self.runs.iter().rev().filter(|run| run.filter.may_have(hash)) {
-            // The last entry is the head, unless it is that of another stream with the same hash.
+            if let Some(last) = run.last(connection, hash)?
+                && belongs(connection, last.position, stream)?
+            {
+                return Ok(Head { version: last.version });
+            }
+            // Another stream has the same hash, or the filter was wrong.
             for entry in run.entries(connection, hash, 0, u64::MAX)?.iter().rev() {
                 if belongs(connection, entry.position, stream)? {
                     return Ok(Head { version: entry.version });
@@ -63,8 +68,8 @@ impl Index {
     pub(crate) fn lookup(&self, stream: &StreamId, from: u64, to: u64) -> Lookup {
         let hash = hash(stream);
         let tail = self.tail.entries(stream, hash, from, to);
-        // What begins in the tail needs no run.
-        let covered = tail.first().is_some_and(|entry| entry.version == from);
+        // What begins in the tail, or behind its end, needs no run.
+        let covered = self.tail.first_version(stream).is_some_and(|first| first <= from);
         let runs = self.runs.iter().filter(|run| !covered && run.filter.may_have(hash)).cloned().collect();
         Lookup { hash, runs, tail }
     }

@@ -83,6 +83,14 @@ impl Run {
         Ok(found)
     }
 
+    /// The last entry of a hash.
+    pub(crate) fn last(&self, connection: &Connection, hash: u64) -> rusqlite::Result<Option<Entry>> {
+        let behind = self.fences.partition_point(|fence| fence.hash <= hash);
+        let Some(fence) = behind.checked_sub(1).map(|n| &self.fences[n]) else { return Ok(None) };
+        let entries = self.block(connection, fence)?;
+        Ok(entries.into_iter().rev().find(|entry| entry.hash == hash))
+    }
+
     /// The entries of its n-th block; empty behind the last.
     pub(super) fn nth_block(&self, connection: &Connection, n: usize) -> rusqlite::Result<Vec<Entry>> {
         self.fences.get(n).map_or(Ok(Vec::new()), |fence| self.block(connection, fence))

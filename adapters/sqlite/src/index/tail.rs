@@ -42,6 +42,11 @@ impl Tail {
         self.streams.get(stream).map(|versions| versions.first + versions.positions.len() as u64 - 1)
     }
 
+    /// The first version of a stream that it holds, if any.
+    pub(crate) fn first_version(&self, stream: &StreamId) -> Option<u64> {
+        self.streams.get(stream).map(|versions| versions.first)
+    }
+
     /// The entries of a stream with versions in `from..to`.
     pub(crate) fn entries(&self, stream: &StreamId, hash: u64, from: u64, to: u64) -> Vec<Entry> {
         let Some(versions) = self.streams.get(stream) else { return Vec::new() };

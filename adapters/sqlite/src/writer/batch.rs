@@ -17,6 +17,7 @@ use super::heads::Heads;
 use crate::codec::{encode_meta, signed, unsigned};
 use crate::collection::Table;
 use crate::index::{Head, Index};
+use crate::schema;
 
 /// What a caller waits for.
 pub(super) type Answer = oneshot::Sender<Result<Committed, CommitError>>;
@@ -26,9 +27,12 @@ pub(super) type Waiting = (Commit, Answer);
 
 /// Something that is in the file if, and only if, the transaction happened.
 pub(super) enum Trace {
-    Event { position: u64, id: [u8; 16] },
-    Record { table: Arc<Table>, key: String, revision: u64 },
-    Deleted { table: Arc<Table>, key: String },
+    Event {
+        position: u64,
+        id: [u8; 16],
+    },
+    /// The last revision of all, which every transaction that touches records writes down.
+    Revision(u64),
 }
 
 /// What becomes true when the transaction happens.
@@ -52,7 +56,8 @@ pub(super) struct Batch<'a> {
     position: u64,
     revision: u64,
     appended: Vec<(StreamId, u64, u64)>,
-    trace: Option<Trace>,
+    first: Option<(u64, [u8; 16])>,
+    touched: bool,
     insert: CachedStatement<'a>,
     meta: Vec<u8>,
 }
@@ -79,16 +84,22 @@ impl<'a> Batch<'a> {
             revision,
             at,
             appended,
-            trace: None,
+            first: None,
+            touched: false,
             insert,
             meta,
         })
     }
 
-    /// What was applied.
-    pub(super) fn finish(self) -> Applied {
-        let Self { position, revision, appended, trace, .. } = self;
-        Applied { position, revision, appended, trace }
+    /// What was applied. The last revision is written down with the records, so that none is given out twice.
+    pub(super) fn finish(self) -> rusqlite::Result<Applied> {
+        let Self { position, revision, appended, first, touched, .. } = self;
+        let mut trace = first.map(|(position, id)| Trace::Event { position, id });
+        if touched {
+            schema::set_revision(self.connection, revision)?;
+            trace = Some(Trace::Revision(revision));
+        }
+        Ok(Applied { position, revision, appended, trace })
     }
 
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
@@ -194,8 +205,7 @@ impl<'a> Batch<'a> {
                 Text(&event.data),
             ])?;
             self.appended.push((append.stream.clone(), version, self.position));
-            let (position, id) = (self.position, *event.id.as_bytes());
-            self.leave(Trace::Event { position, id });
+            self.first.get_or_insert((self.position, *event.id.as_bytes()));
         }
         self.heads.raise(&append.stream, Head { version });
         Ok(Appended { first, version })
@@ -203,13 +213,10 @@ impl<'a> Batch<'a> {
 
     fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
         let table = &self.tables[write.collection.as_ref()];
+        self.touched = true;
         match &write.kind {
             WriteKind::Delete => {
-                let deleted = self.connection.prepare_cached(&table.delete)?.execute([&write.key])?;
-                if deleted > 0 {
-                    let trace = Trace::Deleted { table: Arc::clone(table), key: write.key.clone() };
-                    self.leave(trace);
-                }
+                self.connection.prepare_cached(&table.delete)?.execute([&write.key])?;
             }
             WriteKind::Put { value, fields, due } => {
                 let (revision, position) = (signed(self.revision), signed(self.position));
@@ -219,18 +226,9 @@ impl<'a> Batch<'a> {
                 let fixed: [&dyn ToSql; 5] = [&write.key, &revision, &position, &due, &value];
                 let values = fixed.into_iter().chain(columns.iter().map(|column| column as &dyn ToSql));
                 self.connection.prepare_cached(&table.put)?.execute(params_from_iter(values))?;
-                let (table, key, revision) = (Arc::clone(table), write.key.clone(), self.revision);
-                self.leave(Trace::Record { table, key, revision });
             }
         }
         Ok(())
-    }
-
-    /// An event stays; of records the last one written shows, since an earlier one may be written over.
-    fn leave(&mut self, trace: Trace) {
-        if !matches!(self.trace, Some(Trace::Event { .. })) {
-            self.trace = Some(trace);
-        }
     }
 }
 
@@ -243,10 +241,7 @@ impl Trace {
                 let found = connection.query_row(sql, (signed(*position), id.as_slice()), |row| row.get(0));
                 Ok(found.optional()?.unwrap_or(false))
             }
-            Self::Record { table, key, revision } => {
-                Ok(table.get(connection, key)?.is_some_and(|record| record.revision == *revision))
-            }
-            Self::Deleted { table, key } => Ok(table.get(connection, key)?.is_none()),
+            Self::Revision(revision) => Ok(schema::revision(connection)? == *revision),
         }
     }
 }

@@ -5,6 +5,7 @@ mod heads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +32,12 @@ const BATCH: usize = 2048;
 /// Events and records after which a transaction takes no further commit. The cache of heads holds twice as many
 /// streams, so that no head that a transaction staged can be forgotten before it is committed.
 const ITEMS: usize = 4 * BATCH;
+
+/// How long a store that cannot be read is left alone before it is opened again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How long the upkeep of the index rests after it failed.
+const UPKEEP_RESTS: Duration = Duration::from_secs(30);
 
 /// Pages of WAL after which the writer itself moves what is left of it, so that it begins anew: the checkpoints
 /// beside it never catch up with a writer that never rests.
@@ -61,6 +68,8 @@ pub(crate) struct Writer {
     run: usize,
     /// As `run`, or more after a run could not be written.
     seal_at: usize,
+    /// After it failed, the upkeep of the index rests until then.
+    upkeep_after: Option<Instant>,
     _lock: Lock,
 }
 
@@ -100,6 +109,7 @@ impl Writer {
             revision: 0,
             run: options.run.max(1),
             seal_at: 0,
+            upkeep_after: None,
             _lock: lock,
         };
         writer.load()?;
@@ -128,6 +138,7 @@ impl Writer {
             connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let (position, at) = last.unwrap_or_default();
         let tables = collection::load_all(connection)?;
+        self.revision = self.revision.max(schema::revision(connection)?);
         self.position = unsigned(position);
         self.at = self.at.max(Timestamp::from_microsecond(at).unwrap_or_default());
         self.upkeep = upkeep;
@@ -189,22 +200,24 @@ impl Writer {
         }
         match self.transact(&waiting) {
             Ok(outcomes) => answer(waiting, outcomes),
-            Err(Failed::RolledBack(error)) => {
+            // Nothing was applied, and that is sure: whoever waits need not wait for the store to be well again.
+            Err(Failed::RolledBack(error)) if waiting.len() == 1 || concerns_all(&error) => {
+                answer_all(waiting, error);
                 self.start_over();
-                if waiting.len() == 1 {
-                    answer(waiting, vec![Err(unavailable(error))]);
-                } else {
-                    tracing::warn!(%error, commits = waiting.len(), "a transaction failed; each commit is tried alone");
-                    waiting.into_iter().for_each(|alone| self.commit(vec![alone]));
-                }
+            }
+            Err(Failed::RolledBack(error)) => {
+                tracing::warn!(%error, commits = waiting.len(), "a transaction failed; each commit is tried alone");
+                self.start_over();
+                waiting.into_iter().for_each(|alone| self.commit(vec![alone]));
             }
             Err(Failed::Unknown(unknown)) => {
                 let Unknown { trace, outcomes, error } = *unknown;
                 let happened = self.settle(trace.as_ref(), &error);
-                let error = Arc::new(error);
-                let refused = |_| Err(unavailable(Arc::clone(&error)));
-                let outcomes = if happened { outcomes } else { waiting.iter().map(refused).collect() };
-                answer(waiting, outcomes);
+                if happened {
+                    answer(waiting, outcomes);
+                } else {
+                    answer_all(waiting, error);
+                }
             }
         }
     }
@@ -222,20 +235,18 @@ impl Writer {
         for (commit, _) in waiting {
             outcomes.push(batch.apply(commit).map_err(Failed::RolledBack)?);
         }
-        let Applied { position, revision, appended, trace } = batch.finish();
-        let merged = self.upkeep.step(connection, &index).map_err(Failed::RolledBack)?;
+        let Applied { position, revision, appended, trace } = batch.finish().map_err(Failed::RolledBack)?;
         drop((index, tables));
+        // Whatever comes of it: a revision that was given out once is not given out again.
+        self.revision = revision;
         if let Err(error) = execute(connection, "COMMIT") {
             return Err(Failed::Unknown(Box::new(Unknown { trace, outcomes, error })));
         }
-        (self.position, self.revision) = (position, revision);
-        if !appended.is_empty() || merged.is_some() {
+        self.position = position;
+        if !appended.is_empty() {
             let mut index = shared.index.write().expect("no panic holds the index");
             for (stream, version, position) in appended {
                 index.tail.push(stream, version, position);
-            }
-            if let Some(merged) = merged {
-                self.upkeep.apply(merged, &mut index);
             }
         }
         shared.head.send_replace(Position(position));
@@ -254,16 +265,28 @@ impl Writer {
     }
 
     /// After a failed COMMIT: whether it happened all the same is read from the file.
+    ///
+    /// What was read is made true for ever by a transaction of its own: frames that a failed sync left in the WAL
+    /// would else be found, and believed, after the next crash.
     #[cold]
     fn settle(&mut self, trace: Option<&Trace>, error: &rusqlite::Error) -> bool {
         tracing::error!(%error, "a COMMIT failed; the store is opened again to see whether it happened");
         loop {
             self.reopen();
-            match trace.map_or(Ok(true), |trace| trace.is_in(&self.connection)) {
+            match self.see(trace) {
                 Ok(happened) => return happened,
-                Err(error) => tracing::error!(%error, "the store cannot be read"),
+                Err(error) => tracing::error!(%error, "it cannot be seen yet; it is tried again"),
             }
+            std::thread::park_timeout(RETRY);
         }
+    }
+
+    fn see(&self, trace: Option<&Trace>) -> rusqlite::Result<bool> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let happened = trace.map_or(Ok(true), |trace| trace.is_in(&self.connection))?;
+        schema::count_settled(&self.connection)?;
+        execute(&self.connection, "COMMIT")?;
+        Ok(happened)
     }
 
     /// Opens the file again and again until that works: nothing else could be said truthfully to those who wait.
@@ -278,7 +301,7 @@ impl Writer {
                 Ok(()) => return,
                 Err(error) => tracing::error!(%error, "the store cannot be read"),
             }
-            std::thread::park_timeout(std::time::Duration::from_millis(200));
+            std::thread::park_timeout(RETRY);
         }
     }
 
@@ -293,6 +316,9 @@ impl Writer {
         let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
         if tail >= self.seal_at {
             self.seal(tail);
+        }
+        if self.upkeep_is_needed() {
+            self.keep_up();
         }
     }
 
@@ -315,7 +341,10 @@ impl Writer {
             Ok(run) => {
                 let mut index = shared.index.write().expect("no panic holds the index");
                 index.runs.push(run);
-                index.tail = Tail::default();
+                let sealed = std::mem::take(&mut index.tail);
+                drop(index);
+                // Tens of thousands of names: nobody need wait until they are freed.
+                drop(sealed);
                 self.seal_at = self.run;
             }
             Err(error) => {
@@ -327,7 +356,8 @@ impl Writer {
     }
 
     fn upkeep_is_needed(&self) -> bool {
-        self.upkeep.is_needed(&self.shared.index.read().expect("no panic holds the index"))
+        self.upkeep_after.is_none_or(|after| after <= Instant::now())
+            && self.upkeep.is_needed(&self.shared.index.read().expect("no panic holds the index"))
     }
 
     /// A slice of the index's upkeep, in a transaction of its own.
@@ -346,9 +376,9 @@ impl Writer {
                 self.upkeep.apply(merged, &mut shared.index.write().expect("no panic holds the index"));
             }
             Err(error) => {
-                tracing::warn!(%error, "the index could not be merged; it is tried again");
+                tracing::warn!(%error, "the index could not be merged; it is tried again later");
                 self.start_over();
-                std::thread::park_timeout(std::time::Duration::from_millis(200));
+                self.upkeep_after = Some(Instant::now() + UPKEEP_RESTS);
             }
         }
         self.checkpointer.notice();
@@ -360,7 +390,10 @@ impl Writer {
             Job::Define(definition, answer) => (answer, self.define(&definition)),
             Job::Swap { from, to, answer } => (answer, self.swap(&from, &to)),
             Job::Drop(name, answer) => {
-                let dropped = self.in_transaction(|connection, _| collection::drop_table(connection, &name));
+                let dropped = self.in_transaction(|connection, tables| match tables.contains_key(&name) {
+                    true => collection::drop_table(connection, &name),
+                    false => Ok(()),
+                });
                 (answer, dropped.map_err(unavailable))
             }
             Job::Commit(..) | Job::Close(_) => return,
@@ -394,14 +427,15 @@ impl Writer {
         change: impl FnOnce(&Connection, &HashMap<String, Arc<Table>>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let shared = Arc::clone(&self.shared);
+        // Only this thread changes the tables: readers wait no longer than it takes to exchange the map.
+        let tables = shared.tables.read().expect("no panic holds the tables").clone();
         let changed = (|| {
-            let mut tables = shared.tables.write().expect("no panic holds the tables");
             execute(&self.connection, "BEGIN IMMEDIATE")?;
             let changed = change(&self.connection, &tables)?;
             let after = collection::load_all(&self.connection)?;
             execute(&self.connection, "COMMIT")?;
             let named = after.into_iter().map(|table| (table.definition.name.to_string(), Arc::new(table)));
-            *tables = named.collect();
+            *shared.tables.write().expect("no panic holds the tables") = named.collect();
             Ok(changed)
         })();
         if changed.is_err() {
@@ -416,8 +450,36 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 }
 
 fn answer(waiting: Vec<Waiting>, outcomes: Vec<Outcome>) {
-    for ((_, answer), outcome) in waiting.into_iter().zip(outcomes) {
+    let answered = waiting.into_iter().zip(outcomes).map(|((commit, answer), outcome)| {
         // Whoever asked may have gone; the commit has happened all the same.
         let _ = answer.send(outcome);
-    }
+        commit
+    });
+    // Freed once everybody has his answer.
+    drop(answered.collect::<Vec<_>>());
+}
+
+fn answer_all(waiting: Vec<Waiting>, error: rusqlite::Error) {
+    let error = Arc::new(error);
+    let outcomes = waiting.iter().map(|_| Err(unavailable(Arc::clone(&error)))).collect();
+    answer(waiting, outcomes);
+}
+
+/// Whether every commit would meet the same error.
+fn concerns_all(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{
+        DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
+    };
+    error.sqlite_error_code().is_some_and(|code| {
+        matches!(
+            code,
+            DatabaseBusy
+                | DatabaseCorrupt
+                | DatabaseLocked
+                | DiskFull
+                | OutOfMemory
+                | ReadOnly
+                | SystemIoFailure
+        )
+    })
 }

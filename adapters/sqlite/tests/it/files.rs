@@ -1,7 +1,7 @@
 //! Files: who may open them, and what is in them.
 
-use purlin::message::{Envelope, Fault, FaultKind};
-use purlin::store::{Commit, Expected, LogFilter, Position, Store, StreamId};
+use purlin::message::{Clock, Envelope, Fault, FaultKind};
+use purlin::store::{Collection, Commit, Expected, Field, LogFilter, Position, Query, Row, Store, StreamId};
 use purlin_sqlite::{OpenError, Options, Sqlite};
 
 use crate::folder::Folder;
@@ -157,4 +157,53 @@ async fn a_merge_that_was_cut_off_leaves_nothing_behind() {
         file.query_row("SELECT count(*) FROM _run WHERE level < 0", [], |row| row.get::<_, i64>(0)),
         Ok(0)
     );
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Lease {}
+
+impl Row for Lease {
+    const COLLECTION: &'static str = "leases";
+}
+
+#[tokio::test]
+async fn a_revision_is_not_given_out_again_when_the_clock_is_set_back() {
+    let folder = Folder::new();
+    let mut last = 0;
+    for time in ["2030-01-01T00:00:00Z", "2020-01-01T00:00:00Z", "2010-01-01T00:00:00Z"] {
+        let (clock, _) = Clock::manual(time.parse().unwrap());
+        let options = Options { clock, ..Options::new(folder.file("a")) };
+        let store = Store::new(Sqlite::open(options).await.unwrap());
+        store.define::<Lease>().await.unwrap();
+        let revision = store.commit(Commit::new().put("a", &Lease {})).await.unwrap().revision;
+        assert!(revision > last, "{revision} after {last}");
+        last = revision;
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_collection_may_have_any_legal_name_and_fields() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Odd {
+        due: String,
+        key: i64,
+        value: bool,
+    }
+    impl Row for Odd {
+        const COLLECTION: &'static str = "orders__status";
+        const FIELDS: &'static [Field] =
+            &[Field::text("due"), Field::integer("key"), Field::boolean("value")];
+    }
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    let orders = Collection { name: "orders".into(), fields: vec![Field::text("status")].into() };
+    store.define_collection(orders).await.unwrap();
+    store.define::<Odd>().await.unwrap();
+    let odd = Odd { due: "soon".into(), key: 1, value: true };
+    store.commit(Commit::new().put("a", &odd)).await.unwrap();
+    let found =
+        store.list::<Odd>(Query::all().and("due", "soon").and("key", 1).and("value", true)).await.unwrap();
+    assert_eq!(found.records.len(), 1);
+    store.close().await;
 }

@@ -167,8 +167,21 @@ async fn a_commit_with_an_id_happens_once(store: &Store) {
     assert!(!first.repeated && again.repeated);
     assert_eq!((again.position, again.revision), (first.position, first.revision));
     assert_eq!(store.head(), Position(2), "it happened once");
+    let strict = || {
+        Commit::new()
+            .append(stream(3), Expected::NoStream, [event(1)])
+            .with_id(crate::message::derived_id(id, "strict"), keep)
+    };
+    let once = store.commit(strict()).await.expect("there is no such stream");
+    let twice = store.commit(strict()).await.expect("what it meets is what it did itself");
+    assert_eq!((once.repeated, twice.repeated, twice.position), (false, true, once.position));
+    let other = Commit::new().append(stream(3), Expected::NoStream, [event(1)]).with_id(new_id(), keep);
+    assert!(
+        matches!(store.commit(other).await, Err(CommitError::Conflict(_))),
+        "another id is another commit"
+    );
     let later = crate::message::Timestamp::MAX;
-    assert_eq!(store.forget_commits(later).await.expect("forgotten"), 1);
+    assert_eq!(store.forget_commits(later).await.expect("forgotten"), 2);
     assert!(!store.commit(commit()).await.expect("after the window it is a new commit").repeated);
 }
 

@@ -166,6 +166,10 @@ async fn a_collection_can_take_the_place_of_another(store: &Store) {
     store.define_collection(beside.clone()).await.expect("the name can be used again");
     assert!(matches!(store.swap("none", "notes").await, Err(CommitError::Invalid(_))));
     assert!(store.get::<Note>("c").await.expect("readable").is_some(), "a refused swap changes nothing");
+    for hostile in ["_event", "notes\"; DROP TABLE _event; --", "sqlite_schema", ""] {
+        assert!(matches!(store.drop_collection(hostile).await, Err(CommitError::Invalid(_))), "{hostile}");
+        assert!(matches!(store.swap(hostile, "notes").await, Err(CommitError::Invalid(_))), "{hostile}");
+    }
     store.drop_collection("notes").await.expect("dropped");
     assert!(store.get::<Note>("c").await.is_err());
     let gone = store.commit(Commit::new().put("c", &Note::new("x", 1))).await;
