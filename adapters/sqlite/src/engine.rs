@@ -14,7 +14,7 @@ use purlin::store::{
 };
 use rusqlite::Connection;
 
-use crate::codec::{COLUMNS, read_event, signed, unsigned};
+use crate::codec::{COLUMNS, read_event, signed};
 use crate::collection::Table;
 use crate::error::{Closed, OpenError, unavailable, unreadable};
 use crate::index::Index;
@@ -185,10 +185,10 @@ impl Engine for Sqlite {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        Box::pin(
-            self.readers
-                .read(move |connection| read_log(connection, after, &filter, limit).map_err(unreadable)),
-        )
+        // What is committed and not yet made known is left for the next read.
+        let head = *self.shared.head.borrow();
+        let read = move |connection: &mut Connection| read_log(connection, after, head, &filter, limit);
+        Box::pin(self.readers.read(move |connection| read(connection).map_err(unreadable)))
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -274,13 +274,12 @@ const WINDOW: u64 = 50_000;
 fn read_log(
     connection: &mut Connection,
     after: Position,
+    head: Position,
     filter: &LogFilter,
     limit: usize,
 ) -> rusqlite::Result<LogPage> {
     let transaction = connection.transaction()?;
-    let head: Option<i64> =
-        transaction.prepare_cached("SELECT max(position) FROM _event")?.query_row([], |row| row.get(0))?;
-    let until = head.map_or(0, unsigned).min(after.0.saturating_add(WINDOW));
+    let until = head.0.min(after.0.saturating_add(WINDOW));
     let mut page = LogPage { events: Vec::new(), through: Position(until.max(after.0)) };
     if until <= after.0 {
         return Ok(page);

@@ -20,6 +20,10 @@ impl StreamId {
 
     /// The stream of one thing (`key`) of a kind (`category`: letters, digits, `_` and `.`).
     pub fn new(category: &str, key: impl fmt::Display) -> Result<Self, StreamIdError> {
+        // `parse` would take what stands behind a dash for a part of the key.
+        if category.contains('-') {
+            return Err(StreamIdError::Category);
+        }
         Self::parse(format!("{category}-{key}"))
     }
 
@@ -164,4 +168,27 @@ pub struct LogPage {
     pub events: Vec<Recorded>,
     /// Up to where the log was read: every wanted event at or before it has been given, now or earlier.
     pub through: Position,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_category_and_a_key() {
+        let stream = StreamId::new("shop.order", "a-b").unwrap();
+        assert_eq!(
+            (stream.as_str(), stream.category(), stream.key()),
+            ("shop.order-a-b", "shop.order", "a-b")
+        );
+        assert_eq!(
+            StreamId::new("cart-item", 7),
+            Err(StreamIdError::Category),
+            "it would be item-7 of `cart`"
+        );
+        for bad in ["", "order", "order-", "-a", "or der-a", "order-a\nb"] {
+            assert!(StreamId::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(matches!(StreamId::new("x", "y".repeat(300)), Err(StreamIdError::TooLong(302))));
+    }
 }

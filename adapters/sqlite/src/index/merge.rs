@@ -1,5 +1,6 @@
 //! Makes one run of several, a slice at a time, so that no commit waits long for it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -21,10 +22,11 @@ pub(crate) struct Upkeep {
     retired: Vec<Retired>,
 }
 
-/// A run that was merged into another; the blocks from `next` on are still there.
+/// A run that was merged into another, or was never finished, and the blocks of it that are still there.
 struct Retired {
-    run: Arc<Run>,
-    next: usize,
+    id: i64,
+    run: Option<Arc<Run>>,
+    blocks: Vec<i64>,
 }
 
 struct Merge {
@@ -36,7 +38,11 @@ struct Merge {
 impl Retired {
     /// Whether no reader holds it any more.
     fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.run) == 1
+        self.run.as_ref().is_none_or(|run| Arc::strong_count(run) == 1)
+    }
+
+    fn merged(run: Arc<Run>) -> Self {
+        Self { id: run.id, blocks: run.blocks().collect(), run: Some(run) }
     }
 }
 
@@ -54,26 +60,23 @@ pub(crate) struct Merged {
 }
 
 impl Upkeep {
-    /// Takes up where an earlier process stopped: what a merge left half written is deleted, what was retired is
-    /// deleted slice by slice. Returns the live runs.
+    /// Takes up where an earlier process stopped: what was retired, and what a merge left half written, is deleted
+    /// slice by slice. Only reads. Returns the live runs.
     pub(crate) fn recover(connection: &Connection) -> rusqlite::Result<(Self, Vec<Arc<Run>>)> {
-        let (retired, live): (Vec<_>, Vec<_>) =
+        let (old, live): (Vec<_>, Vec<_>) =
             Run::load_all(connection)?.into_iter().partition(|run| run.level == RETIRED);
-        let known: std::collections::HashSet<i64> =
-            live.iter().chain(&retired).flat_map(|run| run.blocks()).collect();
+        let known: HashSet<i64> = live.iter().chain(&old).flat_map(|run| run.blocks()).collect();
+        let mut retired: Vec<_> = old.into_iter().map(Retired::merged).collect();
         let mut building = connection.prepare("SELECT run, through FROM _run WHERE level = ?1")?;
         let half: Vec<(i64, i64)> = building
             .query_map([BUILDING], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
-        for (run, first) in half {
+        for (id, first) in half {
             let mut blocks = connection.prepare("SELECT block FROM _block WHERE block >= ?1")?;
             let blocks: Vec<i64> = blocks.query_map([first], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            for block in blocks.into_iter().filter(|block| !known.contains(block)) {
-                connection.execute("DELETE FROM _block WHERE block = ?1", [block])?;
-            }
-            connection.execute("DELETE FROM _run WHERE run = ?1", [run])?;
+            let blocks = blocks.into_iter().filter(|block| !known.contains(block)).collect();
+            retired.push(Retired { id, run: None, blocks });
         }
-        let retired = retired.into_iter().map(|run| Retired { run, next: 0 }).collect();
         Ok((Self { merge: None, retired }, live))
     }
 
@@ -109,22 +112,21 @@ impl Upkeep {
         let level = run.level - 1;
         let first = index.runs.iter().position(|old| old.level == level).unwrap_or(0);
         let inputs = index.runs.splice(first..first + FAN_IN, [run]);
-        self.retired.extend(inputs.map(|run| Retired { run, next: 0 }));
+        self.retired.extend(inputs.map(Retired::merged));
     }
 
     /// Deletes some blocks of a run that no reader holds any more.
     fn delete_retired(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(at) = self.retired.iter().position(Retired::is_unused) else { return Ok(()) };
-        let Retired { run, next } = &mut self.retired[at];
+        let Retired { id, blocks, .. } = &mut self.retired[at];
         let mut delete = connection.prepare_cached("DELETE FROM _block WHERE block = ?1")?;
-        for block in run.blocks().skip(*next).take(SLICE) {
+        for block in blocks.drain(blocks.len().saturating_sub(SLICE)..) {
             delete.execute([block])?;
         }
-        *next += SLICE;
-        if *next < run.blocks().len() {
+        if !blocks.is_empty() {
             return Ok(());
         }
-        connection.execute("DELETE FROM _run WHERE run = ?1", [run.id])?;
+        connection.execute("DELETE FROM _run WHERE run = ?1", [*id])?;
         self.retired.remove(at);
         Ok(())
     }

@@ -119,9 +119,7 @@ impl Writer {
     /// Forgets all that is in memory and reads it from the file.
     fn load(&mut self) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        execute(connection, "BEGIN IMMEDIATE")?;
         let (upkeep, runs) = Upkeep::recover(connection)?;
-        execute(connection, "COMMIT")?;
         let through = runs.last().map_or(0, |run| run.through);
         let mut tail = Tail::default();
         let mut select = connection
