@@ -94,3 +94,12 @@ impl State {
 pub(crate) fn passive(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))
 }
+
+/// Moves all of the WAL, and waits a moment for readers of its beginning, so that the next commit begins it anew.
+pub(crate) fn restart(connection: &Connection) -> rusqlite::Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(50);
+    connection.busy_timeout(PATIENCE)?;
+    let restarted = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+    connection.busy_timeout(schema::BUSY)?;
+    restarted
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 
@@ -17,11 +18,11 @@ use rusqlite::Connection;
 use crate::codec::{COLUMNS, read_event, signed};
 use crate::collection::Table;
 use crate::error::{Closed, OpenError, unavailable, unreadable};
-use crate::index::Index;
+use crate::index::{Index, Keys};
 use crate::lock::Lock;
 use crate::reader::Readers;
 use crate::schema;
-use crate::writer::{Job, Writer};
+use crate::writer::{Closing, Job, Queued, Writer};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub file: PathBuf,
     /// Commits that may wait for the writer; one more is answered with `Overloaded`.
     pub queue: usize,
+    /// Bytes of commits that may wait for the writer; more are answered with `Overloaded`.
+    pub queue_bytes: usize,
     /// Threads that read.
     pub readers: usize,
     /// Streams whose last version the writer keeps in mind.
@@ -46,6 +49,7 @@ impl Options {
         Self {
             file: file.into(),
             queue: 16 * 1024,
+            queue_bytes: 64 << 20,
             readers: 2,
             heads: 256 * 1024,
             run: 50_000,
@@ -62,13 +66,35 @@ pub struct Sqlite {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the writer tells the readers.
+/// What the writer, the readers and those who commit know of each other.
 pub(crate) struct Shared {
     pub(crate) id: LogId,
+    pub(crate) keys: Keys,
     pub(crate) file: PathBuf,
     pub(crate) index: RwLock<Index>,
     pub(crate) tables: RwLock<HashMap<String, Arc<Table>>>,
     pub(crate) head: watch::Sender<Position>,
+    /// Bytes of the commits that wait.
+    queued: AtomicUsize,
+    queue_bytes: usize,
+}
+
+impl Shared {
+    /// Whether so many bytes more may wait; then they count.
+    fn admits(&self, bytes: usize) -> bool {
+        let before = self.queued.fetch_add(bytes, Ordering::Relaxed);
+        // One commit may always wait, however large.
+        let admitted = before == 0 || before + bytes <= self.queue_bytes;
+        if !admitted {
+            self.took(bytes);
+        }
+        admitted
+    }
+
+    /// So many bytes wait no longer.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Sqlite {
@@ -96,17 +122,20 @@ impl Sqlite {
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,
+            keys: Keys::default(),
             file: file.clone(),
             index: RwLock::default(),
             tables: RwLock::default(),
             head,
+            queued: AtomicUsize::new(0),
+            queue_bytes: options.queue_bytes,
         });
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
-        let writer = Writer::open(connection, Arc::clone(&shared), lock, options).map_err(refused)?;
+        let writer = Writer::open(connection, Arc::clone(&shared), lock, queue, options).map_err(refused)?;
         let readers = Readers::start(file, options.readers.max(1)).map_err(refused)?;
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || writer.serve(queue))
+            .spawn(move || writer.serve())
             .map_err(|source| OpenError::File { file: file.clone(), source })?;
         Ok(Self { shared, jobs, readers, writer: Mutex::new(Some(writer)) })
     }
@@ -143,12 +172,23 @@ impl Engine for Sqlite {
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         let (answer, answered) = oneshot::channel();
-        let queued = self.jobs.try_send(Job::Commit(commit, answer));
+        let bytes = Queued::weigh(&commit);
+        // The caller's thread makes ready what it can: the writer's time is everybody's.
+        let keys = commit.appends.iter().map(|append| self.shared.keys.of(append.stream.as_str())).collect();
+        let queued = if self.shared.admits(bytes) {
+            let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, bytes, answer }));
+            sent.map_err(|error| {
+                self.shared.took(bytes);
+                match error {
+                    mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+                    mpsc::error::TrySendError::Closed(_) => unavailable(Closed),
+                }
+            })
+        } else {
+            Err(CommitError::Overloaded)
+        };
         Box::pin(async move {
-            queued.map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => unavailable(Closed),
-            })?;
+            queued?;
             answered.await.map_err(|_| unavailable(Closed))?
         })
     }
@@ -160,7 +200,8 @@ impl Engine for Sqlite {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let to = from.saturating_add(limit as u64);
-        let lookup = self.shared.index.read().expect("no panic holds the index").lookup(&stream, from, to);
+        let key = self.shared.keys.of(stream.as_str());
+        let lookup = self.shared.index.read().expect("no panic holds the index").lookup(key, from, to);
         Box::pin(self.readers.read(move |connection| {
             let transaction = connection.transaction().map_err(unreadable)?;
             let mut events = Vec::new();
@@ -256,8 +297,10 @@ impl Engine for Sqlite {
             // The readers first: who closes the file last tidies up behind all.
             self.readers.close().await;
             let (answer, answered) = oneshot::channel();
-            if self.jobs.send(Job::Close(answer)).await.is_ok() {
-                let _ = answered.await;
+            if self.jobs.send(Job::Close(answer)).await.is_ok()
+                && matches!(answered.await, Ok(Closing::Unwell))
+            {
+                return;
             }
             let writer = self.writer.lock().expect("no panic holds the writer").take();
             if let Some(writer) = writer {

@@ -67,3 +67,8 @@ pub(crate) fn unreadable(error: impl Into<Cause>) -> ReadError {
 #[derive(Debug, thiserror::Error)]
 #[error("the store is closed")]
 pub(crate) struct Closed;
+
+/// The disk does not take what the store must write before it can go on.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is finding out what became of a failed transaction")]
+pub(crate) struct Unwell;

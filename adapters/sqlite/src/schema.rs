@@ -12,6 +12,12 @@ use crate::codec::{signed, unsigned};
 /// The newest format that this code reads and writes.
 pub(crate) const FORMAT: i64 = 1;
 
+/// How long a connection waits for another's lock.
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
+
+/// Bytes to which a WAL that grew behind a long read is cut when it begins anew.
+const WAL_BYTES: i64 = 128 << 20;
+
 /// Everything but the collections. Names begin with `_`, so that no collection has one of them.
 ///
 /// `_run` and `_block` are the stream index (see `index`): a block is a slice of sorted entries.
@@ -59,6 +65,7 @@ pub(crate) fn open_writer(file: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
     configure(&connection)?;
     Ok(connection)
@@ -85,7 +92,7 @@ pub(crate) fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())
 }

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn hash(n: u64) -> u64 {
-        super::super::hash(&purlin::store::StreamId::new("x", n).unwrap())
+        super::super::key::place(&n.to_string())
     }
 
     #[test]

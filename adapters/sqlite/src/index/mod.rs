@@ -1,13 +1,14 @@
 //! Which positions belong to a stream, kept so that a commit touches nothing random.
 //!
 //! The newest events' positions are in memory (the *tail*). When they are many they become a *run*: entries
-//! (hash of the stream, version, position) in sorted order, cut into blocks of a page each, written at the right
+//! (place of the stream, version, position) in sorted order, cut into blocks of a page each, written at the right
 //! edge of a table, with a filter that says which streams it may have. Runs of a level are merged into one of the
 //! next level, a slice at a time ([`merge`]). After a crash the tail is read from the log again: it is what lies
 //! behind the last run. This is a log-structured merge tree (O'Neil et al., 1996) with tiered merging, of keys
 //! that are never changed or deleted.
 
 pub(crate) mod filter;
+mod key;
 pub(crate) mod merge;
 pub(crate) mod run;
 mod tail;
@@ -18,6 +19,7 @@ use purlin::store::StreamId;
 use rusqlite::Connection;
 
 use crate::codec::signed;
+pub(crate) use key::{Key, KeyMap, Keys};
 use run::{Entry, Run};
 pub(crate) use tail::Tail;
 
@@ -36,26 +38,30 @@ pub(crate) struct Head {
 
 /// What a reader needs to find a stream's events; taken at one instant.
 pub(crate) struct Lookup {
-    hash: u64,
+    place: u64,
     runs: Vec<Arc<Run>>,
     tail: Vec<Entry>,
 }
 
 impl Index {
     /// A stream's last version.
-    pub(crate) fn head(&self, connection: &Connection, stream: &StreamId) -> rusqlite::Result<Head> {
-        if let Some(version) = self.tail.last_version(stream) {
+    pub(crate) fn head(
+        &self,
+        connection: &Connection,
+        stream: &StreamId,
+        key: Key,
+    ) -> rusqlite::Result<Head> {
+        if let Some(version) = self.tail.last_version(key) {
             return Ok(Head { version });
         }
-        let hash = hash(stream);
-        for run in self.runs.iter().rev().filter(|run| run.filter.may_have(hash)) {
-            if let Some(last) = run.last(connection, hash)?
+        for run in self.runs.iter().rev().filter(|run| run.filter.may_have(key.place)) {
+            if let Some(last) = run.last(connection, key.place)?
                 && belongs(connection, last.position, stream)?
             {
                 return Ok(Head { version: last.version });
             }
-            // Another stream has the same hash, or the filter was wrong.
-            for entry in run.entries(connection, hash, 0, u64::MAX)?.iter().rev() {
+            // Another stream has the same place, or the filter was wrong.
+            for entry in run.entries(connection, key.place, 0, u64::MAX)?.iter().rev() {
                 if belongs(connection, entry.position, stream)? {
                     return Ok(Head { version: entry.version });
                 }
@@ -65,19 +71,19 @@ impl Index {
     }
 
     /// What is needed to find the events of a stream with versions in `from..to`.
-    pub(crate) fn lookup(&self, stream: &StreamId, from: u64, to: u64) -> Lookup {
-        let hash = hash(stream);
-        let tail = self.tail.entries(stream, hash, from, to);
+    pub(crate) fn lookup(&self, key: Key, from: u64, to: u64) -> Lookup {
+        let tail = self.tail.entries(key, from, to);
         // What begins in the tail, or behind its end, needs no run.
-        let covered = self.tail.first_version(stream).is_some_and(|first| first <= from);
-        let runs = self.runs.iter().filter(|run| !covered && run.filter.may_have(hash)).cloned().collect();
-        Lookup { hash, runs, tail }
+        let covered = self.tail.first_version(key).is_some_and(|first| first <= from);
+        let runs =
+            self.runs.iter().filter(|run| !covered && run.filter.may_have(key.place)).cloned().collect();
+        Lookup { place: key.place, runs, tail }
     }
 }
 
 impl Lookup {
     /// The positions that versions in `from..to` have, in order; a few may be those of another stream with the
-    /// same hash.
+    /// same place.
     pub(crate) fn positions(
         &self,
         connection: &Connection,
@@ -86,7 +92,7 @@ impl Lookup {
     ) -> rusqlite::Result<Vec<u64>> {
         let mut positions = Vec::new();
         for run in &self.runs {
-            let entries = run.entries(connection, self.hash, from, to)?;
+            let entries = run.entries(connection, self.place, from, to)?;
             positions.extend(entries.iter().map(|entry| entry.position));
         }
         positions.extend(self.tail.iter().map(|entry| entry.position));
@@ -98,16 +104,4 @@ impl Lookup {
 fn belongs(connection: &Connection, position: u64, stream: &StreamId) -> rusqlite::Result<bool> {
     let mut select = connection.prepare_cached("SELECT stream = ?2 FROM _event WHERE position = ?1")?;
     select.query_row((signed(position), stream.as_str()), |row| row.get(0))
-}
-
-/// A stream's place in a run. It is stored, so it must never change: FNV-1a (Fowler, Noll, Vo) and, since its high
-/// bits are weak, the finishing steps of MurmurHash3 (Appleby).
-pub(crate) fn hash(stream: &StreamId) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in stream.as_str().bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }

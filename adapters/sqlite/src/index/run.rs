@@ -16,7 +16,7 @@ const ENTRY: usize = 24;
 /// An event's place in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
-    pub(crate) hash: u64,
+    pub(crate) place: u64,
     pub(crate) version: u64,
     pub(crate) position: u64,
 }
@@ -41,7 +41,7 @@ impl Entry {
     fn to_bytes(self) -> [u8; ENTRY] {
         let mut bytes = [0; ENTRY];
         for (part, value) in
-            bytes.as_chunks_mut::<8>().0.iter_mut().zip([self.hash, self.version, self.position])
+            bytes.as_chunks_mut::<8>().0.iter_mut().zip([self.place, self.version, self.position])
         {
             *part = value.to_be_bytes();
         }
@@ -50,7 +50,7 @@ impl Entry {
 
     fn from_bytes(bytes: &[u8; ENTRY]) -> Self {
         let part = |at: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[at]);
-        Self { hash: part(0), version: part(1), position: part(2) }
+        Self { place: part(0), version: part(1), position: part(2) }
     }
 }
 
@@ -63,16 +63,16 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 }
 
 impl Run {
-    /// The entries of a hash with versions in `from..to`.
+    /// The entries of a place with versions in `from..to`.
     pub(crate) fn entries(
         &self,
         connection: &Connection,
-        hash: u64,
+        place: u64,
         from: u64,
         to: u64,
     ) -> rusqlite::Result<Vec<Entry>> {
-        let before = |entry: &Entry| (entry.hash, entry.version) < (hash, from);
-        let within = |entry: &Entry| (entry.hash, entry.version) < (hash, to);
+        let before = |entry: &Entry| (entry.place, entry.version) < (place, from);
+        let within = |entry: &Entry| (entry.place, entry.version) < (place, to);
         let first = self.fences.partition_point(before).saturating_sub(1);
         let last = self.fences.partition_point(within);
         let mut found = Vec::new();
@@ -83,12 +83,12 @@ impl Run {
         Ok(found)
     }
 
-    /// The last entry of a hash.
-    pub(crate) fn last(&self, connection: &Connection, hash: u64) -> rusqlite::Result<Option<Entry>> {
-        let behind = self.fences.partition_point(|fence| fence.hash <= hash);
+    /// The last entry of a place.
+    pub(crate) fn last(&self, connection: &Connection, place: u64) -> rusqlite::Result<Option<Entry>> {
+        let behind = self.fences.partition_point(|fence| fence.place <= place);
         let Some(fence) = behind.checked_sub(1).map(|n| &self.fences[n]) else { return Ok(None) };
         let entries = self.block(connection, fence)?;
-        Ok(entries.into_iter().rev().find(|entry| entry.hash == hash))
+        Ok(entries.into_iter().rev().find(|entry| entry.place == place))
     }
 
     /// The entries of its n-th block; empty behind the last.
@@ -154,7 +154,7 @@ impl Builder {
 
     /// Takes the next entry.
     pub(crate) fn push(&mut self, connection: &Connection, entry: Entry) -> rusqlite::Result<()> {
-        self.filter.add(entry.hash);
+        self.filter.add(entry.place);
         self.pending.push(entry);
         if self.pending.len() == BLOCK { self.write(connection) } else { Ok(()) }
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rusqlite::types::{Null, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params_from_iter};
-use tokio::sync::oneshot;
 
 use purlin::message::Timestamp;
 use purlin::store::{
@@ -13,17 +12,12 @@ use purlin::store::{
     WriteKind,
 };
 
+use super::Queued;
 use super::heads::Heads;
 use crate::codec::{encode_meta, signed, unsigned};
 use crate::collection::Table;
-use crate::index::{Head, Index};
+use crate::index::{Head, Index, Key, KeyMap};
 use crate::schema;
-
-/// What a caller waits for.
-pub(super) type Answer = oneshot::Sender<Result<Committed, CommitError>>;
-
-/// A commit that waits, and whom to answer.
-pub(super) type Waiting = (Commit, Answer);
 
 /// Something that is in the file if, and only if, the transaction happened.
 pub(super) enum Trace {
@@ -41,7 +35,7 @@ pub(super) struct Applied {
     pub(super) position: u64,
     pub(super) revision: u64,
     /// What the index learns: stream, version, position.
-    pub(super) appended: Vec<(StreamId, u64, u64)>,
+    pub(super) appended: Vec<(Key, u64, u64)>,
     /// By what one sees that it has happened.
     pub(super) trace: Option<Trace>,
 }
@@ -55,7 +49,9 @@ pub(super) struct Batch<'a> {
     at: Timestamp,
     position: u64,
     revision: u64,
-    appended: Vec<(StreamId, u64, u64)>,
+    appended: Vec<(Key, u64, u64)>,
+    /// The last version of each append's stream before it, of the commit that is being applied.
+    before: Vec<u64>,
     first: Option<(u64, [u8; 16])>,
     touched: bool,
     insert: CachedStatement<'a>,
@@ -74,7 +70,7 @@ impl<'a> Batch<'a> {
         (position, revision, at): (u64, u64, Timestamp),
     ) -> rusqlite::Result<Self> {
         let insert = connection.prepare_cached(INSERT)?;
-        let (appended, meta) = (Vec::new(), Vec::new());
+        let (appended, before, meta) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             connection,
             index,
@@ -84,6 +80,7 @@ impl<'a> Batch<'a> {
             revision,
             at,
             appended,
+            before,
             first: None,
             touched: false,
             insert,
@@ -103,14 +100,15 @@ impl<'a> Batch<'a> {
     }
 
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
-    pub(super) fn apply(&mut self, commit: &Commit) -> rusqlite::Result<Result<Committed, CommitError>> {
-        if let Err(refused) = self.check(commit)? {
+    pub(super) fn apply(&mut self, queued: &Queued) -> rusqlite::Result<Result<Committed, CommitError>> {
+        let Queued { commit, keys, .. } = queued;
+        if let Err(refused) = self.check(commit, keys)? {
             return Ok(Err(refused));
         }
         self.revision = (self.revision + 1).max(self.at.as_microsecond().unsigned_abs());
         let mut appended = Vec::with_capacity(commit.appends.len());
-        for append in &commit.appends {
-            appended.push(self.append(append)?);
+        for (n, (append, key)) in commit.appends.iter().zip(keys).enumerate() {
+            appended.push(self.append(append, *key, self.before[n])?);
         }
         for write in &commit.writes {
             self.write(write)?;
@@ -120,8 +118,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether everything is as the commit expects, before any of it is applied.
-    fn check(&mut self, commit: &Commit) -> rusqlite::Result<Result<(), CommitError>> {
-        if let Err(conflict) = self.check_appends(&commit.appends)? {
+    fn check(&mut self, commit: &Commit, keys: &[Key]) -> rusqlite::Result<Result<(), CommitError>> {
+        if let Err(conflict) = self.check_appends(&commit.appends, keys)? {
             return Ok(Err(CommitError::Conflict(conflict)));
         }
         let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
@@ -156,13 +154,14 @@ impl<'a> Batch<'a> {
         Ok(Ok(()))
     }
 
-    fn check_appends(&mut self, appends: &[Append]) -> rusqlite::Result<Result<(), Conflict>> {
+    fn check_appends(&mut self, appends: &[Append], keys: &[Key]) -> rusqlite::Result<Result<(), Conflict>> {
+        self.before.clear();
         // What earlier appends of the same commit add; most commits have but one.
-        let mut staged: HashMap<&StreamId, u64> = HashMap::new();
-        for append in appends {
-            let mut actual = self.head(&append.stream)?.version;
+        let mut staged = KeyMap::default();
+        for (append, key) in appends.iter().zip(keys) {
+            let mut actual = self.head(&append.stream, *key)?.version;
             if appends.len() > 1 {
-                let version = staged.entry(&append.stream).or_insert(actual);
+                let version = staged.entry(*key).or_insert(actual);
                 actual = *version;
                 *version += append.events.len() as u64;
             }
@@ -170,22 +169,22 @@ impl<'a> Batch<'a> {
                 let (stream, expected) = (append.stream.clone(), append.expected);
                 return Ok(Err(Conflict::Stream { stream, expected, actual }));
             }
+            self.before.push(actual);
         }
         Ok(Ok(()))
     }
 
     /// A stream's last version, earlier commits of this transaction included.
-    fn head(&mut self, stream: &StreamId) -> rusqlite::Result<Head> {
-        if let Some(head) = self.heads.get(stream) {
+    fn head(&mut self, stream: &StreamId, key: Key) -> rusqlite::Result<Head> {
+        if let Some(head) = self.heads.get(key) {
             return Ok(head);
         }
-        let head = self.index.head(self.connection, stream)?;
-        self.heads.set(stream.clone(), head);
+        let head = self.index.head(self.connection, stream, key)?;
+        self.heads.set(key, head);
         Ok(head)
     }
 
-    fn append(&mut self, append: &Append) -> rusqlite::Result<Appended> {
-        let mut version = self.head(&append.stream)?.version;
+    fn append(&mut self, append: &Append, key: Key, mut version: u64) -> rusqlite::Result<Appended> {
         let first = Position(self.position + 1);
         for event in &append.events {
             self.position += 1;
@@ -204,10 +203,10 @@ impl<'a> Batch<'a> {
                 meta,
                 Text(&event.data),
             ])?;
-            self.appended.push((append.stream.clone(), version, self.position));
+            self.appended.push((key, version, self.position));
             self.first.get_or_insert((self.position, *event.id.as_bytes()));
         }
-        self.heads.raise(&append.stream, Head { version });
+        self.heads.set(key, Head { version });
         Ok(Appended { first, version })
     }
 

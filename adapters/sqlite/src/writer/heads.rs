@@ -1,15 +1,11 @@
 //! The last versions of the streams that were written lately.
 
-use std::collections::HashMap;
-
-use purlin::store::StreamId;
-
-use crate::index::Head;
+use crate::index::{Head, Key, KeyMap};
 
 /// A bounded cache of two generations: what was not asked for while one filled is forgotten with it.
 pub(super) struct Heads {
-    young: HashMap<StreamId, Head>,
-    old: HashMap<StreamId, Head>,
+    young: KeyMap<Head>,
+    old: KeyMap<Head>,
     capacity: usize,
 }
 
@@ -17,34 +13,26 @@ impl Heads {
     /// Keeps at least half as many streams as `capacity`, and at most `capacity`.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: KeyMap::default(),
+            old: KeyMap::default(),
             capacity: capacity.div_ceil(2).max(2 * super::ITEMS),
         }
     }
 
-    pub(super) fn get(&mut self, stream: &StreamId) -> Option<Head> {
-        if let Some(head) = self.young.get(stream) {
+    pub(super) fn get(&mut self, key: Key) -> Option<Head> {
+        if let Some(head) = self.young.get(&key) {
             return Some(*head);
         }
-        let (stream, head) = self.old.remove_entry(stream)?;
-        self.set(stream, head);
+        let head = self.old.remove(&key)?;
+        self.set(key, head);
         Some(head)
     }
 
-    /// The stream was appended to, right after it was asked for.
-    pub(super) fn raise(&mut self, stream: &StreamId, head: Head) {
-        match self.young.get_mut(stream) {
-            Some(known) => *known = head,
-            None => self.set(stream.clone(), head),
-        }
-    }
-
-    pub(super) fn set(&mut self, stream: StreamId, head: Head) {
-        if self.young.len() >= self.capacity {
+    pub(super) fn set(&mut self, key: Key, head: Head) {
+        if self.young.len() >= self.capacity && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(stream, head);
+        self.young.insert(key, head);
     }
 
     /// After a transaction that did not happen, nothing in it can be believed.
@@ -57,18 +45,20 @@ impl Heads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Keys;
 
     #[test]
     fn it_is_bounded_and_keeps_what_is_used() {
-        let stream = |n: usize| StreamId::new("s", n).unwrap();
+        let keys = Keys::default();
+        let key = |n: usize| keys.of(&n.to_string());
         let mut heads = Heads::new(0);
         let capacity = heads.capacity;
-        heads.set(stream(0), Head { version: 7 });
+        heads.set(key(0), Head { version: 7 });
         for n in 1..capacity * 5 {
-            heads.set(stream(n), Head { version: 1 });
-            assert_eq!(heads.get(&stream(0)), Some(Head { version: 7 }), "used all the time");
+            heads.set(key(n), Head { version: 1 });
+            assert_eq!(heads.get(key(0)), Some(Head { version: 7 }), "used all the time");
         }
         assert!(heads.young.len() + heads.old.len() <= 2 * capacity);
-        assert_eq!(heads.get(&stream(1)), None, "used once, long ago");
+        assert_eq!(heads.get(key(1)), None, "used once, long ago");
     }
 }

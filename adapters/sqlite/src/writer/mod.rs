@@ -1,30 +1,33 @@
 //! The one writer: takes all commits that wait, checks, applies and syncs them together, answers each.
 
+mod answers;
 mod batch;
+mod collections;
 mod heads;
+mod recovery;
+mod upkeep;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use purlin::message::{Clock, Timestamp};
-use purlin::store::{Collection, Commit, CommitError, Committed, Position, StreamId};
+use purlin::store::{Collection, Commit, CommitError, Committed, Position, WriteKind};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::checkpoint::{Checkpointer, passive};
+use crate::checkpoint::Checkpointer;
 use crate::codec::{signed, unsigned};
-use crate::collection::{self, Table};
+use crate::collection;
 use crate::engine::{Options, Shared};
-use crate::error::unavailable;
 use crate::index::merge::Upkeep;
-use crate::index::run::Builder;
-use crate::index::{Index, Tail};
+use crate::index::{Index, Key, Tail};
 use crate::lock::Lock;
 use crate::schema;
-use batch::{Applied, Batch, Trace, Waiting};
+use answers::Answers;
+use batch::{Applied, Batch};
 use heads::Heads;
+use recovery::{Failed, Unknown, concerns_all};
 
 /// Commits that are applied and synced together at the most.
 const BATCH: usize = 2048;
@@ -33,29 +36,46 @@ const BATCH: usize = 2048;
 /// streams, so that no head that a transaction staged can be forgotten before it is committed.
 const ITEMS: usize = 4 * BATCH;
 
-/// How long a store that cannot be read is left alone before it is opened again.
-const RETRY: Duration = Duration::from_millis(200);
-
-/// How long the upkeep of the index rests after it failed.
-const UPKEEP_RESTS: Duration = Duration::from_secs(30);
-
-/// Pages of WAL after which the writer itself moves what is left of it, so that it begins anew: the checkpoints
-/// beside it never catch up with a writer that never rests.
-const WAL_PAGES: i64 = 16 * 1024;
+/// Bytes after which a transaction takes no further commit.
+const BYTES: usize = 8 << 20;
 
 /// What the writer is asked to do.
 pub(crate) enum Job {
-    Commit(Commit, oneshot::Sender<Result<Committed, CommitError>>),
+    Commit(Queued),
     Define(Collection, oneshot::Sender<Result<(), CommitError>>),
     Swap { from: String, to: String, answer: oneshot::Sender<Result<(), CommitError>> },
     Drop(String, oneshot::Sender<Result<(), CommitError>>),
-    Close(oneshot::Sender<()>),
+    Close(oneshot::Sender<Closing>),
 }
+
+/// How a store closes.
+pub(crate) enum Closing {
+    /// All that was taken is finished, and the file is closed.
+    Done,
+    /// The disk does not let the writer find out what became of a COMMIT. It goes on trying as long as the process
+    /// lives, and the next opening finds what is true.
+    Unwell,
+}
+
+/// A commit that waits, with what its caller could make ready for the writer, and whom to answer.
+pub(crate) struct Queued {
+    pub(crate) commit: Commit,
+    /// Of each append's stream.
+    pub(crate) keys: Vec<Key>,
+    /// About how much memory it holds.
+    pub(crate) bytes: usize,
+    pub(crate) answer: oneshot::Sender<Outcome>,
+}
+
+/// What a caller is told.
+pub(crate) type Outcome = Result<Committed, CommitError>;
 
 /// The state of the writing thread. All of it but the connection can be read from the file again.
 pub(crate) struct Writer {
     connection: Connection,
     shared: Arc<Shared>,
+    queue: mpsc::Receiver<Job>,
+    answers: Answers,
     checkpointer: Checkpointer,
     clock: Clock,
     heads: Heads,
@@ -73,20 +93,38 @@ pub(crate) struct Writer {
     _lock: Lock,
 }
 
-/// A transaction that did not happen, or of which it is not known.
-enum Failed {
-    RolledBack(rusqlite::Error),
-    Unknown(Box<Unknown>),
+/// A panic in the writer may have come after a COMMIT: whoever waits must not be told that nothing happened. The
+/// process ends as if it was killed, and its next life finds what is true.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the store's writer met a bug; the process ends so that nobody is told what is not true"
+            );
+            std::process::abort();
+        }
+    }
 }
 
-/// A transaction whose COMMIT failed: what is true if it happened all the same.
-struct Unknown {
-    trace: Option<Trace>,
-    outcomes: Vec<Outcome>,
-    error: rusqlite::Error,
-}
+impl Queued {
+    /// About how much memory a commit holds.
+    pub(crate) fn weigh(commit: &Commit) -> usize {
+        const ITEM: usize = 256;
+        let events = commit.appends.iter().flat_map(|append| &append.events);
+        let events: usize = events.map(|event| ITEM + event.data.len()).sum();
+        let records = commit.writes.iter().map(|write| match &write.kind {
+            WriteKind::Put { value, .. } => ITEM + write.key.len() + value.len(),
+            WriteKind::Delete => ITEM + write.key.len(),
+        });
+        events + records.sum::<usize>() + commit.requirements.len() * ITEM
+    }
 
-type Outcome = Result<Committed, CommitError>;
+    fn items(&self) -> usize {
+        self.commit.event_count() + self.commit.writes.len() + self.commit.requirements.len()
+    }
+}
 
 impl Writer {
     /// Reads what the writer must know.
@@ -94,12 +132,15 @@ impl Writer {
         connection: Connection,
         shared: Arc<Shared>,
         lock: Lock,
+        queue: mpsc::Receiver<Job>,
         options: &Options,
     ) -> rusqlite::Result<Self> {
         let checkpointer = Checkpointer::start(&shared.file)?;
         let mut writer = Self {
             connection,
             shared,
+            queue,
+            answers: Answers::start(),
             checkpointer,
             clock: options.clock.clone(),
             heads: Heads::new(options.heads),
@@ -126,10 +167,8 @@ impl Writer {
             .prepare("SELECT stream, version, position FROM _event WHERE position > ?1 ORDER BY position")?;
         let mut rows = select.query([signed(through)])?;
         while let Some(row) = rows.next()? {
-            let stream = StreamId::parse(row.get_ref(0)?.as_str()?).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-            })?;
-            tail.push(stream, unsigned(row.get(1)?), unsigned(row.get(2)?));
+            let key = self.shared.keys.of(row.get_ref(0)?.as_str()?);
+            tail.push(key, unsigned(row.get(1)?), unsigned(row.get(2)?));
         }
         let last = "SELECT position, at FROM _event ORDER BY position DESC LIMIT 1";
         let last: Option<(i64, i64)> =
@@ -150,34 +189,35 @@ impl Writer {
     }
 
     /// Serves until the queue closes.
-    pub(crate) fn serve(mut self, mut queue: mpsc::Receiver<Job>) {
+    pub(crate) fn serve(mut self) {
+        let _end = EndOnPanic;
         let mut jobs = Vec::with_capacity(BATCH);
         loop {
-            if queue.is_empty() && self.upkeep_is_needed() {
+            if self.queue.is_empty() && !self.queue.is_closed() && self.upkeep_is_needed() {
                 self.keep_up();
                 continue;
             }
-            if queue.blocking_recv_many(&mut jobs, BATCH) == 0 {
+            if self.queue.blocking_recv_many(&mut jobs, BATCH) == 0 {
                 return;
             }
             let mut waiting = Vec::with_capacity(jobs.len());
-            let mut items = 0;
+            let (mut items, mut bytes) = (0, 0);
             for job in jobs.drain(..) {
                 match job {
-                    Job::Commit(commit, answer) => {
-                        items += commit.event_count() + commit.writes.len();
-                        waiting.push((commit, answer));
-                        if items >= ITEMS {
+                    Job::Commit(queued) => {
+                        items += queued.items();
+                        bytes += queued.bytes;
+                        waiting.push(queued);
+                        if items >= ITEMS || bytes >= BYTES {
                             self.commit(std::mem::take(&mut waiting));
-                            items = 0;
+                            (items, bytes) = (0, 0);
                         }
                     }
                     Job::Close(answer) => {
                         self.commit(waiting);
                         // Everything that follows is refused: the queue is dropped with this.
-                        drop(queue);
                         drop(self);
-                        let _ = answer.send(());
+                        let _ = answer.send(Closing::Done);
                         return;
                     }
                     other => {
@@ -192,35 +232,39 @@ impl Writer {
     }
 
     /// Commits all together; if that fails, each alone, so that one cannot spoil the others.
-    fn commit(&mut self, waiting: Vec<Waiting>) {
+    fn commit(&mut self, waiting: Vec<Queued>) {
         if waiting.is_empty() {
             return;
         }
+        self.shared.took(waiting.iter().map(|queued| queued.bytes).sum());
+        self.commit_taken(waiting);
+    }
+
+    fn commit_taken(&mut self, waiting: Vec<Queued>) {
         match self.transact(&waiting) {
-            Ok(outcomes) => answer(waiting, outcomes),
+            Ok(outcomes) => self.answers.give(waiting, outcomes),
             // Nothing was applied, and that is sure: whoever waits need not wait for the store to be well again.
             Err(Failed::RolledBack(error)) if waiting.len() == 1 || concerns_all(&error) => {
-                answer_all(waiting, error);
+                self.answers.refuse(waiting, error);
                 self.start_over();
             }
             Err(Failed::RolledBack(error)) => {
                 tracing::warn!(%error, commits = waiting.len(), "a transaction failed; each commit is tried alone");
                 self.start_over();
-                waiting.into_iter().for_each(|alone| self.commit(vec![alone]));
+                waiting.into_iter().for_each(|alone| self.commit_taken(vec![alone]));
             }
             Err(Failed::Unknown(unknown)) => {
                 let Unknown { trace, outcomes, error } = *unknown;
-                let happened = self.settle(trace.as_ref(), &error);
-                if happened {
-                    answer(waiting, outcomes);
+                if self.settle(trace.as_ref(), &error) {
+                    self.answers.give(waiting, outcomes);
                 } else {
-                    answer_all(waiting, error);
+                    self.answers.refuse(waiting, error);
                 }
             }
         }
     }
 
-    fn transact(&mut self, waiting: &[Waiting]) -> Result<Vec<Outcome>, Failed> {
+    fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed> {
         self.at = self.at.max(self.clock.now());
         let (connection, shared) = (&self.connection, Arc::clone(&self.shared));
         let index = shared.index.read().expect("no panic holds the index");
@@ -230,8 +274,8 @@ impl Writer {
         let mut batch =
             Batch::new(connection, &index, &tables, &mut self.heads, state).map_err(Failed::RolledBack)?;
         let mut outcomes = Vec::with_capacity(waiting.len());
-        for (commit, _) in waiting {
-            outcomes.push(batch.apply(commit).map_err(Failed::RolledBack)?);
+        for queued in waiting {
+            outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);
         }
         let Applied { position, revision, appended, trace } = batch.finish().map_err(Failed::RolledBack)?;
         drop((index, tables));
@@ -243,241 +287,15 @@ impl Writer {
         self.position = position;
         if !appended.is_empty() {
             let mut index = shared.index.write().expect("no panic holds the index");
-            for (stream, version, position) in appended {
-                index.tail.push(stream, version, position);
+            for (key, version, position) in appended {
+                index.tail.push(key, version, position);
             }
         }
         shared.head.send_replace(Position(position));
         Ok(outcomes)
     }
-
-    /// After a transaction that was rolled back: what is in memory may speak of it.
-    #[cold]
-    fn start_over(&mut self) {
-        let rolled_back =
-            if self.connection.is_autocommit() { Ok(()) } else { execute(&self.connection, "ROLLBACK") };
-        if let Err(error) = rolled_back.and_then(|()| self.load()) {
-            tracing::error!(%error, "the store cannot be read after a failed transaction; it is opened again");
-            self.reopen();
-        }
-    }
-
-    /// After a failed COMMIT: whether it happened all the same is read from the file.
-    ///
-    /// What was read is made true for ever by a transaction of its own: frames that a failed sync left in the WAL
-    /// would else be found, and believed, after the next crash.
-    #[cold]
-    fn settle(&mut self, trace: Option<&Trace>, error: &rusqlite::Error) -> bool {
-        tracing::error!(%error, "a COMMIT failed; the store is opened again to see whether it happened");
-        loop {
-            self.reopen();
-            match self.see(trace) {
-                Ok(happened) => return happened,
-                Err(error) => tracing::error!(%error, "it cannot be seen yet; it is tried again"),
-            }
-            std::thread::park_timeout(RETRY);
-        }
-    }
-
-    fn see(&self, trace: Option<&Trace>) -> rusqlite::Result<bool> {
-        execute(&self.connection, "BEGIN IMMEDIATE")?;
-        let happened = trace.map_or(Ok(true), |trace| trace.is_in(&self.connection))?;
-        schema::count_settled(&self.connection)?;
-        execute(&self.connection, "COMMIT")?;
-        Ok(happened)
-    }
-
-    /// Opens the file again and again until that works: nothing else could be said truthfully to those who wait.
-    #[cold]
-    fn reopen(&mut self) {
-        loop {
-            match schema::open_writer(&self.shared.file) {
-                Ok(connection) => self.connection = connection,
-                Err(error) => tracing::error!(%error, "the store cannot be opened"),
-            }
-            match self.load() {
-                Ok(()) => return,
-                Err(error) => tracing::error!(%error, "the store cannot be read"),
-            }
-            std::thread::park_timeout(RETRY);
-        }
-    }
-
-    /// What must be done now and then, when nobody waits for it.
-    fn after_commits(&mut self) {
-        self.checkpointer.notice();
-        if self.checkpointer.take_wal_pages() > WAL_PAGES
-            && let Err(error) = passive(&self.connection)
-        {
-            tracing::warn!(%error, "a checkpoint failed; the next one tries again");
-        }
-        let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
-        if tail >= self.seal_at {
-            self.seal(tail);
-        }
-        if self.upkeep_is_needed() {
-            self.keep_up();
-        }
-    }
-
-    /// Makes a run of the tail.
-    fn seal(&mut self, tail: usize) {
-        let shared = Arc::clone(&self.shared);
-        let connection = &self.connection;
-        let sealed = (|| {
-            let entries = shared.index.read().expect("no panic holds the index").tail.sorted();
-            execute(connection, "BEGIN IMMEDIATE")?;
-            let mut builder = Builder::new(entries.len());
-            for entry in entries {
-                builder.push(connection, entry)?;
-            }
-            let run = builder.finish(connection, None, 0, self.position)?;
-            execute(connection, "COMMIT")?;
-            Ok::<_, rusqlite::Error>(run)
-        })();
-        match sealed {
-            Ok(run) => {
-                let mut index = shared.index.write().expect("no panic holds the index");
-                index.runs.push(run);
-                let sealed = std::mem::take(&mut index.tail);
-                drop(index);
-                // Tens of thousands of names: nobody need wait until they are freed.
-                drop(sealed);
-                self.seal_at = self.run;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a run of the index could not be written; it is tried again later");
-                self.start_over();
-                self.seal_at = tail + self.run / 10;
-            }
-        }
-    }
-
-    fn upkeep_is_needed(&self) -> bool {
-        self.upkeep_after.is_none_or(|after| after <= Instant::now())
-            && self.upkeep.is_needed(&self.shared.index.read().expect("no panic holds the index"))
-    }
-
-    /// A slice of the index's upkeep, in a transaction of its own.
-    fn keep_up(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let stepped = (|| {
-            let index = shared.index.read().expect("no panic holds the index");
-            execute(&self.connection, "BEGIN IMMEDIATE")?;
-            let merged = self.upkeep.step(&self.connection, &index)?;
-            execute(&self.connection, "COMMIT")?;
-            Ok::<_, rusqlite::Error>(merged)
-        })();
-        match stepped {
-            Ok(None) => {}
-            Ok(Some(merged)) => {
-                self.upkeep.apply(merged, &mut shared.index.write().expect("no panic holds the index"));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the index could not be merged; it is tried again later");
-                self.start_over();
-                self.upkeep_after = Some(Instant::now() + UPKEEP_RESTS);
-            }
-        }
-        self.checkpointer.notice();
-    }
-
-    /// Makes, renames or drops a collection.
-    fn change_collections(&mut self, job: Job) {
-        let (answer, changed) = match job {
-            Job::Define(definition, answer) => (answer, self.define(&definition)),
-            Job::Swap { from, to, answer } => (answer, self.swap(&from, &to)),
-            Job::Drop(name, answer) => {
-                let dropped = self.in_transaction(|connection, tables| match tables.contains_key(&name) {
-                    true => collection::drop_table(connection, &name),
-                    false => Ok(()),
-                });
-                (answer, dropped.map_err(unavailable))
-            }
-            Job::Commit(..) | Job::Close(_) => return,
-        };
-        let _ = answer.send(changed);
-    }
-
-    fn define(&mut self, definition: &Collection) -> Result<(), CommitError> {
-        let defined = self.in_transaction(|connection, tables| {
-            collection::define(connection, tables.get(definition.name.as_ref()).map(Arc::as_ref), definition)
-        });
-        defined.map_err(unavailable)
-    }
-
-    fn swap(&mut self, from: &str, to: &str) -> Result<(), CommitError> {
-        let swapped = self.in_transaction(|connection, tables| {
-            let Some(table) = tables.get(from) else { return Ok(false) };
-            collection::rename(connection, table, to).map(|()| true)
-        });
-        match swapped.map_err(unavailable)? {
-            true => Ok(()),
-            false => {
-                Err(CommitError::Invalid(format!("the collection `{from}` is not defined in this store")))
-            }
-        }
-    }
-
-    /// Changes tables, and reads them again.
-    fn in_transaction<T>(
-        &mut self,
-        change: impl FnOnce(&Connection, &HashMap<String, Arc<Table>>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        let shared = Arc::clone(&self.shared);
-        // Only this thread changes the tables: readers wait no longer than it takes to exchange the map.
-        let tables = shared.tables.read().expect("no panic holds the tables").clone();
-        let changed = (|| {
-            execute(&self.connection, "BEGIN IMMEDIATE")?;
-            let changed = change(&self.connection, &tables)?;
-            let after = collection::load_all(&self.connection)?;
-            execute(&self.connection, "COMMIT")?;
-            let named = after.into_iter().map(|table| (table.definition.name.to_string(), Arc::new(table)));
-            *shared.tables.write().expect("no panic holds the tables") = named.collect();
-            Ok(changed)
-        })();
-        if changed.is_err() {
-            self.start_over();
-        }
-        changed
-    }
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
-}
-
-fn answer(waiting: Vec<Waiting>, outcomes: Vec<Outcome>) {
-    let answered = waiting.into_iter().zip(outcomes).map(|((commit, answer), outcome)| {
-        // Whoever asked may have gone; the commit has happened all the same.
-        let _ = answer.send(outcome);
-        commit
-    });
-    // Freed once everybody has his answer.
-    drop(answered.collect::<Vec<_>>());
-}
-
-fn answer_all(waiting: Vec<Waiting>, error: rusqlite::Error) {
-    let error = Arc::new(error);
-    let outcomes = waiting.iter().map(|_| Err(unavailable(Arc::clone(&error)))).collect();
-    answer(waiting, outcomes);
-}
-
-/// Whether every commit would meet the same error.
-fn concerns_all(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{
-        DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
-    };
-    error.sqlite_error_code().is_some_and(|code| {
-        matches!(
-            code,
-            DatabaseBusy
-                | DatabaseCorrupt
-                | DatabaseLocked
-                | DiskFull
-                | OutOfMemory
-                | ReadOnly
-                | SystemIoFailure
-        )
-    })
 }
