@@ -41,7 +41,7 @@ impl Hasher for Secret {
 }
 
 /// Makes the keys of one open store.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Keys(RandomState);
 
 impl Keys {
@@ -72,7 +72,7 @@ mod tests {
         let stream = "order-4711";
         assert_eq!(place(stream), 1_445_485_977_547_546_305);
         let (one, other) = (Keys::default(), Keys::default());
-        assert_eq!(one.of(stream), one.clone().of(stream));
+        assert_eq!(one.of(stream), one.of(stream));
         assert_ne!(one.of(stream), other.of(stream));
         assert_ne!(one.of(stream), one.of("order-4712"));
     }

@@ -2,4 +2,5 @@
 
 mod files;
 mod folder;
+mod full_disk;
 mod suite;
