@@ -1,11 +1,12 @@
 //! Reads: threads with a connection each, so that no reader waits for the writer.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use purlin::store::ReadError;
 
@@ -13,27 +14,76 @@ use crate::error::{Closed, unreadable};
 use crate::schema;
 
 /// Reads that may wait before callers do.
-const QUEUE: usize = 1024;
+const WAITING: usize = 1024;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The reading threads; they end with the last handle.
 pub(crate) struct Readers {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    queue: Arc<Queue>,
+    places: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What waits for a thread. A read wakes one thread, and only if one sleeps.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    sleeping: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Whether the job was taken.
+    fn push(&self, job: Job) -> bool {
+        let mut state = self.state.lock().expect("no job runs under this lock");
+        if state.closed {
+            return false;
+        }
+        state.jobs.push_back(job);
+        if state.sleeping > 0 {
+            self.ready.notify_one();
+        }
+        true
+    }
+
+    /// The next job; none once the queue is closed and empty.
+    fn pop(&self) -> Option<Job> {
+        let mut state = self.state.lock().expect("no job runs under this lock");
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state.sleeping += 1;
+            state = self.ready.wait(state).expect("no job runs under this lock");
+            state.sleeping -= 1;
+        }
+    }
+
+    fn close(&self) {
+        self.state.lock().expect("no job runs under this lock").closed = true;
+        self.ready.notify_all();
+    }
 }
 
 impl Readers {
     pub(crate) fn start(file: &Path, count: usize) -> rusqlite::Result<Self> {
-        let (sender, receiver) = mpsc::channel::<Job>(QUEUE);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let queue = Arc::new(Queue::default());
         let connections =
             (0..count).map(|_| schema::open_reader(file)).collect::<rusqlite::Result<Vec<_>>>()?;
         let start = |mut connection: Connection| {
-            let receiver = Arc::clone(&receiver);
+            let queue = Arc::clone(&queue);
             let serve = move || {
-                // The lock is held while waiting: whoever holds it gets the next job.
-                while let Some(job) = next(&receiver) {
+                while let Some(job) = queue.pop() {
                     job(&mut connection);
                 }
             };
@@ -42,8 +92,8 @@ impl Readers {
                 .spawn(serve)
                 .expect("a thread can be started")
         };
-        let threads = connections.into_iter().map(start).collect();
-        Ok(Self { jobs: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
+        let threads = Mutex::new(connections.into_iter().map(start).collect());
+        Ok(Self { queue, places: Arc::new(Semaphore::new(WAITING)), threads })
     }
 
     /// Runs a read on one of the threads.
@@ -51,21 +101,24 @@ impl Readers {
         &self,
         read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(unreadable)?;
         let (answer, answered) = oneshot::channel();
-        let jobs = self.jobs.lock().expect("no panic holds the sender").clone();
         let job: Job = Box::new(move |connection| {
             // Whoever asked may have gone; then nobody needs the answer.
             if !answer.is_closed() {
                 let _ = answer.send(read(connection));
             }
+            drop(place);
         });
-        jobs.ok_or_else(|| unreadable(Closed))?.send(job).await.map_err(|_| unreadable(Closed))?;
+        if !self.queue.push(job) {
+            return Err(unreadable(Closed));
+        }
         answered.await.map_err(|_| unreadable(Closed))?
     }
 
     /// Takes no more reads: the threads finish what was asked, and end.
     pub(crate) fn stop(&self) {
-        drop(self.jobs.lock().expect("no panic holds the sender").take());
+        self.queue.close();
     }
 
     /// Stops, and waits until the threads have ended. Nobody's runtime waits meanwhile: whoever still has a read to
@@ -84,8 +137,4 @@ impl Readers {
             let _ = wait.await;
         }
     }
-}
-
-fn next(receiver: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
-    receiver.lock().expect("no job runs under this lock").blocking_recv()
 }
