@@ -70,6 +70,8 @@ pub(crate) struct Writer {
     seal_at: usize,
     /// After it failed, the upkeep of the index rests until then.
     upkeep_after: Option<Instant>,
+    /// There may be rows of collections that were removed.
+    gone: bool,
     _lock: Lock,
 }
 
@@ -110,6 +112,7 @@ impl Writer {
             run: options.run.max(1),
             seal_at: 0,
             upkeep_after: None,
+            gone: true,
             _lock: lock,
         };
         writer.load()?;
@@ -155,6 +158,10 @@ impl Writer {
         loop {
             if queue.is_empty() && self.upkeep_is_needed() {
                 self.keep_up();
+                continue;
+            }
+            if queue.is_empty() && self.gone {
+                self.shrink_gone();
                 continue;
             }
             if queue.blocking_recv_many(&mut jobs, BATCH) == 0 {
@@ -382,8 +389,25 @@ impl Writer {
         self.checkpointer.notice();
     }
 
+    /// A slice of what collections leave that were removed.
+    fn shrink_gone(&mut self) {
+        let shrunk = (|| {
+            execute(&self.connection, "BEGIN IMMEDIATE")?;
+            let more = collection::shrink_gone(&self.connection)?;
+            execute(&self.connection, "COMMIT")?;
+            Ok::<_, rusqlite::Error>(more)
+        })();
+        self.gone = shrunk.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a removed collection left could not be cleared; it is tried again later");
+            self.start_over();
+            false
+        });
+        self.checkpointer.notice();
+    }
+
     /// Makes, renames or drops a collection.
     fn change_collections(&mut self, job: Job) {
+        self.gone = true;
         let (answer, changed) = match job {
             Job::Define(definition, answer) => (answer, self.define(&definition)),
             Job::Swap { from, to, answer } => (answer, self.swap(&from, &to)),
