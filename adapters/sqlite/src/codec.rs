@@ -37,6 +37,13 @@ pub(crate) fn read_event(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     })
 }
 
+/// Which event a row of [`COLUMNS`] is, as far as that can be read.
+pub(crate) fn whose(row: &Row<'_>) -> String {
+    let text = |column| row.get::<_, String>(column).unwrap_or_else(|_| "?".to_owned());
+    let position = row.get::<_, i64>(0).unwrap_or_default();
+    format!("the event at {position} (`{}` of the stream `{}`)", text(3), text(1))
+}
+
 /// SQLite's integers are signed; positions and versions never reach the sign.
 pub(crate) fn unsigned(value: i64) -> u64 {
     value.unsigned_abs()

@@ -15,13 +15,15 @@ use purlin::store::{
 };
 use rusqlite::Connection;
 
-use crate::codec::{COLUMNS, read_event, signed};
+use crate::codec::{COLUMNS, read_event, signed, whose};
 use crate::collection::Table;
-use crate::error::{Closed, OpenError, unavailable, unreadable};
+use crate::copy::{on_a_thread, write_copy};
+use crate::error::{Closed, OpenError, unavailable, unreadable_as};
+use crate::files;
 use crate::index::{Index, Keys};
 use crate::lock::Lock;
 use crate::reader::Readers;
-use crate::schema;
+use crate::schema::{self, SchemaError};
 use crate::writer::{Closing, Job, Queued, Writer};
 
 /// How a store is opened.
@@ -35,10 +37,12 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Threads that read.
     pub readers: usize,
-    /// Streams whose last version the writer keeps in mind.
+    /// Streams whose last version the writer keeps in mind; never fewer than fit into two of its transactions, 16,384.
     pub heads: usize,
     /// Events whose places are kept in memory before they become a run of the stream index.
     pub run: usize,
+    /// Positions of the log that one read looks through for the events that it wants.
+    pub window: u64,
     /// Tells when a commit happens.
     pub clock: Clock,
 }
@@ -53,17 +57,26 @@ impl Options {
             readers: 2,
             heads: 256 * 1024,
             run: 50_000,
+            window: 50_000,
             clock: Clock::system(),
         }
     }
 }
 
-/// An open store; it closes with its last handle.
+/// An open store.
+///
+/// It closes with its last handle, but not at once: what was taken is finished first, by threads that nobody waits
+/// for. [`Engine::close`] waits until the file can be opened again.
 pub struct Sqlite {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
     readers: Readers,
     writer: Mutex<Option<JoinHandle<()>>>,
+    clock: Clock,
+    /// How many positions are looked through for wanted events at once.
+    window: u64,
+    /// Whose turn it is to write a backup; true when there is to be none any more.
+    backups: Arc<tokio::sync::Mutex<bool>>,
 }
 
 /// What the writer, the readers and those who commit know of each other.
@@ -101,23 +114,22 @@ impl Sqlite {
     /// Opens a store, or makes it.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let file = options.file.clone();
-        let (answer, answered) = oneshot::channel();
         // Opening waits for the disk; no runtime thread should.
-        let open = move || drop(answer.send(Self::open_now(&options)));
-        let thread = std::thread::Builder::new().name("sqlite-open".into()).spawn(open);
-        thread.map_err(|source| OpenError::File { file: file.clone(), source })?;
-        answered.await.map_err(|_| OpenError::Database { file, source: Closed.into() })?
+        let opened = on_a_thread("sqlite-open", move || Self::open_now(&options)).await;
+        opened
+            .map_err(|source| OpenError::File { file: file.clone(), source })?
+            .unwrap_or_else(|| Err(OpenError::Database { file, source: Closed.into() }))
     }
 
     fn open_now(options: &Options) -> Result<Self, OpenError> {
         let file = &options.file;
-        if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| OpenError::File { file: folder.to_owned(), source })?;
-        }
+        let failed = |(file, source)| OpenError::File { file, source };
+        files::make_folder(file).map_err(failed)?;
         let lock = Lock::take(file)?;
-        let refused = |error: rusqlite::Error| schema::SchemaError::from(error).of(file);
-        let mut connection = schema::open_writer(file).map_err(refused)?;
+        let refused = |error: rusqlite::Error| SchemaError::from(error).of(file);
+        schema::look(file).map_err(|error| error.of(file))?;
+        drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
+        let mut connection = schema::open_writer(file).map_err(|error| error.of(file))?;
         let id = schema::prepare(&mut connection).map_err(|error| error.of(file))?;
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
@@ -137,7 +149,15 @@ impl Sqlite {
             .name("sqlite-writer".into())
             .spawn(move || writer.serve())
             .map_err(|source| OpenError::File { file: file.clone(), source })?;
-        Ok(Self { shared, jobs, readers, writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            shared,
+            jobs,
+            readers,
+            writer: Mutex::new(Some(writer)),
+            clock: options.clock.clone(),
+            window: options.window.max(1),
+            backups: Arc::default(),
+        })
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
@@ -168,6 +188,10 @@ impl Drop for Sqlite {
 impl Engine for Sqlite {
     fn log_id(&self) -> LogId {
         self.shared.id
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -203,11 +227,14 @@ impl Engine for Sqlite {
         let key = self.shared.keys.of(stream.as_str());
         let lookup = self.shared.index.read().expect("no panic holds the index").lookup(key, from, to);
         Box::pin(self.readers.read(move |connection| {
-            let transaction = connection.transaction().map_err(unreadable)?;
+            let index = |error| unreadable_as(error, || format!("the index of the stream `{stream}`"));
+            let transaction = connection.transaction().map_err(index)?;
             let mut events = Vec::new();
             let mut bytes = 0;
-            for position in lookup.positions(&transaction, from, to).map_err(unreadable)? {
-                let event = event_at(&transaction, position).map_err(unreadable)?;
+            for position in lookup.positions(&transaction, from, to).map_err(index)? {
+                let event = event_at(&transaction, position).map_err(|error| {
+                    unreadable_as(error, || format!("the event at {position} of `{stream}`"))
+                })?;
                 if event.stream == stream {
                     bytes += event.envelope.data.len();
                     events.push(event);
@@ -228,8 +255,8 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
-        let read = move |connection: &mut Connection| read_log(connection, after, head, &filter, limit);
-        Box::pin(self.readers.read(move |connection| read(connection).map_err(unreadable)))
+        let until = Position(head.0.min(after.0.saturating_add(self.window)));
+        Box::pin(self.readers.read(move |connection| read_log(connection, after, until, &filter, limit)))
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -239,7 +266,7 @@ impl Engine for Sqlite {
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
-            self.readers.read(move |connection| table.get(connection, &key).map_err(unreadable)).await
+            self.readers.read(move |connection| table.get(connection, &key)).await
         })
     }
 
@@ -258,7 +285,7 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
-            self.readers.read(move |connection| table.due(connection, until, limit).map_err(unreadable)).await
+            self.readers.read(move |connection| table.due(connection, until, limit)).await
         })
     }
 
@@ -282,18 +309,24 @@ impl Engine for Sqlite {
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
         let to = to.to_owned();
         Box::pin(async move {
-            let copy = move |connection: &mut Connection| {
-                let name = to.to_str().ok_or_else(|| unreadable("the path of a backup must be UTF-8"))?;
-                connection.execute("VACUUM INTO ?1", [name]).map_err(unreadable)?;
-                let synced = std::fs::File::open(&to).and_then(|file| file.sync_all());
-                synced.map_err(unreadable)
+            // One at a time, and beside the readers: nobody else waits for it.
+            let turn = Arc::clone(&self.backups).lock_owned().await;
+            if *turn {
+                return Err(Closed.into());
+            }
+            let file = self.shared.file.clone();
+            let copy = move || {
+                let copied = write_copy(&schema::open_reader(&file)?, &to);
+                drop(turn);
+                copied
             };
-            Ok(self.readers.read(copy).await?)
+            on_a_thread("sqlite-backup", copy).await?.unwrap_or_else(|| Err(Closed.into()))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            *self.backups.lock().await = true;
             // The readers first: who closes the file last tidies up behind all.
             self.readers.close().await;
             let (answer, answered) = oneshot::channel();
@@ -311,22 +344,19 @@ impl Engine for Sqlite {
     }
 }
 
-/// How many positions are looked through for wanted events at once at the most.
-const WINDOW: u64 = 50_000;
-
 fn read_log(
     connection: &mut Connection,
     after: Position,
-    head: Position,
+    until: Position,
     filter: &LogFilter,
     limit: usize,
-) -> rusqlite::Result<LogPage> {
-    let transaction = connection.transaction()?;
-    let until = head.0.min(after.0.saturating_add(WINDOW));
-    let mut page = LogPage { events: Vec::new(), through: Position(until.max(after.0)) };
-    if until <= after.0 {
+) -> Result<LogPage, ReadError> {
+    let mut page = LogPage { events: Vec::new(), through: until.max(after) };
+    if until <= after {
         return Ok(page);
     }
+    let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
+    let transaction = connection.transaction().map_err(log)?;
     let mut sql = format!("SELECT {COLUMNS} FROM _event WHERE position > ?1 AND position <= ?2");
     if filter.public {
         sql.push_str(" AND public");
@@ -342,15 +372,15 @@ fn read_log(
         sql.push_str(" AND ?3 = ?4");
     }
     sql.push_str(" ORDER BY position");
-    let mut select = transaction.prepare_cached(&sql)?;
-    let mut rows = select.query((signed(after.0), signed(until), from, to))?;
+    let mut select = transaction.prepare_cached(&sql).map_err(log)?;
+    let mut rows = select.query((signed(after.0), signed(until.0), from, to)).map_err(log)?;
     let mut bytes = 0;
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next().map_err(log)? {
         if page.events.len() == limit || bytes >= Limits::PAGE {
             page.through = page.events.last().map_or(after, |event| event.position);
             break;
         }
-        let event = read_event(row)?;
+        let event = read_event(row).map_err(|error| unreadable_as(error, || whose(row)))?;
         bytes += event.envelope.data.len();
         page.events.push(event);
     }

@@ -58,9 +58,32 @@ pub(crate) fn unavailable(error: impl Into<Cause>) -> CommitError {
     CommitError::Unavailable(error.into())
 }
 
-/// An error of SQLite while reading.
+/// Nothing can be read, of whatever it may be.
 pub(crate) fn unreadable(error: impl Into<Cause>) -> ReadError {
     ReadError::Unavailable(error.into())
+}
+
+/// An error of SQLite while reading something. What is damaged stays so: reading it again would not help.
+#[cold]
+pub(crate) fn unreadable_as(error: rusqlite::Error, what: impl FnOnce() -> String) -> ReadError {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, QueryReturnedNoRows, Utf8Error,
+    };
+    let damaged = match &error {
+        FromSqlConversionFailure(..)
+        | IntegralValueOutOfRange(..)
+        | InvalidColumnType(..)
+        | QueryReturnedNoRows
+        | Utf8Error(..) => true,
+        other => matches!(
+            other.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        ),
+    };
+    match damaged {
+        true => ReadError::Unreadable { what: what(), source: error.into() },
+        false => unreadable(error),
+    }
 }
 
 /// The thread that would have answered is gone.

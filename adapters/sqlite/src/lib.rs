@@ -19,8 +19,10 @@
 mod checkpoint;
 mod codec;
 mod collection;
+mod copy;
 mod engine;
 mod error;
+mod files;
 mod index;
 mod lock;
 mod reader;
@@ -31,6 +33,7 @@ use std::path::PathBuf;
 
 use purlin::store::Store;
 
+pub use copy::restore;
 pub use engine::{Options, Sqlite};
 pub use error::OpenError;
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use purlin::message::Uuid;
 use purlin::store::{Cause, LogId};
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::codec::{signed, unsigned};
+use crate::collection;
 
 /// The newest format that this code reads and writes.
 pub(crate) const FORMAT: i64 = 1;
@@ -53,6 +54,10 @@ pub(crate) enum SchemaError {
     Newer(i64),
     #[error("the file is an SQLite database, but not a store")]
     Foreign,
+    #[error("there is nothing in the file")]
+    Empty,
+    #[error("the file cannot be given a write-ahead log: its journal mode stays `{0}`")]
+    NoWal(String),
     #[error("the file's own description is damaged: {0}")]
     Damaged(&'static str),
     #[error("SQLite refuses")]
@@ -60,9 +65,12 @@ pub(crate) enum SchemaError {
 }
 
 /// The connection that writes: durable at every commit, checkpoints done elsewhere.
-pub(crate) fn open_writer(file: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_writer(file: &Path) -> Result<Connection, SchemaError> {
     let connection = Connection::open(file)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(SchemaError::NoWal(mode));
+    }
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
@@ -97,11 +105,46 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Looks at a file, and changes nothing: whether a store is in it, or nothing at all. What is neither is refused.
+pub(crate) fn look(file: &Path) -> Result<bool, SchemaError> {
+    if std::fs::metadata(file).map_or(true, |file| file.len() == 0) {
+        return Ok(false);
+    }
+    let look = |flags: OpenFlags| {
+        let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        is_store(&connection)
+    };
+    match look(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // It was cut off before it had a write-ahead log, and wants to be rolled back first.
+        Err(SchemaError::Sqlite(error)) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+            look(OpenFlags::SQLITE_OPEN_READ_WRITE)
+        }
+        looked => looked,
+    }
+}
+
+/// Whether there is a store that this program understands, or nothing at all.
+fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
+    let count = "SELECT count(*), count(*) FILTER (WHERE name = '_meta') FROM sqlite_schema";
+    let (tables, known): (i64, i64) =
+        connection.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if tables == 0 {
+        return Ok(false);
+    }
+    if known == 0 {
+        return Err(SchemaError::Foreign);
+    }
+    match meta::<i64>(connection, "format")?.ok_or(SchemaError::Damaged("no format"))? {
+        format if format > FORMAT => Err(SchemaError::Newer(format)),
+        _ => Ok(true),
+    }
+}
+
 /// Makes the tables when the file is new; the log's id otherwise too.
 pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables == 0 {
+    if !is_store(&transaction)? {
         transaction.execute_batch(TABLES)?;
         let id = LogId::new();
         let mut insert = transaction.prepare("INSERT INTO _meta(name, value) VALUES(?1, ?2)")?;
@@ -112,22 +155,24 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError>
         transaction.commit()?;
         return Ok(id);
     }
-    let known: i64 =
-        transaction
-            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = '_meta'", [], |row| row.get(0))?;
-    if known == 0 {
-        return Err(SchemaError::Foreign);
-    }
-    let format: i64 = meta(&transaction, "format")?.ok_or(SchemaError::Damaged("no format"))?;
-    if format > FORMAT {
-        return Err(SchemaError::Newer(format));
-    }
     let log: Vec<u8> = meta(&transaction, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
     let log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
     let incarnation: u32 =
         meta(&transaction, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
+    let mut id = LogId { log, incarnation };
+    if meta::<i64>(&transaction, "copy")?.is_some() {
+        id = id.restored();
+        transaction.execute("UPDATE _meta SET value = ?1 WHERE name = 'incarnation'", [id.incarnation])?;
+        transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
+    }
+    collection::complete(&transaction)?;
     transaction.commit()?;
-    Ok(LogId { log, incarnation })
+    Ok(id)
+}
+
+/// Marks a copy, so that whoever opens it to write begins a new incarnation.
+pub(crate) fn mark_copy(copy: &Connection) -> rusqlite::Result<()> {
+    copy.execute("INSERT OR REPLACE INTO _meta(name, value) VALUES('copy', 1)", []).map(drop)
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {

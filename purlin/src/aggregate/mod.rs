@@ -35,6 +35,7 @@
 mod repository;
 mod root;
 mod snapshot;
+mod turns;
 
 pub use repository::{Change, LoadError, Repository, UpdateError};
 pub use root::{IntoEvents, Root};
@@ -47,7 +48,7 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Syn
     /// What it is called: the category of its streams and the prefix of its events' kinds.
     const KIND: &'static str;
 
-    /// A snapshot is taken when loading had to fold so many events; 0: never.
+    /// A snapshot is written with the update that makes so many events since the last one; 0: never.
     const SNAPSHOT_EVERY: u64 = 100;
 
     /// To be raised when the state's shape or `apply` changes: older snapshots are then ignored.

@@ -4,14 +4,14 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
-
 use crate::message::{DecodeError, EncodeError, Fault, FaultKind, decode};
 use crate::store::{
-    Append, Commit, CommitError, Conflict, ReadError, Recorded, Store, StreamId, StreamIdError,
+    Append, Commit, CommitError, Conflict, ReadError, Recorded, Revision, Store, StreamId, StreamIdError,
 };
 
-use super::{Aggregate, IntoEvents, Root, snapshot};
+use super::snapshot::{Found, Snapshots};
+use super::turns::Turns;
+use super::{Aggregate, IntoEvents, Root};
 
 /// How many events are read at once.
 const PAGE: usize = 512;
@@ -22,7 +22,8 @@ const ATTEMPTS: usize = 100;
 /// The aggregates of one kind in a store; cheap to clone.
 pub struct Repository<A> {
     store: Store,
-    ready: Arc<OnceCell<()>>,
+    snapshots: Arc<Snapshots>,
+    turns: Arc<Turns>,
     kind: PhantomData<fn() -> A>,
 }
 
@@ -43,42 +44,43 @@ impl<A: Aggregate> From<Change<A>> for Commit {
 impl<A: Aggregate> Repository<A> {
     /// The aggregates in `store`.
     pub fn new(store: &Store) -> Self {
-        Self { store: store.clone(), ready: Arc::default(), kind: PhantomData }
+        Self { store: store.clone(), snapshots: Arc::default(), turns: Arc::default(), kind: PhantomData }
     }
 
     /// The aggregate as it is now; one that nothing has happened to has version 0.
     pub async fn load(&self, id: impl Display) -> Result<Root<A>, LoadError> {
         let id = id.to_string();
         let stream = StreamId::new(A::KIND, &id)?;
-        let mut root = self.start(&stream, &id).await?;
-        let snapshot_version = root.version();
+        let Found { mut root, revision } = self.start(&stream, &id).await?;
         loop {
-            let events = self.store.read_stream(&stream, root.version() + 1, PAGE).await?;
+            let (events, more) = self.store.read_stream_page(&stream, root.version() + 1, PAGE).await?;
             for event in &events {
                 root.replay(&read::<A>(event)?);
             }
-            if events.len() < PAGE {
+            if !more {
                 break;
             }
         }
-        if A::SNAPSHOT_EVERY > 0 && root.version() - snapshot_version >= A::SNAPSHOT_EVERY {
-            snapshot::write(&self.store, &stream, &root).await;
-        }
+        self.snapshots.make_up(&self.store, &stream, &root, revision).await;
         Ok(root)
     }
 
     /// The last snapshot, or the beginning.
-    async fn start(&self, stream: &StreamId, id: &str) -> Result<Root<A>, LoadError> {
+    async fn start(&self, stream: &StreamId, id: &str) -> Result<Found<A>, LoadError> {
         if A::SNAPSHOT_EVERY == 0 {
-            return Ok(Root::new(id));
+            return Ok(Found { root: Root::new(id), revision: Revision::Absent });
         }
-        self.ready.get_or_try_init(|| snapshot::define(&self.store)).await.map_err(LoadError::Prepare)?;
-        Ok(snapshot::read(&self.store, stream, id).await?.unwrap_or_else(|| Root::new(id)))
+        self.snapshots.prepare(&self.store).await.map_err(LoadError::Prepare)?;
+        Ok(self.snapshots.read(&self.store, stream, id).await?)
     }
 
     /// Loads, decides, and commits what was decided; when somebody else was faster, on the new state again.
     ///
-    /// The decision is called once for each attempt. A decision of no events commits nothing.
+    /// The decision is called once for each attempt. A decision of no events commits nothing. Callers of this
+    /// repository (and its clones) who want the same aggregate take turns once one of them was too slow.
+    ///
+    /// Dropping the future does not undo a commit that is under way, and whether it happened is then not known. Who
+    /// wants to ask again commits a [`Repository::change`] under an id ([`Commit::with_id`]).
     pub async fn update<D, E>(
         &self,
         id: impl Display,
@@ -88,17 +90,20 @@ impl<A: Aggregate> Repository<A> {
         D: IntoEvents<A::Event>,
     {
         let id = id.to_string();
+        let stream = StreamId::new(A::KIND, &id).map_err(LoadError::from)?;
+        let mut attempts = self.turns.of(&stream);
+        attempts.begin().await;
         for _ in 0..ATTEMPTS {
             let Change { mut root, append } = self.change(&id, &decide).await?;
             if append.events.is_empty() {
                 return Ok(root);
             }
-            match self.store.commit(Commit::new().append_all(append)).await {
-                Ok(_) => {
+            match self.commit(&root, append).await {
+                Ok(()) => {
                     root.committed();
                     return Ok(root);
                 }
-                Err(CommitError::Conflict(Conflict::Stream { .. })) => {}
+                Err(CommitError::Conflict(Conflict::Stream { .. })) => attempts.lost().await,
                 Err(error) => return Err(UpdateError::Commit(error)),
             }
         }
@@ -130,10 +135,16 @@ impl<A: Aggregate> Repository<A> {
         let stream = root.stream().map_err(LoadError::from)?;
         let append = root.append(stream).map_err(UpdateError::Encode)?;
         if !append.events.is_empty() {
-            self.store.commit(Commit::new().append_all(append)).await.map_err(UpdateError::Commit)?;
+            self.commit(root, append).await.map_err(UpdateError::Commit)?;
             root.committed();
         }
         Ok(())
+    }
+
+    /// Commits what was recorded in a root, and a snapshot with it when one is due.
+    async fn commit(&self, root: &Root<A>, append: Append) -> Result<(), CommitError> {
+        let commit = self.snapshots.add(&self.store, root, Commit::new().append_all(append)).await;
+        self.store.commit(commit).await.map(drop)
     }
 
     /// At most `limit` of its events from a version on, as they stand in the log.
@@ -151,7 +162,8 @@ impl<A: Aggregate> Repository<A> {
 
 impl<A> Clone for Repository<A> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), ready: Arc::clone(&self.ready), kind: PhantomData }
+        let (snapshots, turns) = (Arc::clone(&self.snapshots), Arc::clone(&self.turns));
+        Self { store: self.store.clone(), snapshots, turns, kind: PhantomData }
     }
 }
 
@@ -191,6 +203,8 @@ pub enum LoadError {
 impl Fault for LoadError {
     fn kind(&self) -> FaultKind {
         match self {
+            // The kind is the program's, the rest of the name its caller's.
+            Self::Id(StreamIdError::Category) => FaultKind::Bug,
             Self::Id(_) => FaultKind::NotFound,
             Self::Read(error) => error.kind(),
             Self::Prepare(error) => error.kind(),

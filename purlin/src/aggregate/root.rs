@@ -14,6 +14,8 @@ pub struct Root<A: Aggregate> {
     id: String,
     state: A,
     version: u64,
+    /// The version of the snapshot that it was loaded from.
+    snapshot: u64,
     uncommitted: Vec<A::Event>,
 }
 
@@ -25,7 +27,7 @@ impl<A: Aggregate> Root<A> {
 
     /// One whose state at a version is known.
     pub(super) fn at(id: impl Display, state: A, version: u64) -> Self {
-        Self { id: id.to_string(), state, version, uncommitted: Vec::new() }
+        Self { id: id.to_string(), state, version, snapshot: version, uncommitted: Vec::new() }
     }
 
     /// The sum of events that happened, from the first on.
@@ -62,6 +64,10 @@ impl<A: Aggregate> Root<A> {
     /// How many committed events the state stands on; 0: it does not exist yet.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    pub(super) fn snapshot(&self) -> u64 {
+        self.snapshot
     }
 
     /// Whether anything has been committed.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::sync::watch;
 
-use crate::message::Timestamp;
+use crate::message::{Clock, Timestamp};
 use crate::store::{
     BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
     Position, Query, ReadError, Record, Recorded, StreamId,
@@ -37,6 +37,10 @@ impl<E: Engine> Engine for Guarded<E> {
 
     fn log_id(&self) -> LogId {
         self.engine.log_id()
+    }
+
+    fn clock(&self) -> Clock {
+        self.engine.clock()
     }
 
     fn read_stream(

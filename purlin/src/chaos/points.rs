@@ -37,7 +37,9 @@ impl CrashPoints {
         Self::new(None, |_| {})
     }
 
-    /// Ends the process at the planned commit as a power cut would: nothing is flushed, dropped or answered.
+    /// Ends the process at the planned commit, on the spot: nothing is flushed, dropped or answered.
+    ///
+    /// It is not a power cut: what the process had given to the system, synced or not, is still there afterwards.
     pub fn at(plan: CrashAt) -> Self {
         Self::new(Some(plan), |_| std::process::abort())
     }

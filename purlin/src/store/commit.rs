@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::message::{Envelope, Timestamp};
 
-use super::{Collection, Expected, Position, Revision, Row, Scalar, StreamId};
+use super::{Collection, Expected, Field, Position, Revision, Row, Scalar, StreamId};
 
 /// Appends, record writes and requirements that are applied together or not at all.
 ///
@@ -55,12 +55,16 @@ pub struct Write {
 /// What a [`Write`] does.
 #[derive(Debug, Clone)]
 pub enum WriteKind {
-    /// Puts a record in place of what is there.
+    /// Puts a record in place of what is there. Only [`Commit::put_in`] and its like make one, so that the value is
+    /// JSON and the fields are the value's.
+    #[non_exhaustive]
     Put {
         /// The value: JSON.
         value: Bytes,
         /// The values of the collection's fields, in the order of its definition.
         fields: Vec<Scalar>,
+        /// The definition that they follow; the store's must be the same.
+        of: std::borrow::Cow<'static, [Field]>,
         /// When the record wants attention.
         due: Option<Timestamp>,
     },
@@ -131,7 +135,7 @@ impl Commit {
         let key = key.into();
         match encode(collection, value) {
             Ok((value, fields)) => {
-                let kind = WriteKind::Put { value, fields, due };
+                let kind = WriteKind::Put { value, fields, of: collection.fields.clone(), due };
                 self.writes.push(Write { collection: collection.name.clone(), key, expected, kind });
             }
             Err(error) => {
@@ -162,7 +166,7 @@ impl Commit {
     }
 
     /// Gives the commit an id that is remembered for `keep`: sent again within that time, after a crash of the
-    /// caller, say, it is answered ([`Committed::repeated`]) and not done again.
+    /// caller or because nobody waited for the first answer, it is answered ([`Committed::repeated`]) and not done again.
     pub fn with_id(mut self, id: Uuid, keep: Duration) -> Self {
         self.id = Some((id, keep));
         self
@@ -208,7 +212,7 @@ pub struct Committed {
     pub position: Position,
     /// The revision of every record that it put.
     pub revision: u64,
-    /// When.
+    /// When (when `repeated`: when it was asked for the first time).
     pub at: Timestamp,
     /// What became of each append, in the order of the commit (empty when `repeated`).
     pub appended: Vec<Appended>,

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use tokio::sync::watch;
 
-use crate::message::Timestamp;
+use crate::message::{Clock, Timestamp};
 
 use super::{
     Cause, Collection, Commit, CommitError, Committed, LogFilter, LogId, LogPage, Position, Query, ReadError,
@@ -21,6 +21,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Engine: Send + Sync + 'static {
     /// Which log this is.
     fn log_id(&self) -> LogId;
+
+    /// The clock that tells when a commit happens.
+    fn clock(&self) -> Clock {
+        Clock::system()
+    }
 
     /// Applies a commit wholly and durably, or not at all. When the answer is an error, nothing was applied: after
     /// any failure the engine finds out by itself.
@@ -51,7 +56,8 @@ pub trait Engine: Send + Sync + 'static {
     /// The record of a key.
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>>;
 
-    /// The records that a query asks for, one more than its limit if there are more.
+    /// The records that a query asks for, one more than its limit if there are more. What
+    /// [`Collection::check`] refuses is refused whatever records there are.
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;
 
     /// At most `limit` records that are due at or before a time, the longest due first.

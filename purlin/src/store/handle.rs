@@ -10,9 +10,10 @@ use crate::message::Timestamp;
 use crate::telemetry;
 
 use super::memory::Memory;
+use super::stream::is_category;
 use super::{
     Cause, Collection, Commit, CommitError, Committed, Engine, Field, Limits, LogFilter, LogId, LogPage,
-    Page, Position, Query, ReadError, Record, Recorded, Revision, Row, StreamId, TokenError,
+    Page, Position, Query, ReadError, Record, Recorded, Revision, Row, StreamId, TokenError, WriteKind,
 };
 
 /// A store: cheap to clone, whatever engine serves it.
@@ -45,9 +46,14 @@ impl Store {
     }
 
     /// Applies a commit: all of it, durably, or nothing.
+    ///
+    /// From the first poll on it is in the engine's hands: dropping the future (a timeout, a caller who left) does not
+    /// undo it, and whether it happened is then not known. Who wants to ask again gives it an id
+    /// ([`Commit::with_id`]).
     pub async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
         self.limits.check(&commit)?;
         trace(&mut commit);
+        to_the_microsecond(&mut commit);
         match commit.id.take() {
             None => self.engine.commit(commit).await,
             Some((id, keep)) => self.commit_once(commit, id.to_string(), keep).await,
@@ -61,7 +67,7 @@ impl Store {
         keep: Duration,
     ) -> Result<Committed, CommitError> {
         self.define::<CommitMark>().await?;
-        let now = crate::message::Clock::system().now();
+        let now = self.engine.clock().now();
         let due = now.checked_add(keep).unwrap_or(Timestamp::MAX);
         let marked = commit.put_expecting(&id, &CommitMark { at: now }, Revision::Absent, Some(due));
         match self.engine.commit(marked).await {
@@ -127,6 +133,23 @@ impl Store {
         Ok(events)
     }
 
+    /// As [`Store::read_stream`], but at most what the engine gives at once, and whether there may be more.
+    pub(crate) async fn read_stream_page(
+        &self,
+        stream: &StreamId,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<Recorded>, bool), ReadError> {
+        let events = self.engine.read_stream(stream.clone(), from, limit).await?;
+        let more = events.len() == limit || bytes(&events) >= Limits::PAGE;
+        Ok((events, more))
+    }
+
+    /// What a commit may hold.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// At most `limit` wanted events of the log behind a position.
     pub async fn read_log(
         &self,
@@ -134,6 +157,9 @@ impl Store {
         filter: &LogFilter,
         limit: usize,
     ) -> Result<LogPage, ReadError> {
+        if let Some(category) = filter.category.as_deref().filter(|category| !is_category(category)) {
+            return Err(ReadError::Invalid(format!("`{category}` cannot be the category of a stream")));
+        }
         self.engine.read_log(after, filter.clone(), limit).await
     }
 
@@ -211,6 +237,9 @@ impl Store {
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
         check_name(from)?;
         check_name(to)?;
+        if from == to {
+            return Err(CommitError::Invalid(format!("the collection `{from}` cannot take its own place")));
+        }
         self.engine.swap(from.to_owned(), to.to_owned()).await
     }
 
@@ -220,12 +249,13 @@ impl Store {
         self.engine.drop_collection(name.to_owned()).await
     }
 
-    /// Writes a copy of the whole store, as of one instant, to a new file.
+    /// Writes a copy of the whole store, as of one instant, to a new file. The file has its name once the copy is whole
+    /// and durable; whoever opens it as a store begins a new incarnation of the log.
     pub async fn backup(&self, to: &Path) -> Result<(), Cause> {
         self.engine.backup(to).await
     }
 
-    /// Finishes what was taken and stops.
+    /// Finishes what was taken and stops; whatever is asked later is refused as unavailable.
     pub async fn close(&self) {
         self.engine.close().await;
     }
@@ -246,6 +276,15 @@ fn trace(commit: &mut Commit) {
     let Some(context) = telemetry::current() else { return };
     for event in commit.appends.iter_mut().flat_map(|append| &mut append.events) {
         event.meta.trace.get_or_insert(context);
+    }
+}
+
+/// Stores keep times to the microsecond.
+fn to_the_microsecond(commit: &mut Commit) {
+    for write in &mut commit.writes {
+        if let WriteKind::Put { due: Some(due), .. } = &mut write.kind {
+            *due = Timestamp::from_microsecond(due.as_microsecond()).unwrap_or(*due);
+        }
     }
 }
 

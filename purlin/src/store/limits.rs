@@ -42,6 +42,10 @@ impl Limits {
         at_most("events and records", items, self.items, "a commit")?;
         let mut bytes = 0;
         for append in &commit.appends {
+            if append.events.is_empty() {
+                let what = format!("an append to `{}` has no events", append.stream);
+                return Err(CommitError::Invalid(what));
+            }
             for event in &append.events {
                 let whose = || format!("an event `{}` for `{}`", event.kind, append.stream);
                 let room = if event.public { Self::ROOM_FOR_THE_BUS } else { 0 };
@@ -49,6 +53,10 @@ impl Limits {
                 check(event.kind.len(), self.kind, "bytes of kind", whose)?;
                 bytes += event.data.len();
             }
+        }
+        for requirement in &commit.requirements {
+            let whose = || format!("a requirement of `{}`", requirement.collection);
+            check(requirement.key.len(), self.key, "bytes of key", whose)?;
         }
         for write in &commit.writes {
             let whose = || format!("the record `{}` of `{}`", write.key, write.collection);

@@ -44,6 +44,8 @@ struct Table {
     records: BTreeMap<String, Record>,
 }
 
+const CLOSED: &str = "the store is closed";
+
 /// What the engine does wrong on purpose.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
@@ -75,6 +77,16 @@ impl Memory {
         self.shared.state.lock().expect("a panic under the state's lock is a bug of this engine")
     }
 
+    fn state_to_change(&self) -> Result<MutexGuard<'_, State>, CommitError> {
+        let state = self.state();
+        if state.closed { Err(CommitError::Unavailable(CLOSED.into())) } else { Ok(state) }
+    }
+
+    fn state_to_read(&self) -> Result<MutexGuard<'_, State>, ReadError> {
+        let state = self.state();
+        if state.closed { Err(ReadError::Unavailable(CLOSED.into())) } else { Ok(state) }
+    }
+
     /// The delay and refusal that this commit meets.
     fn meet_fault(&self) -> (Duration, bool) {
         let mut faults = self.shared.faults.lock().expect("no panic holds the faults");
@@ -84,10 +96,7 @@ impl Memory {
     }
 
     fn apply(&self, commit: &Commit) -> Result<Committed, CommitError> {
-        let mut state = self.state();
-        if state.closed {
-            return Err(CommitError::Unavailable("the store is closed".into()));
-        }
+        let mut state = self.state_to_change()?;
         state.check(commit)?;
         state.at = state.at.max(self.shared.clock.now());
         state.revision = (state.revision + 1).max(state.at.as_microsecond().unsigned_abs());
@@ -125,6 +134,19 @@ impl State {
             if !expected.admits(actual) {
                 let (collection, key) = (collection.to_string(), key.clone());
                 return Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual }));
+            }
+        }
+        for write in &commit.writes {
+            if let WriteKind::Put { of, .. } = &write.kind
+                && self
+                    .collections
+                    .get(&*write.collection)
+                    .is_some_and(|table| table.definition.fields != *of)
+            {
+                return Err(CommitError::Invalid(format!(
+                    "the collection `{}` is defined with other fields",
+                    write.collection
+                )));
             }
         }
         Ok(())
@@ -173,7 +195,7 @@ impl State {
 }
 
 impl Table {
-    /// Whether the record has these values; the fields must be defined.
+    /// Whether the record has these values, which its fields can have.
     fn admits(&self, record: &Record, equal: &[(String, Scalar)]) -> Result<bool, ReadError> {
         if equal.is_empty() {
             return Ok(true);
@@ -181,9 +203,7 @@ impl Table {
         let value: serde_json::Value = record.decode()?;
         for (name, wanted) in equal {
             let field = self.definition.fields.iter().find(|field| field.name == name);
-            let field = field.ok_or_else(|| {
-                ReadError::Invalid(format!("the collection `{}` has no field `{name}`", self.definition.name))
-            })?;
+            let Some(field) = field else { return Ok(false) };
             let admitted = match (field.kind, wanted) {
                 (FieldType::Texts, Scalar::Text(wanted)) => value
                     .get(field.name)
@@ -202,6 +222,10 @@ impl Table {
 impl Engine for Memory {
     fn log_id(&self) -> LogId {
         self.shared.id
+    }
+
+    fn clock(&self) -> Clock {
+        self.shared.clock.clone()
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -223,7 +247,10 @@ impl Engine for Memory {
         from: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        let state = self.state();
+        let state = match self.state_to_read() {
+            Ok(state) => state,
+            Err(closed) => return Box::pin(std::future::ready(Err(closed))),
+        };
         let indexes = state.streams.get(&stream).map_or(&[][..], Vec::as_slice);
         let skip = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
         let events =
@@ -237,7 +264,10 @@ impl Engine for Memory {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        let state = self.state();
+        let state = match self.state_to_read() {
+            Ok(state) => state,
+            Err(closed) => return Box::pin(std::future::ready(Err(closed))),
+        };
         let mut page = LogPage { events: Vec::new(), through: after };
         for event in state.events.iter().skip(usize::try_from(after.0).unwrap_or(usize::MAX)) {
             if page.events.len() == limit {
@@ -256,14 +286,15 @@ impl Engine for Memory {
     }
 
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
-        let found = self.state().table(&collection).map(|table| table.records.get(&key).cloned());
-        Box::pin(std::future::ready(found))
+        let get = || Ok(self.state_to_read()?.table(&collection)?.records.get(&key).cloned());
+        Box::pin(std::future::ready(get()))
     }
 
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         let list = || {
-            let state = self.state();
+            let state = self.state_to_read()?;
             let table = state.table(&collection)?;
+            table.definition.check(&query)?;
             let records: Box<dyn Iterator<Item = &Record>> = match query.descending {
                 false => Box::new(table.records.values()),
                 true => Box::new(table.records.values().rev()),
@@ -294,44 +325,47 @@ impl Engine for Memory {
         until: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        let found = self.state().table(&collection).map(|table| {
+        let find = || {
+            let state = self.state_to_read()?;
             let due = |record: &&Record| record.due.is_some_and(|due| due <= until);
-            let mut records: Vec<Record> = table.records.values().filter(due).cloned().collect();
+            let mut records: Vec<Record> =
+                state.table(&collection)?.records.values().filter(due).cloned().collect();
             records.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
             records.truncate(limit);
-            records
-        });
-        Box::pin(std::future::ready(found))
+            Ok(records)
+        };
+        Box::pin(std::future::ready(find()))
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        let mut state = self.state();
-        let table = state
-            .collections
-            .entry(collection.name.to_string())
-            .or_insert_with(|| Table { definition: collection.clone(), records: BTreeMap::new() });
-        table.definition = collection;
-        Box::pin(std::future::ready(Ok(())))
+        let define = || {
+            let mut state = self.state_to_change()?;
+            let table = state
+                .collections
+                .entry(collection.name.to_string())
+                .or_insert_with(|| Table { definition: collection.clone(), records: BTreeMap::new() });
+            table.definition = collection;
+            Ok(())
+        };
+        Box::pin(std::future::ready(define()))
     }
 
     fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        let mut state = self.state();
-        let swapped = match state.collections.remove(&from) {
-            None => {
-                Err(CommitError::Invalid(format!("the collection `{from}` is not defined in this store")))
-            }
-            Some(mut table) => {
-                table.definition = table.definition.named(&to);
-                state.collections.insert(to, table);
-                Ok(())
-            }
+        let swap = || {
+            let mut state = self.state_to_change()?;
+            let mut table = state.collections.remove(&from).ok_or_else(|| {
+                CommitError::Invalid(format!("the collection `{from}` is not defined in this store"))
+            })?;
+            table.definition = table.definition.named(&to);
+            state.collections.insert(to, table);
+            Ok(())
         };
-        Box::pin(std::future::ready(swapped))
+        Box::pin(std::future::ready(swap()))
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.state().collections.remove(&name);
-        Box::pin(std::future::ready(Ok(())))
+        let removed = self.state_to_change().map(|mut state| drop(state.collections.remove(&name)));
+        Box::pin(std::future::ready(removed))
     }
 
     fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

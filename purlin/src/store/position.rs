@@ -26,7 +26,7 @@ impl fmt::Display for Position {
 pub struct LogId {
     /// Drawn when the log was made.
     pub log: Uuid,
-    /// From 1, one more for each restore.
+    /// 1 for a new log; drawn anew by each restore, because one backup may be restored more than once.
     pub incarnation: u32,
 }
 
@@ -34,6 +34,13 @@ impl LogId {
     /// The id of a new log.
     pub fn new() -> Self {
         Self { log: Uuid::new_v4(), incarnation: 1 }
+    }
+
+    /// The id of the same log after it was restored from a copy.
+    pub fn restored(self) -> Self {
+        let drawn = 2 + (Uuid::new_v4().as_u128() % u128::from(u32::MAX - 2)) as u32;
+        // The life that ended is none of those that begin.
+        Self { incarnation: if drawn == self.incarnation { u32::MAX } else { drawn }, ..self }
     }
 
     /// A position of this log as a token for the world outside: opaque, and refused by every other log.

@@ -48,6 +48,24 @@ impl Collection {
     pub fn named(&self, name: impl Into<String>) -> Self {
         Self { name: Cow::Owned(name.into()), fields: self.fields.clone() }
     }
+
+    /// Refuses a query for a field that is not indexed, or for a value that the field cannot have. Engines ask this
+    /// before they look for records, so that the answer does not hang on which there are.
+    pub fn check(&self, query: &Query) -> Result<(), ReadError> {
+        for (name, wanted) in &query.equal {
+            let field = self.fields.iter().find(|field| field.name == name).ok_or_else(|| {
+                ReadError::Invalid(format!("the collection `{}` has no field `{name}`", self.name))
+            })?;
+            if !field.kind.can_be(wanted) {
+                let (kind, name) = (field.kind, &self.name);
+                return Err(ReadError::Invalid(format!(
+                    "the field `{}` of the collection `{name}` is of type {kind:?} and cannot be {wanted:?}",
+                    field.name
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// An indexed field: a top-level member of the record's JSON object.
@@ -68,8 +86,21 @@ pub enum FieldType {
     Integer,
     /// True or false.
     Boolean,
-    /// An array of strings; a query matches when one of them is equal.
+    /// An array; a query matches when one of its members is an equal string.
     Texts,
+}
+
+impl FieldType {
+    /// Whether a query may ask for this value. No field of several texts is null: it has none, one or more.
+    fn can_be(self, wanted: &Scalar) -> bool {
+        matches!(
+            (self, wanted),
+            (Self::Text | Self::Texts, Scalar::Text(_))
+                | (Self::Integer, Scalar::Integer(_))
+                | (Self::Boolean, Scalar::Boolean(_))
+                | (Self::Text | Self::Integer | Self::Boolean, Scalar::Null)
+        )
+    }
 }
 
 impl Field {

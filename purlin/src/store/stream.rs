@@ -31,8 +31,7 @@ impl StreamId {
     pub fn parse(name: impl Into<Arc<str>>) -> Result<Self, StreamIdError> {
         let name = name.into();
         let category = name.find('-').ok_or(StreamIdError::NoKey)?;
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.';
-        if category == 0 || !name.as_bytes()[..category].iter().all(|b| word(*b)) {
+        if !is_category(&name[..category]) {
             return Err(StreamIdError::Category);
         }
         if name.len() == category + 1 {
@@ -61,6 +60,12 @@ impl StreamId {
     pub fn key(&self) -> &str {
         &self.name[self.category + 1..]
     }
+}
+
+/// Whether streams can have this category.
+pub(super) fn is_category(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.';
+    !text.is_empty() && text.bytes().all(word)
 }
 
 impl fmt::Display for StreamId {

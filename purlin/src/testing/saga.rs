@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::message::{Timestamp, new_id};
+use crate::message::{Clock, Timestamp, new_id};
 use crate::saga::{SagaView, Sagas, WaitError};
 use crate::store::memory::Memory;
 use crate::store::{
@@ -168,6 +168,10 @@ impl<E: Engine> Mortal<E> {
 impl<E: Engine> Engine for Mortal<E> {
     fn log_id(&self) -> LogId {
         self.engine.log_id()
+    }
+
+    fn clock(&self) -> Clock {
+        self.engine.clock()
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {

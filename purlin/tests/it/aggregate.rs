@@ -1,6 +1,7 @@
 //! Aggregates on a store in memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use purlin::aggregate::{Aggregate, Repository, Root, UpdateError};
 use purlin::message::{Fault, FaultKind};
@@ -149,7 +150,7 @@ async fn a_snapshot_stands_for_the_events_it_was_made_from() {
     let snapshot =
         store.get_record("purlin_snapshots", "order-1").await.unwrap().expect("a snapshot was taken");
     let mut altered: serde_json::Value = snapshot.decode().unwrap();
-    assert!(altered["version"].as_u64().unwrap() >= 20);
+    assert_eq!(altered["version"], 20, "every tenth update writes one");
     altered["state"]["items"][0] = "from the snapshot".into();
     let collection =
         purlin::store::Collection { name: "purlin_snapshots".into(), fields: [].as_slice().into() };
@@ -164,6 +165,97 @@ async fn a_snapshot_stands_for_the_events_it_was_made_from() {
     altered["format"] = 99.into();
     store.commit(Commit::new().put_in(&collection, "order-1", &altered, any, None)).await.unwrap();
     assert_eq!(orders.load("1").await.unwrap().items[0], "0", "a snapshot of another format is ignored");
+}
+
+/// So that the store is asked once before any of the callers goes on: all of them load the same version.
+fn slow_store() -> Store {
+    let memory = purlin::store::memory::Memory::new();
+    memory
+        .set_faults(purlin::store::memory::Faults { delay: Duration::from_millis(5), ..Default::default() });
+    Store::new(memory)
+}
+
+#[tokio::test(start_paused = true)]
+async fn hundreds_who_want_the_same_aggregate_take_turns() {
+    let orders = Repository::<Order>::new(&slow_store());
+    let decided = AtomicUsize::new(0);
+    let add = |n: usize| {
+        let (orders, decided) = (orders.clone(), &decided);
+        async move {
+            let decide = |order: &Order| {
+                decided.fetch_add(1, Ordering::Relaxed);
+                order.add(&n.to_string())
+            };
+            orders.update("1", decide).await
+        }
+    };
+    let updated = futures_util::future::join_all((0..300).map(add)).await;
+    assert_eq!(updated.iter().filter(|outcome| outcome.is_ok()).count(), 300);
+    assert_eq!(orders.load("1").await.unwrap().version(), 300);
+    assert_eq!(decided.load(Ordering::Relaxed), 599, "each of the 299 who lost at first decided once more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rivals_of_other_processes_are_met_with_pauses() {
+    let store = slow_store();
+    // A repository of its own knows nothing of the others' turns.
+    let update = |n: usize| {
+        let orders = Repository::<Order>::new(&store);
+        async move { orders.update("1", |order| order.add(&n.to_string())).await.map(drop) }
+    };
+    let updated = futures_util::future::join_all((0..50).map(update)).await;
+    assert!(updated.iter().all(Result::is_ok), "{updated:?}");
+}
+
+#[tokio::test]
+async fn loading_writes_nothing_unless_no_update_writes_snapshots() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    let version = async |store: &Store| {
+        let snapshot = store.get_record("purlin_snapshots", "order-1").await.unwrap();
+        snapshot.map(|record| record.decode::<serde_json::Value>().unwrap()["version"].as_u64().unwrap())
+    };
+    for n in 1..=25 {
+        let change = orders.change("1", |order| order.add("tea")).await.unwrap();
+        store.commit(change.into()).await.unwrap();
+        let expected = if n > 20 { Some(20) } else { None };
+        assert_eq!(version(&store).await, expected, "after {n} commits that the repository did not make");
+    }
+    orders.update("1", |order| order.add("tea")).await.unwrap();
+    assert_eq!(version(&store).await, Some(20));
+    let many = |_: &Order| Ok::<_, EmptyOrder>(vec![OrderEvent::ItemAdded { name: "tea".into() }; 9]);
+    orders.update("1", many).await.unwrap();
+    assert_eq!(version(&store).await, Some(35), "with the update that came past the tenth");
+    assert_eq!(orders.load("1").await.unwrap().items.len(), 35);
+}
+
+#[tokio::test]
+async fn a_state_that_no_snapshot_can_hold_is_updated_all_the_same() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    for n in 0..22 {
+        let name = "x".repeat(if n < 8 { 200_000 } else { 1 });
+        orders.update("1", |order| order.add(&name)).await.unwrap();
+    }
+    assert_eq!(store.get_record("purlin_snapshots", "order-1").await.unwrap(), None);
+    assert_eq!(orders.load("1").await.unwrap().version(), 22);
+}
+
+#[tokio::test]
+async fn a_kind_that_cannot_name_streams_is_a_bug_and_an_identity_is_not_found() {
+    #[derive(Clone, Default, Serialize, Deserialize)]
+    struct CartItem;
+    impl Aggregate for CartItem {
+        const KIND: &'static str = "cart-item";
+        type Event = OrderEvent;
+        fn apply(&mut self, _: &OrderEvent) {}
+    }
+    let store = Store::memory();
+    assert_eq!(
+        Repository::<CartItem>::new(&store).load("1").await.map(drop).unwrap_err().kind(),
+        FaultKind::Bug
+    );
+    assert_eq!(Repository::<Order>::new(&store).load("").await.unwrap_err().kind(), FaultKind::NotFound);
 }
 
 #[tokio::test]

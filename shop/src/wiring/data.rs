@@ -29,7 +29,7 @@ impl DataFolder {
                 vec![shop]
             }
             Some(role) => {
-                // Not `<role>.lock`: that is the lock of the store in `<role>.db`.
+                // Beside it, `<role>.db.lock` is the lock of the role's store.
                 let own = lock_file(path, &format!("shop-{}.lock", role.name()))?;
                 refuse(shop.try_lock_shared(), path)?;
                 refuse(own.try_lock(), path)?;

@@ -144,9 +144,9 @@ impl<'a> Batch<'a> {
             }
         }
         for write in &commit.writes {
-            if let WriteKind::Put { fields, .. } = &write.kind
+            if let WriteKind::Put { of, .. } = &write.kind
                 && let Some(table) = self.tables.get(write.collection.as_ref())
-                && table.definition.fields.len() != fields.len()
+                && table.definition.fields != *of
             {
                 return Ok(Err(other_fields(write)));
             }
@@ -217,7 +217,7 @@ impl<'a> Batch<'a> {
             WriteKind::Delete => {
                 self.connection.prepare_cached(&table.delete)?.execute([&write.key])?;
             }
-            WriteKind::Put { value, fields, due } => {
+            WriteKind::Put { value, fields, due, .. } => {
                 let (revision, position) = (signed(self.revision), signed(self.position));
                 let due = due.map(|due| due.as_microsecond());
                 let value = Text(value);

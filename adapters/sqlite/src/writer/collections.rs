@@ -13,6 +13,7 @@ use crate::error::unavailable;
 impl Writer {
     /// Makes, renames or drops a collection.
     pub(super) fn change_collections(&mut self, job: Job) {
+        self.gone = true;
         let (answer, changed) = match job {
             Job::Define(definition, answer) => (answer, self.define(&definition)),
             Job::Swap { from, to, answer } => (answer, self.swap(&from, &to)),
@@ -69,5 +70,21 @@ impl Writer {
             self.start_over();
         }
         changed
+    }
+
+    /// A slice of what collections leave that were removed.
+    pub(super) fn shrink_gone(&mut self) {
+        let shrunk = (|| {
+            execute(&self.connection, "BEGIN IMMEDIATE")?;
+            let more = collection::shrink_gone(&self.connection)?;
+            execute(&self.connection, "COMMIT")?;
+            Ok::<_, rusqlite::Error>(more)
+        })();
+        self.gone = shrunk.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a removed collection left could not be cleared; it is tried again later");
+            self.start_over();
+            false
+        });
+        self.checkpointer.notice();
     }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Writer {
     seal_at: usize,
     /// After it failed, the upkeep of the index rests until then.
     upkeep_after: Option<Instant>,
+    /// There may be rows of collections that were removed.
+    gone: bool,
     _lock: Lock,
 }
 
@@ -151,6 +153,7 @@ impl Writer {
             run: options.run.max(1),
             seal_at: 0,
             upkeep_after: None,
+            gone: true,
             _lock: lock,
         };
         writer.load()?;
@@ -195,6 +198,10 @@ impl Writer {
         loop {
             if self.queue.is_empty() && !self.queue.is_closed() && self.upkeep_is_needed() {
                 self.keep_up();
+                continue;
+            }
+            if self.queue.is_empty() && !self.queue.is_closed() && self.gone {
+                self.shrink_gone();
                 continue;
             }
             if self.queue.blocking_recv_many(&mut jobs, BATCH) == 0 {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::batch::Trace;
 use super::{Closing, Job, Outcome, Writer, execute};
 use crate::error::{Unwell, unavailable};
-use crate::schema;
+use crate::schema::{self, SchemaError};
 
 /// How long a store that cannot be read or written is left alone before it is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -57,7 +57,7 @@ impl Writer {
         }
     }
 
-    fn see(&self, trace: Option<&Trace>) -> rusqlite::Result<bool> {
+    fn see(&self, trace: Option<&Trace>) -> Result<bool, SchemaError> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
         let happened = trace.map_or(Ok(true), |trace| trace.is_in(&self.connection))?;
         schema::count_settled(&self.connection)?;
@@ -65,9 +65,9 @@ impl Writer {
         Ok(happened)
     }
 
-    fn reopen(&mut self) -> rusqlite::Result<()> {
+    fn reopen(&mut self) -> Result<(), SchemaError> {
         self.connection = schema::open_writer(&self.shared.file)?;
-        self.load()
+        Ok(self.load()?)
     }
 
     /// Waits a moment, and refuses what was queued meanwhile: none of it was begun, so that nothing of it happened.

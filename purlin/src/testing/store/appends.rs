@@ -10,6 +10,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
     an_append_expects_a_version(&harness.open("expectations").await).await;
     a_commit_is_all_or_nothing(&harness.open("atomic").await).await;
     the_log_is_read_by_category_and_by_what_is_public(&harness.open("filters").await).await;
+    a_filter_for_no_category_is_refused(&harness.open("no_category").await).await;
     what_is_too_large_or_unknown_is_refused(&harness.open("limits").await).await;
     a_commit_with_an_id_happens_once(&harness.open("ids").await).await;
     a_page_of_large_events_is_not_cut_short(&harness.open("large").await).await;
@@ -138,6 +139,15 @@ async fn the_log_is_read_by_category_and_by_what_is_public(store: &Store) {
         );
         let end = store.read_log(after, &filter, 7).await.expect("the end");
         assert_eq!((end.events.len(), end.through), (0, after));
+    }
+}
+
+async fn a_filter_for_no_category_is_refused(store: &Store) {
+    let of = StreamId::parse("cart-item-1").expect("a name: `item-1` of `cart`");
+    store.commit(Commit::new().append(of, Expected::Any, [event(1)])).await.expect("an append");
+    for category in ["cart-item", "", "cart item"] {
+        let page = store.read_log(Position::START, &LogFilter::category(category), 7).await;
+        assert!(matches!(page, Err(crate::store::ReadError::Invalid(_))), "`{category}` gave {page:?}");
     }
 }
 

@@ -18,6 +18,7 @@
 //! ```
 
 mod appends;
+mod closing;
 mod concurrency;
 mod model;
 mod records;
@@ -41,6 +42,7 @@ pub async fn conformance<H: Harness>(harness: &H) {
     records::run(harness).await;
     concurrency::run(harness).await;
     model::run(harness).await;
+    closing::run(harness).await;
     if H::DURABLE {
         restarts::run(harness).await;
     }

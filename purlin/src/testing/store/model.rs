@@ -1,6 +1,7 @@
 //! Random commits, one after the other, have the same outcome as on the engine in memory.
 
-use crate::store::{Commit, CommitError, Conflict, Expected, Revision, Store};
+use crate::message::Timestamp;
+use crate::store::{Commit, CommitError, Conflict, Expected, Page, Query, Record, Revision, Scalar, Store};
 
 use super::{Harness, Note, event, stream, whole_log};
 
@@ -25,6 +26,21 @@ async fn compare(ours: &Store, model: &Store, seed: u64) {
         let (got, wanted) = (plan.commit_to(ours).await, plan.commit_to(model).await);
         assert_eq!(got, wanted, "seed {seed}, commit {n}: {plan:?}");
     }
+    for query in queries() {
+        let keys = |page: Page| (page.records.into_iter().map(|r| r.key).collect::<Vec<_>>(), page.next);
+        let (got, wanted) = (ours.list::<Note>(query.clone()).await, model.list::<Note>(query.clone()).await);
+        assert_eq!(keys(got.expect("readable")), keys(wanted.expect("readable")), "seed {seed}, {query:?}");
+    }
+    for (until, limit) in [(0, 10), (500, 2), (500, 10), (1000, 10)] {
+        let keys = |records: Vec<Record>| records.into_iter().map(|r| (r.key, r.due)).collect::<Vec<_>>();
+        let (got, wanted) =
+            (ours.due::<Note>(at(until), limit).await, model.due::<Note>(at(until), limit).await);
+        assert_eq!(
+            keys(got.expect("readable")),
+            keys(wanted.expect("readable")),
+            "seed {seed}, due by {until}"
+        );
+    }
     let contents = |log: Vec<crate::store::Recorded>| -> Vec<_> {
         log.into_iter()
             .map(|event| (event.position, event.stream, event.version, event.envelope.data))
@@ -39,6 +55,27 @@ async fn compare(ours: &Store, model: &Store, seed: u64) {
 }
 
 const KEYS: u64 = 5;
+
+/// When a note of this number is due.
+fn at(number: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + std::time::Duration::from_millis(number.unsigned_abs())
+}
+
+/// Questions that some of the records answer.
+fn queries() -> Vec<Query> {
+    let of = |query: Query| [query.clone(), query.clone().descending(), query.limit(1)];
+    let bases = [
+        Query::all(),
+        Query::all().and("text", "model"),
+        Query::all().and("done", true),
+        Query::all().and("tags", "all"),
+        Query::all().and("tags", "all").and("done", false),
+        Query::all().and("number", Scalar::Null),
+        Query::all().after(Some("2".into())),
+        Query::all().prefix("3"),
+    ];
+    bases.into_iter().flat_map(of).collect()
+}
 
 /// What a commit is to do, independent of a store's revisions.
 #[derive(Debug)]
@@ -85,7 +122,8 @@ impl Plan {
             let expected = revision(store, *key, *guess).await;
             commit = match put {
                 Some(number) => {
-                    commit.put_expecting(key.to_string(), &Note::new("model", *number), expected, None)
+                    let due = (number % 3 > 0).then(|| at(*number));
+                    commit.put_expecting(key.to_string(), &Note::new("model", *number), expected, due)
                 }
                 None => commit.delete::<Note>(key.to_string(), expected),
             };

@@ -1,0 +1,58 @@
+//! Fields of [`FieldType::Texts`](purlin::store::FieldType): a table `collection.field` each, of values and keys.
+//!
+//! Triggers keep it in step with the records, so that whatever writes a record keeps it right, and it is renamed with
+//! them. A text that a record has twice stands in it once.
+
+use rusqlite::Connection;
+
+use super::random_name;
+
+/// The texts of a record's field: the rows of `json_each` that are strings, when the member is an array at all.
+fn texts_of(record: &str, field: &str) -> String {
+    format!(
+        "json_each({record}._value, '$.{field}') AS j \
+         WHERE j.type = 'text' AND json_type({record}._value, '$.{field}') = 'array'"
+    )
+}
+
+/// Makes the table of a field and fills it.
+pub(super) fn add_field(connection: &Connection, name: &str, field: &str) -> rusqlite::Result<()> {
+    let table = format!("\"{name}.{field}\"");
+    let member = |record: &str| format!("json_extract({record}._value, '$.{field}')");
+    let (add, changed) = (random_name(), format!("{} IS NOT {}", member("old"), member("new")));
+    let insert =
+        format!("INSERT OR IGNORE INTO {table} SELECT j.value, new._key FROM {};", texts_of("new", field));
+    let delete = format!(
+        "DELETE FROM {table} WHERE _key = old._key AND value IN (SELECT j.value FROM {});",
+        texts_of("old", field)
+    );
+    connection.execute_batch(&format!(
+        "CREATE TABLE {table}(value TEXT NOT NULL, _key TEXT NOT NULL, PRIMARY KEY(value, _key)) WITHOUT ROWID;
+         INSERT OR IGNORE INTO {table} SELECT j.value, r._key FROM \"{name}\" AS r, {of_all};
+         CREATE TRIGGER \"{add}.insert\" AFTER INSERT ON \"{name}\" BEGIN {insert} END;
+         CREATE TRIGGER \"{add}.update\" AFTER UPDATE ON \"{name}\" WHEN {changed} BEGIN {delete} {insert} END;
+         CREATE TRIGGER \"{add}.delete\" AFTER DELETE ON \"{name}\" BEGIN {delete} END;",
+        of_all = texts_of("r", field),
+    ))
+}
+
+/// Removes the table of a field, and what kept it in step.
+pub(super) fn drop_field(connection: &Connection, name: &str, field: &str) -> rusqlite::Result<()> {
+    let of_table =
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 AND instr(sql, ?2) > 0";
+    let table = format!("\"{name}.{field}\"");
+    let mut select = connection.prepare(of_table)?;
+    let triggers: Vec<String> =
+        select.query_map((name, &table), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for trigger in triggers {
+        connection.execute_batch(&format!("DROP TRIGGER \"{trigger}\""))?;
+    }
+    connection.execute_batch(&format!("DROP TABLE {table}"))
+}
+
+/// The fields that have a table, of a collection that may have lost its name.
+pub(super) fn fields_of(connection: &Connection, name: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT substr(name, length(?1) + 2) FROM sqlite_schema \
+               WHERE type = 'table' AND substr(name, 1, length(?1) + 1) = ?1 || '.'";
+    connection.prepare(sql)?.query_map([name], |row| row.get(0))?.collect()
+}

@@ -1,0 +1,50 @@
+//! The files of a store: their names, and that nobody but their owner reads them.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The file of the same name with something behind it.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(suffix);
+    name.into()
+}
+
+/// Opens a file, or makes it, readable by its owner alone. SQLite gives the files it makes beside a database the
+/// rights of the database.
+pub(crate) fn open_private(file: &Path) -> io::Result<File> {
+    private().create(true).open(file)
+}
+
+/// Makes a file that is not there yet, readable by its owner alone.
+pub(crate) fn create_private(file: &Path) -> io::Result<File> {
+    private().create_new(true).open(file)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).truncate(false);
+    #[cfg(unix)]
+    options.mode(0o600);
+    options
+}
+
+/// Makes the folder of a file, and those above it, for their owner alone; one that is there is left as it is.
+pub(crate) fn make_folder(file: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.create(folder).map_err(|error| (folder.to_owned(), error))
+}
+
+/// Makes durable what was made, renamed or removed in the folder of a file.
+pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
