@@ -75,6 +75,7 @@ on_memory! {
     the_marks_move_past_messages_of_other_subjects,
     a_shutdown_finishes_what_is_in_hand,
     the_largest_public_event_can_be_copied_and_parked,
+    many_parked_keys_of_another_group_hide_none_of_a_groups_own,
     data_of_any_depth_and_size_of_numbers_can_be_parked,
     a_public_event_that_is_no_json_is_refused,
     a_group_tells_the_metrics_what_it_does,
@@ -674,6 +675,26 @@ pub(crate) async fn data_of_any_depth_and_size_of_numbers_can_be_parked(open: Op
     world.until_effects(group, 3).await;
     let effects = world.shop.read_stream(&effect_stream("deep"), 1, 10).await.unwrap();
     assert_eq!(effects[0].envelope.data, deep);
+}
+
+pub(crate) async fn many_parked_keys_of_another_group_hide_none_of_a_groups_own(open: Open) {
+    let world = World::new(open).await;
+    for number in 0..300 {
+        world.publish(&format!("key-{number}"), 0).await;
+    }
+    let refuse = async |_| Err::<Commit, _>(refused());
+    let patient = Retry { max_attempts: 1000, ..RETRY };
+    let other = || world.group("other").retry(patient).on("order.created", refuse);
+    let all = async || world.group("other").status().await.unwrap().retrying_keys == 300;
+    world.until(other, all).await;
+    let tried = Arc::new(AtomicUsize::new(0));
+    let second = async |tried: Arc<AtomicUsize>, message: Message| match tried.fetch_add(1, Ordering::Relaxed)
+    {
+        0..300 => Err(refused()),
+        _ => Ok(effect(&message)),
+    };
+    world.until_effects(|| world.group("own").on_with("order.created", &tried, second), 300).await;
+    assert_eq!(world.group("own").status().await.unwrap().parked, 0);
 }
 
 pub(crate) async fn a_public_event_that_is_no_json_is_refused(open: Open) {
