@@ -72,7 +72,8 @@ pub struct DeadLetterPage {
 pub struct DeadLetterDetails {
     /// As in a list.
     pub letter: DeadLetter,
-    /// The whole message as JSON: id, source, stream, position, trace, data.
+    /// The whole message as JSON: id, source, stream, position, trace, data. Data that are too deep, or have numbers
+    /// too large, for a JSON value in memory are one text.
     pub message: serde_json::Value,
 }
 
@@ -117,7 +118,7 @@ impl DeadLetters {
         let record = self.store.get_record(ParkedMessage::COLLECTION, &address.record()).await?;
         let record = record.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))?;
         let (letter, parked) = self.letter(&record).await?;
-        let message = serde_json::to_value(&parked.message).map_err(|source| unreadable(&record, source))?;
+        let message = parked.message.shown().map_err(|source| unreadable(&record, source))?;
         Ok(DeadLetterDetails { letter, message })
     }
 

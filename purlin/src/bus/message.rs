@@ -164,6 +164,14 @@ impl StoredMessage {
         }
     }
 
+    /// The message for somebody to look at.
+    pub(super) fn shown(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self).or_else(|_| {
+            let data = serde_json::value::to_raw_value(self.data.get())?;
+            serde_json::to_value(Self { data, ..self.clone() })
+        })
+    }
+
     /// The message again.
     pub(super) fn message(self) -> Result<Message, StreamIdError> {
         let trace = self.trace.and_then(|trace| trace.parse::<TraceContext>().ok());

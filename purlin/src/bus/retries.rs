@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::Timestamp;
-use crate::store::{Commit, ReadError, Record, Row};
+use crate::store::{Commit, Query, ReadError, Record, Row};
 
 use super::backoff::{Backoff, dice};
 use super::handling::Refused;
@@ -96,17 +96,34 @@ async fn look(
 }
 
 /// The `wanted` keys of the group that are due first, whatever other groups of the store have.
+///
+/// What is due first in the store is most often the group's own. Where it is not, the group's own keys are read instead
+/// of more and more of the others'.
 async fn first_due(group: &Group, wanted: usize) -> Result<Vec<Record>, ReadError> {
     let prefix = format!("{}/", group.name);
-    let mut limit = wanted;
+    let limit = 4 * wanted;
+    let mut records = group.store.due::<ParkedKey>(Timestamp::MAX, limit).await?;
+    let all = records.len() < limit;
+    records.retain(|record| record.key.starts_with(&prefix));
+    if !all && records.len() < wanted {
+        records = own_due(group, &prefix).await?;
+    }
+    records.truncate(wanted);
+    Ok(records)
+}
+
+/// All keys of the group that are due some time, the longest due first.
+async fn own_due(group: &Group, prefix: &str) -> Result<Vec<Record>, ReadError> {
+    let (mut records, mut after) = (Vec::new(), None);
     loop {
-        let mut records = group.store.due::<ParkedKey>(Timestamp::MAX, limit).await?;
-        let all = records.len() < limit;
-        records.retain(|record| record.key.starts_with(&prefix));
-        if all || records.len() >= wanted {
+        let page =
+            group.store.list::<ParkedKey>(Query::all().prefix(prefix).after(after).limit(1000)).await?;
+        records.extend(page.records.into_iter().filter(|record| record.due.is_some()));
+        after = page.next;
+        if after.is_none() {
+            records.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
             return Ok(records);
         }
-        limit *= 4;
     }
 }
 

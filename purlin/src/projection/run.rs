@@ -41,20 +41,20 @@ async fn follow<P: Projection>(view: &Inner<P>) -> Result<(), ViewError> {
     loop {
         view.publish(&target);
         let head = *watch.borrow_and_update();
-        let mut caught_up = head <= target.position;
-        if !caught_up {
+        if head > target.position {
             let filter = LogFilter::category(P::CATEGORY);
             let page = view.store.read_log(target.position, &filter, BATCH).await?;
-            caught_up = page.events.len() < BATCH;
             view.take(&mut target, page).await?;
             // Nothing of the page may have been wanted: then no commit of the view itself wakes this loop again.
             view.publish(&target);
         }
+        // A page may be short long before the end of the log: only its position says how far it has come.
+        let caught_up = head <= target.position;
         if caught_up && target.building {
             target.go_live::<P>(&view.store).await?;
             tracing::info!(view = P::NAME, version = P::VERSION, "the view was built anew and is live");
             target = Target::open(view).await?;
-        } else if head <= target.position && watch.changed().await.is_err() {
+        } else if caught_up && watch.changed().await.is_err() {
             return Ok(());
         }
     }

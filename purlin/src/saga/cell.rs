@@ -3,7 +3,7 @@
 //! The function's steps register themselves here and wait to be told to run or to be given an outcome; what running
 //! steps have to say they leave here. The engine looks whenever the function stands still.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -15,15 +15,17 @@ use crate::store::Commit;
 
 use super::journal::{Entry, Payload};
 use super::machine::{Ask, Function, Machine, NameTaken, Next, Start};
+use super::metrics::Seen;
 use super::undo::Undo;
 use super::view::Running;
-use super::{At, Failure};
+use super::{At, Failure, Sagas};
 
 pub(super) struct Cell<S> {
     pub(super) id: Uuid,
     pub(super) services: Arc<S>,
     pub(super) clock: Clock,
     pub(super) deadline: Option<Deadline>,
+    pub(super) seen: Option<Seen>,
     state: Mutex<State<S>>,
 }
 
@@ -31,6 +33,8 @@ struct State<S> {
     machine: Machine,
     slots: HashMap<Arc<str>, Slot<S>>,
     reports: Vec<Report>,
+    /// The last failure of what is tried again, by step, where the journal does not have it.
+    kept: BTreeMap<String, Entry>,
     /// Why the function cannot go on, although its names fit the journal.
     broken: Option<String>,
 }
@@ -40,6 +44,8 @@ struct Slot<S> {
     waker: Option<Waker>,
     undo: Option<Undo<S>>,
     busy: Busy,
+    /// Its pause before the next attempt is to end.
+    hurried: bool,
     attempts: u32,
     started_at: Timestamp,
 }
@@ -73,10 +79,11 @@ pub(super) enum Report {
 }
 
 impl<S> Cell<S> {
-    pub(super) fn new(id: Uuid, services: Arc<S>, clock: Clock, deadline: Option<Deadline>) -> Self {
+    pub(super) fn new(id: Uuid, sagas: &Sagas<S>, deadline: Option<Deadline>) -> Self {
         let (machine, slots, reports) = (Machine::default(), HashMap::new(), Vec::new());
-        let state = State { machine, slots, reports, broken: None };
-        Self { id, services, clock, deadline, state: Mutex::new(state) }
+        let state = State { machine, slots, reports, kept: BTreeMap::new(), broken: None };
+        let (services, clock) = (Arc::clone(&sagas.services), sagas.clock.clone());
+        Self { id, services, clock, deadline, seen: sagas.seen.clone(), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<S>> {
@@ -97,6 +104,7 @@ impl<S> Cell<S> {
             waker: None,
             undo,
             busy: Busy::No,
+            hurried: false,
             attempts: 0,
             started_at: Timestamp::UNIX_EPOCH,
         };
@@ -115,6 +123,37 @@ impl<S> Cell<S> {
 
     pub(super) fn feed(&self, entry: Entry) {
         self.state().machine.feed(entry);
+    }
+
+    /// Keeps a failure that is not journalled: should the saga leave memory, it takes it along.
+    pub(super) fn keep(&self, entry: Entry) {
+        let whose = match &entry {
+            Entry::Attempted { step, .. } | Entry::UndoAttempted { step, .. } => step.clone(),
+            _ => String::new(),
+        };
+        self.state().kept.insert(whose, entry);
+    }
+
+    /// What was kept.
+    pub(super) fn kept(&self) -> Vec<Entry> {
+        self.state().kept.values().cloned().collect()
+    }
+
+    /// Lets go of what was kept.
+    pub(super) fn forget(&self) {
+        self.state().kept.clear();
+    }
+
+    /// Ends the pauses before next attempts.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state();
+        state.kept.clear();
+        for slot in state.slots.values_mut().filter(|slot| matches!(slot.busy, Busy::Paused(_))) {
+            slot.hurried = true;
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     pub(super) fn with_machine<R>(&self, look: impl FnOnce(&mut Machine) -> R) -> R {
@@ -238,6 +277,20 @@ impl<S> Asked<S> {
         }
     }
 
+    /// Somebody says that the next attempt need not wait.
+    pub(super) async fn hurried(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.cell.state();
+            let Some(slot) = state.slots.get_mut(&self.name) else { return Poll::Pending };
+            if slot.hurried {
+                return Poll::Ready(());
+            }
+            slot.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// The outcome arrived.
     pub(super) fn settle(&mut self) {
         self.settled = true;
@@ -246,12 +299,16 @@ impl<S> Asked<S> {
     /// The step is over as far as it can tell.
     pub(super) fn report(&self, report: Report) {
         self.set_busy(Busy::No);
-        self.cell.state().reports.push(report);
+        let mut state = self.cell.state();
+        state.kept.remove(&*self.name);
+        state.reports.push(report);
     }
 
     /// The step goes on, but this must be known.
     pub(super) fn note(&self, entry: Entry) {
-        self.cell.state().reports.push(Report::Entry(entry));
+        let mut state = self.cell.state();
+        state.kept.remove(&*self.name);
+        state.reports.push(Report::Entry(entry));
     }
 
     pub(super) fn pause(&self, until: Option<Timestamp>) {
@@ -267,7 +324,8 @@ impl<S> Asked<S> {
     /// An attempt begins; it may take so long.
     pub(super) fn attempt(&self, attempt: u32, started_at: Timestamp, deadline: Deadline) -> At<S> {
         if let Some(slot) = self.cell.state().slots.get_mut(&self.name) {
-            (slot.busy, slot.attempts, slot.started_at) = (Busy::Working, attempt, started_at);
+            (slot.busy, slot.hurried) = (Busy::Working, false);
+            (slot.attempts, slot.started_at) = (attempt, started_at);
         }
         let deadline = self.cell.deadline.map_or(deadline, |last| last.min(deadline));
         let (services, key) = (Arc::clone(&self.cell.services), self.cell.key(&self.name));
@@ -279,7 +337,8 @@ impl<S> Drop for Asked<S> {
     fn drop(&mut self) {
         let mut state = self.cell.state();
         if let Some(slot) = state.slots.get_mut(&self.name) {
-            slot.busy = Busy::No;
+            // Nobody takes what it may still be told.
+            (slot.busy, slot.go) = (Busy::No, None);
         }
         if !self.settled {
             state.machine.dropped(&self.name);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 use uuid::Uuid;
 
 use super::view::Running;
@@ -26,12 +26,19 @@ pub(super) struct Desk {
     knocks: mpsc::Sender<Knock>,
     pub(super) door: AsyncMutex<mpsc::Receiver<Knock>>,
     live: Mutex<HashMap<Uuid, Arc<Mailbox>>>,
+    /// Sagas wait for others to leave memory.
+    crowded: watch::Sender<bool>,
 }
 
 impl Desk {
     pub(super) fn new() -> Self {
         let (knocks, door) = mpsc::channel(KNOCKS);
-        Self { knocks, door: AsyncMutex::new(door), live: Mutex::default() }
+        Self {
+            knocks,
+            door: AsyncMutex::new(door),
+            live: Mutex::default(),
+            crowded: watch::Sender::new(false),
+        }
     }
 
     /// Says that there is something to do for a saga.
@@ -39,6 +46,17 @@ impl Desk {
         if self.knocks.try_send(knock).is_err() {
             tracing::debug!(?knock, "too many knocks: this saga is found by the next look at the store");
         }
+    }
+
+    /// Says whether sagas wait for others to leave memory.
+    pub(super) fn set_crowded(&self, crowded: bool) {
+        self.crowded.send_if_modified(|before| std::mem::replace(before, crowded) != crowded);
+    }
+
+    /// A mailbox for a saga that comes into memory.
+    pub(super) fn mailbox(&self) -> Mailbox {
+        let (flag, notify, steps) = (AtomicBool::default(), Notify::default(), Mutex::default());
+        Mailbox { flag, notify, steps, crowded: self.crowded.subscribe() }
     }
 
     pub(super) fn live(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Mailbox>>> {
@@ -53,11 +71,11 @@ impl Desk {
 }
 
 /// The mailbox of a saga in memory: the letters are in the store, this is the flag.
-#[derive(Default)]
 pub(super) struct Mailbox {
     flag: AtomicBool,
     notify: Notify,
     steps: Mutex<Option<Steps>>,
+    crowded: watch::Receiver<bool>,
 }
 
 type Steps = Box<dyn Fn() -> Vec<Running> + Send>;
@@ -83,6 +101,13 @@ impl Mailbox {
     pub(super) async fn knocked(&self) {
         while !self.is_up() {
             self.notify.notified().await;
+        }
+    }
+
+    /// Waits until another saga waits for room in memory.
+    pub(super) async fn crowded(&self) {
+        if self.crowded.clone().wait_for(|crowded| *crowded).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -1,11 +1,14 @@
 //! The sagas of a store, for those who look and ask from outside.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::message::{Clock, Fault, FaultKind, Timestamp, new_id};
-use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Row, Store};
+use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Store};
 
+use super::error::told;
 use super::journal::{self, Entry, Payload};
 use super::record::{Request, SagaRow};
 use super::view::Running;
@@ -20,6 +23,9 @@ pub struct Directory {
     store: Store,
     clock: Clock,
 }
+
+/// So long after its deadline a saga is overdue: until then it is about to end.
+const OVERDUE: Duration = Duration::from_secs(60);
 
 /// Which sagas to list, and from where on.
 #[derive(Debug, Clone, Default)]
@@ -93,8 +99,28 @@ impl Directory {
             query = query.and("kind", kind);
         }
         let page = self.store.list::<SagaRow>(query).await?;
-        let items: Result<Vec<_>, _> = page.records.iter().map(listed).collect();
-        Ok(SagaPage { items: items?, next: page.next.and_then(|key| key.parse().ok()) })
+        let items = page.records.iter().filter_map(listed).collect();
+        Ok(SagaPage { items, next: page.next.and_then(|key| key.parse().ok()) })
+    }
+
+    /// At most `limit` sagas that somebody should look at, each with a reason: those that are stuck or blocked, and
+    /// those that should have ended a minute ago or longer and have not.
+    pub async fn troubled(&self, limit: usize) -> Result<Vec<(Uuid, SagaRow)>, ReadError> {
+        let late = self.clock.now().saturating_sub(OVERDUE).unwrap_or(Timestamp::MIN);
+        let mut found = Vec::new();
+        for state in [SagaState::Stuck, SagaState::Blocked, SagaState::Running, SagaState::Compensating] {
+            let mut wanted = ListSagas { state: Some(state), limit: 256, ..ListSagas::default() };
+            while found.len() < limit {
+                let page = self.list(wanted.clone()).await?;
+                found.extend(page.items.into_iter().filter_map(|(id, row)| Some((id, troubled(row, late)?))));
+                wanted.after = page.next;
+                if wanted.after.is_none() {
+                    break;
+                }
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// A saga and its steps.
@@ -150,10 +176,30 @@ impl Directory {
     }
 }
 
-fn listed(record: &Record) -> Result<(Uuid, SagaRow), ReadError> {
-    let id = record.key.parse().map_err(|error: uuid::Error| ReadError::Unreadable {
-        what: format!("the key `{}` of a record of `{}`", record.key, SagaRow::COLLECTION),
-        source: error.into(),
-    })?;
-    Ok((id, record.decode()?))
+/// A record as it is listed. One that cannot be read must not hide the others: it is listed as blocked by that.
+fn listed(record: &Record) -> Option<(Uuid, SagaRow)> {
+    let Ok(id) = record.key.parse() else {
+        tracing::warn!(key = record.key, "a record of a saga has a key that is no id: it is not listed");
+        return None;
+    };
+    let row = record.decode().unwrap_or_else(|error| SagaRow {
+        kind: "unreadable".to_owned(),
+        state: SagaState::Blocked,
+        reason: Some(told(&error)),
+        error: None,
+        started_at: Timestamp::UNIX_EPOCH,
+        deadline: None,
+        ended_at: None,
+        pauses: Vec::new(),
+    });
+    Some((id, row))
+}
+
+/// A saga with the reason why it needs a look, if it does.
+fn troubled(mut row: SagaRow, late: Timestamp) -> Option<SagaRow> {
+    if matches!(row.state, SagaState::Running | SagaState::Compensating) {
+        let deadline = row.deadline.filter(|deadline| *deadline < late)?;
+        row.reason.get_or_insert_with(|| format!("it should have ended at {deadline}, and has not"));
+    }
+    Some(row)
 }

@@ -10,6 +10,8 @@ use crate::store::Commit;
 
 use super::engine::Engine;
 use super::journal::{Entry, Outcome, Payload};
+use super::record::Request;
+use super::requests::requests;
 use super::step::{COMPENSATION_RETRY, dice, guarded, until_then, worth_a_note};
 use super::writer::{Refused, Stop};
 use super::{At, Failure, SagaState};
@@ -18,6 +20,8 @@ use super::{At, Failure, SagaState};
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// After so many attempts at the end a saga counts as stuck, though it is tried on.
 const END_ATTEMPTS: u32 = 8;
+/// So often an end that lost a race is tried again at once.
+const QUICK_ATTEMPTS: u32 = 3;
 
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Tries once to undo a step, when it is time.
@@ -45,7 +49,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             () = self.writer.shutdown.cancelled() => return Err(Stop::Shutdown),
         };
         match outcome {
-            Ok(()) => self.note(Entry::Undone { step, attempts: attempt }),
+            Ok(()) => {
+                self.cell.forget();
+                self.note(Entry::Undone { step, attempts: attempt });
+            }
             Err(error) => self.not_undone(step, attempt, error, retry),
         }
         Ok(())
@@ -56,15 +63,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let Some(not_before) = not_before else { return Ok(true) };
         self.park_if_far(Some(not_before)).await?;
         let pause = until_then(self.writer.clock.now(), not_before);
+        let pressed = self.pressed(Some(Some(not_before)));
         tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(true),
-            () = self.mailbox.knocked() => Ok(false),
-            () = self.writer.shutdown.cancelled() => Err(Stop::Shutdown),
+            () = tokio::time::sleep(pause) => return Ok(true),
+            () = self.mailbox.knocked() => return Ok(false),
+            () = self.writer.shutdown.cancelled() => return Err(Stop::Shutdown),
+            () = pressed => {}
         }
+        self.park(Some(not_before)).await.map(|()| false)
     }
 
     fn not_undone(&mut self, step: String, attempt: u32, error: Failure, retry: Retry) {
         tracing::warn!(saga = %self.cell.id, step, attempt, %error, "a step is not undone yet");
+        self.cell.forget();
         if !retry.allows(attempt) {
             self.mark_stuck(format!("step `{step}` could not be undone in {attempt} attempts: {error}"));
             self.note(Entry::Stuck { step, attempts: attempt, error });
@@ -75,12 +86,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         let delay = retry.delay(attempt, dice());
         let next = self.writer.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX);
-        let entry = Entry::UndoAttempted { step, attempt, error, next };
-        if worth_a_note(attempt, delay) {
-            self.note(entry);
-        } else {
-            self.cell.feed(entry);
+        self.try_again(Entry::UndoAttempted { step, attempt, error, next }, worth_a_note(attempt, delay));
+    }
+
+    /// Something failed and is tried again: that is journalled, or only kept.
+    fn try_again(&mut self, entry: Entry, journalled: bool) {
+        if let Some(seen) = &self.cell.seen {
+            seen.retried.inc();
         }
+        if journalled {
+            return self.note(entry);
+        }
+        self.cell.feed(entry.clone());
+        self.cell.keep(entry);
     }
 
     /// Lists the saga as stuck; whether it is still tried is another matter.
@@ -101,41 +119,81 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Err(Stop::Rest)
     }
 
-    /// Commits the end, together with what the hook wants to be committed with it.
-    pub(super) async fn end(&mut self, outcome: Outcome) -> Result<(), Stop> {
-        let ended = [Entry::Ended { outcome: outcome.clone() }];
-        for attempt in 1u32.. {
-            let failure = match self.hook(&outcome).await? {
-                Ok(effect) => {
-                    let before = self.writer.row.clone();
-                    self.set_over(&outcome);
-                    match self.writer.commit(&ended, None, effect).await {
-                        Ok(_) => break,
-                        Err(Refused::Mine(error)) => return Err(Stop::Lost(error)),
-                        Err(refused) => {
-                            self.writer.row = before;
-                            Failure::of(&refused.into_error())
-                        }
-                    }
-                }
-                Err(failure) => failure,
-            };
-            if failure.kind != FaultKind::Conflict || attempt > 3 {
-                self.not_ended(attempt, &failure).await?;
+    /// Tries to commit the end, together with what the hook wants to be committed with it, when it is time; whether
+    /// that is done.
+    pub(super) async fn end(&mut self, outcome: Outcome) -> Result<bool, Stop> {
+        let (mut attempt, not_before) = self.cell.with_machine(|machine| machine.ending());
+        if not_before.is_some() {
+            if self.hear_late().await? {
+                return Ok(false);
+            }
+            self.writer.flush().await?;
+            if !self.is_time(not_before).await? {
+                return Ok(false);
             }
         }
-        tracing::info!(saga = %self.cell.id, state = self.writer.row.state.as_str(), "ended");
-        Ok(())
+        loop {
+            attempt = attempt.saturating_add(1);
+            let Some(failure) = self.commit_end(&outcome).await? else { break };
+            if failure.kind != FaultKind::Conflict || attempt > QUICK_ATTEMPTS {
+                self.not_ended(attempt, failure);
+                return Ok(false);
+            }
+        }
+        let state = self.writer.row.state;
+        tracing::info!(saga = %self.cell.id, state = state.as_str(), "ended");
+        if let Some(seen) = &self.cell.seen {
+            seen.ended.with([&*self.writer.row.kind, state.as_str()]).inc();
+        }
+        Ok(true)
     }
 
-    /// The end cannot be committed now: keep what is known, and wait a little.
-    async fn not_ended(&mut self, attempt: u32, failure: &Failure) -> Result<(), Stop> {
-        tracing::warn!(saga = %self.cell.id, attempt, %failure, "the end cannot be committed yet");
-        if attempt >= END_ATTEMPTS || self.writer.is_late() {
-            self.mark_stuck(format!("the end cannot be committed yet: {failure}"));
+    /// Tries once; gives why it failed, if it did.
+    async fn commit_end(&mut self, outcome: &Outcome) -> Result<Option<Failure>, Stop> {
+        let effect = match self.hook(outcome).await? {
+            Ok(effect) => effect,
+            Err(failure) => return Ok(Some(failure)),
+        };
+        let before = self.writer.row.clone();
+        self.set_over(outcome);
+        match self.writer.commit(&[Entry::Ended { outcome: outcome.clone() }], None, effect).await {
+            Ok(_) => Ok(None),
+            Err(Refused::Mine(error)) => Err(Stop::Lost(error)),
+            Err(refused) => {
+                self.writer.row = before;
+                Ok(Some(Failure::of(&refused.into_error())))
+            }
         }
-        self.writer.flush().await?;
-        self.writer.pause(COMPENSATION_RETRY.delay(attempt, dice())).await
+    }
+
+    /// The end cannot be committed now: it is tried again after a pause.
+    fn not_ended(&mut self, attempt: u32, error: Failure) {
+        tracing::warn!(saga = %self.cell.id, attempt, %error, "the end cannot be committed yet");
+        if attempt >= END_ATTEMPTS || self.writer.is_late() {
+            self.mark_stuck(format!("the end cannot be committed yet: {error}"));
+        }
+        self.cell.forget();
+        let delay = COMPENSATION_RETRY.delay(attempt, dice());
+        let next = self.writer.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX);
+        self.try_again(Entry::EndAttempted { attempt, error, next }, worth_a_note(attempt, delay));
+    }
+
+    /// For a saga whose outcome is known all requests are too late, but the one to try its end again; whether there
+    /// was one.
+    async fn hear_late(&mut self) -> Result<bool, Stop> {
+        let mut news = self.unblock();
+        if !self.mailbox.take() {
+            return Ok(news);
+        }
+        for record in requests(&self.writer.store, self.cell.id).await? {
+            self.writer.consume(record.key.clone(), record.revision);
+            if let Ok(Request::Retry) = record.decode().map(Request::asked) {
+                self.resume();
+                news = true;
+            }
+            self.writer.relieve().await?;
+        }
+        Ok(news)
     }
 
     async fn hook(&mut self, outcome: &Outcome) -> Result<Result<Commit, Failure>, Stop> {
@@ -156,6 +214,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let now = self.writer.clock.now();
         let row = &mut self.writer.row;
         (row.reason, row.ended_at, self.writer.dirty) = (None, Some(now), true);
+        row.pauses.clear();
         match outcome {
             Outcome::Completed(_) => row.state = SagaState::Completed,
             Outcome::Failed(error) => (row.state, row.error) = (SagaState::Failed, Some(error.clone())),

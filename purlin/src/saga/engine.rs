@@ -25,6 +25,9 @@ use super::{Failure, SagaError, SagaState};
 
 /// A saga that only waits, and longer than this, leaves memory.
 pub(super) const PARK_AFTER: Duration = Duration::from_secs(30);
+/// One that only waits, and longer than this, leaves memory when others want to come in. Shorter pauses, the first ones
+/// after a failure, are not worth it: to be found again takes about as long.
+const YIELD_AFTER: Duration = Duration::from_secs(1);
 /// How long a function may take to ask for what the journal says it asked for.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a function that keeps waking itself is polled before it counts as standing still.
@@ -67,7 +70,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             match self.next() {
                 Next::Deliver { .. } => {}
                 Next::Abandon(steps) => {
-                    steps.into_iter().for_each(|step| self.note(Entry::Abandoned { step }));
+                    for step in steps {
+                        self.note(Entry::Abandoned { step });
+                        self.writer.relieve().await?;
+                    }
                 }
                 Next::Blocked(mismatch) => {
                     if self.function.is_none() || !self.stirs().await? {
@@ -102,7 +108,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 }
                 Next::End(outcome) => {
                     self.stop_function();
-                    return self.end(outcome).await;
+                    if self.end(outcome).await? {
+                        return Ok(());
+                    }
                 }
                 Next::Over => return Ok(()),
             }
@@ -154,6 +162,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Report::Entry(entry) => self.note(entry),
                 Report::Transact { step, done, effect } => self.transact(&step, done, effect).await?,
             }
+            self.writer.relieve().await?;
         }
         Ok(())
     }
@@ -178,6 +187,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// No step starts from here on.
     fn close(&mut self, entry: Entry) {
         self.stop_function();
+        self.cell.forget();
         if let Entry::Compensating { outcome, undo } = &entry {
             let row = &mut self.writer.row;
             if let Outcome::Failed(error) = outcome {
@@ -203,6 +213,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.mailbox.take() {
             for record in requests(&self.writer.store, self.cell.id).await? {
                 news |= self.heed(&record);
+                self.writer.relieve().await?;
             }
         }
         if !self.is_closing() && self.is_overdue() {
@@ -214,7 +225,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// The function fits the journal again.
-    fn unblock(&mut self) -> bool {
+    pub(super) fn unblock(&mut self) -> bool {
         if self.writer.row.state != SagaState::Blocked {
             return false;
         }
@@ -232,7 +243,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         self.writer.consume(record.key.clone(), record.revision);
         let closing = self.is_closing();
-        match record.decode() {
+        match record.decode().map(Request::asked) {
             Ok(Request::Cancel { reason }) if !closing => {
                 let cancelled = SagaError::Cancelled { reason }.into();
                 let entry = self.cell.with_machine(|machine| machine.close(cancelled));
@@ -242,19 +253,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Ok(data) => self.note(Entry::Signalled { name, data }),
                 Err(error) => tracing::warn!(saga = %self.cell.id, name, %error, "a signal is not JSON"),
             },
-            Ok(Request::Retry) if closing => {
-                let row = &mut self.writer.row;
-                (row.state, row.reason) = (SagaState::Compensating, None);
-                self.writer.dirty = true;
-                self.note(Entry::Resumed);
-            }
+            Ok(Request::Retry) => self.resume(),
             Ok(request) => tracing::debug!(saga = %self.cell.id, ?request, "too late, or nothing to do"),
             Err(error) => tracing::warn!(saga = %self.cell.id, %error, "a request cannot be read"),
         }
         true
     }
 
-    fn is_closing(&self) -> bool {
+    /// Somebody says that it is to be tried again, now.
+    pub(super) fn resume(&mut self) {
+        let closing = self.is_closing();
+        let row = &mut self.writer.row;
+        row.state = if closing { SagaState::Compensating } else { SagaState::Running };
+        (row.reason, self.writer.dirty) = (None, true);
+        self.cell.hurry();
+        self.note(Entry::Resumed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
         self.cell.with_machine(|machine| machine.is_closing())
     }
 
@@ -264,24 +280,46 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Waits until something happens, or leaves memory if that is far off.
     async fn wait(&mut self) -> Result<(), Stop> {
-        if let Some(idle) = self.cell.idle_until() {
-            let wake = sooner(idle, self.writer.row.deadline);
+        let idle = self.cell.idle_until().map(|idle| sooner(idle, self.writer.row.deadline));
+        if let Some(wake) = idle {
             self.park_if_far(wake).await?;
         }
+        let pressed = self.pressed(idle);
         tokio::select! {
-            () = self.alarm.ring() => Ok(()),
-            () = self.mailbox.knocked() => Ok(()),
-            () = at(self.deadline) => Ok(()),
-            () = self.writer.shutdown.cancelled() => Err(Stop::Shutdown),
+            () = self.alarm.ring() => return Ok(()),
+            () = self.mailbox.knocked() => return Ok(()),
+            () = at(self.deadline) => return Ok(()),
+            () = self.writer.shutdown.cancelled() => return Err(Stop::Shutdown),
+            () = pressed => {}
         }
+        self.park(idle.flatten()).await
     }
 
     /// Leaves memory if there is nothing to do for long.
     pub(super) async fn park_if_far(&mut self, wake: Option<Timestamp>) -> Result<(), Stop> {
-        let now = self.writer.clock.now();
-        if wake.is_some_and(|wake| until_then(now, wake) <= PARK_AFTER) || self.mailbox.is_up() {
+        if self.is_near(wake, PARK_AFTER) || self.mailbox.is_up() {
             return Ok(());
         }
+        self.park(wake).await
+    }
+
+    /// Waits until others want the memory of a saga that only waits; never for one that is at work, or about to be.
+    pub(super) fn pressed(
+        &self,
+        idle: Option<Option<Timestamp>>,
+    ) -> impl Future<Output = ()> + Send + use<S> {
+        let (mailbox, stays) =
+            (Arc::clone(&self.mailbox), idle.is_none_or(|wake| self.is_near(wake, YIELD_AFTER)));
+        async move { if stays { std::future::pending().await } else { mailbox.crowded().await } }
+    }
+
+    fn is_near(&self, wake: Option<Timestamp>, span: Duration) -> bool {
+        wake.is_some_and(|wake| until_then(self.writer.clock.now(), wake) <= span)
+    }
+
+    /// Leaves memory until a time, with what it must know then.
+    pub(super) async fn park(&mut self, wake: Option<Timestamp>) -> Result<(), Stop> {
+        self.writer.row.pauses = self.cell.kept();
         self.writer.dirty = true;
         self.writer.flush_due(wake).await?;
         Err(Stop::Rest)

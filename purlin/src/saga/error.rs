@@ -134,7 +134,7 @@ impl Fault for Failure {
 }
 
 /// An error and its sources in one line.
-fn told(error: &dyn Error) -> String {
+pub(super) fn told(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use crate::message::{Clock, Fault, FaultKind};
 use crate::store::{Commit, CommitError, Expected, ReadError, Revision, Store};
+use crate::telemetry::Metrics;
 
 use super::desk::{Desk, Knock};
 use super::directory::{Directory, ListSagas, RequestError, SagaPage};
 use super::journal::{self, Entry, Payload};
 use super::kind::{IntoKind, Kind};
+use super::metrics::Seen;
 use super::record::SagaRow;
 use super::{Failure, SagaState, SagaView, scheduler};
 
@@ -27,6 +29,7 @@ pub struct Sagas<S> {
     pub(super) desk: Arc<Desk>,
     pub(super) directory: Directory,
     pub(super) in_memory: usize,
+    pub(super) seen: Option<Seen>,
 }
 
 /// A saga cannot be started.
@@ -63,6 +66,7 @@ impl<S: Send + Sync + 'static> Sagas<S> {
             kinds: Arc::default(),
             desk: Arc::new(Desk::new()),
             in_memory: Self::IN_MEMORY,
+            seen: None,
         }
     }
 
@@ -76,9 +80,17 @@ impl<S: Send + Sync + 'static> Sagas<S> {
         self
     }
 
-    /// Keeps at most so many sagas in memory; the others wait in the store.
+    /// Keeps at most so many sagas in memory; the others wait in the store. While some wait, a saga that only pauses
+    /// leaves memory for them, so that those whose callee is away do not hold up those who could go on.
     pub fn in_memory(mut self, sagas: usize) -> Self {
         self.in_memory = sagas.max(1);
+        self
+    }
+
+    /// Shows how many sagas are in memory, do not go on by themselves or belong to another program, and counts what is
+    /// tried again and what has ended. The metrics are those of one store: `of` is its service.
+    pub fn metrics(mut self, metrics: &Metrics, of: &str) -> Self {
+        self.seen = Some(Seen::register(metrics, of));
         self
     }
 
@@ -107,6 +119,7 @@ impl<S: Send + Sync + 'static> Sagas<S> {
             started_at: now,
             deadline,
             ended_at: None,
+            pauses: Vec::new(),
         };
         let stream = journal::stream(id).expect("a UUID can be a stream's key");
         Ok(Commit::new().append(stream, Expected::NoStream, [started]).put_expecting(
@@ -134,7 +147,7 @@ impl<S: Send + Sync + 'static> Sagas<S> {
         self.directory.signal(id, name, data)
     }
 
-    /// Tells a stuck or blocked saga to go on.
+    /// Tells a stuck or blocked saga to go on, or one that pauses not to wait.
     pub async fn retry(&self, id: Uuid) -> Result<(), RequestError> {
         self.directory.retry(id).await?;
         self.kick(id);
@@ -197,6 +210,7 @@ impl<S> Clone for Sagas<S> {
             desk: Arc::clone(&self.desk),
             directory: self.directory.clone(),
             in_memory: self.in_memory,
+            seen: self.seen.clone(),
         }
     }
 }

@@ -117,7 +117,16 @@ pub enum Entry {
         /// Why the last failed.
         error: Failure,
     },
-    /// An operator told a stuck or blocked saga to go on.
+    /// An attempt to commit the end failed, and another will follow. Of many only some are journalled.
+    EndAttempted {
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// Why.
+        error: Failure,
+        /// When the next attempt begins, at the earliest.
+        next: Timestamp,
+    },
+    /// An operator told a saga that is stuck, blocked or pauses to go on.
     Resumed,
     /// The saga is over.
     Ended {
@@ -140,6 +149,20 @@ impl Entry {
     /// The entry as an event.
     pub(super) fn envelope(&self) -> Result<Envelope, EncodeError> {
         Envelope::new(CATEGORY, self)
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn weight(&self) -> usize {
+        const FRAME: usize = 512;
+        FRAME
+            + match self {
+                Self::Started { input: payload, .. }
+                | Self::Done { output: payload, .. }
+                | Self::Signalled { data: payload, .. }
+                | Self::Compensating { outcome: Outcome::Completed(payload), .. }
+                | Self::Ended { outcome: Outcome::Completed(payload) } => payload.as_str().len(),
+                _ => Failure::MAX_MESSAGE,
+            }
     }
 
     /// The entry that an event holds.

@@ -21,6 +21,8 @@ pub struct Machine {
     /// Signals that nobody has waited for yet.
     inbox: Vec<(String, Payload)>,
     closing: Option<Closing>,
+    /// How often the end was tried, and when it is to be tried again.
+    ending: (u32, Option<Timestamp>),
     ended: bool,
 }
 
@@ -198,6 +200,11 @@ impl Machine {
         self.closing.is_some() || self.ended || self.journal.iter().any(coming)
     }
 
+    /// How often the end was tried in vain, and when it may be tried again.
+    pub fn ending(&self) -> (u32, Option<Timestamp>) {
+        self.ending
+    }
+
     /// What is to be done now that the function stands still.
     pub fn next(&mut self, function: Function<'_>) -> Next {
         loop {
@@ -275,12 +282,13 @@ impl Machine {
             }
             Entry::Waiting { step, until } => self.step_mut(&step)?.not_before = Some(until),
             Entry::Done { step, output, .. } => {
-                let step = self.step_mut(&step)?;
+                let step = self.step_mut(&step).filter(|step| !step.is_settled())?;
                 step.state = StepState::Done(output.clone());
                 return step.deliver(Ok(output));
             }
             Entry::Failed { step, error, .. } => {
-                let step = self.step_mut(&step)?;
+                // A signal may have come in the moment in which nobody wanted to wait for it any longer.
+                let step = self.step_mut(&step).filter(|step| !step.is_settled())?;
                 step.state = StepState::Failed;
                 return step.deliver(Err(error));
             }
@@ -290,16 +298,31 @@ impl Machine {
                 let undo = undo.iter().filter_map(|name| self.names.get(name).copied()).collect();
                 self.closing = Some(Closing { outcome, undo, attempts: 0, not_before: None, stuck: None });
             }
+            Entry::EndAttempted { attempt, next, .. } => self.ending = (attempt, Some(next)),
+            Entry::Resumed => self.resume(),
             Entry::Ended { .. } => self.ended = true,
             other => self.take_in_closing(other),
         }
         None
     }
 
+    /// What pauses need not; a wait, which was never attempted, is none of these.
+    fn resume(&mut self) {
+        self.ending = (0, None);
+        for step in self.steps.iter_mut().filter(|step| step.is_open() && step.attempts > 0) {
+            step.not_before = None;
+        }
+        if let Some(closing) = &mut self.closing {
+            (closing.attempts, closing.not_before, closing.stuck) = (0, None, None);
+        }
+    }
+
     fn take_in_closing(&mut self, entry: Entry) {
         let Some(closing) = &mut self.closing else { return };
+        let first = closing.undo.front().map(|index| &*self.steps[*index].name);
         match entry {
-            Entry::UndoAttempted { attempt, next, .. } => {
+            // What was kept beside the journal may be of a step that is undone by now.
+            Entry::UndoAttempted { step, attempt, next, .. } if first == Some(&step) => {
                 (closing.attempts, closing.not_before) = (attempt, Some(next));
             }
             Entry::Undone { .. } => {
@@ -308,9 +331,6 @@ impl Machine {
             }
             Entry::Stuck { attempts, error, .. } => {
                 (closing.attempts, closing.stuck) = (attempts, Some(error));
-            }
-            Entry::Resumed => {
-                (closing.attempts, closing.not_before, closing.stuck) = (0, None, None);
             }
             _ => {}
         }
@@ -376,6 +396,10 @@ impl Step {
     /// Whether nothing is known of how it ended.
     fn is_open(&self) -> bool {
         matches!(self.state, StepState::Asked | StepState::Running)
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(self.state, StepState::Done(_) | StepState::Failed)
     }
 
     /// Nobody waits for the outcome of a step that was dropped.

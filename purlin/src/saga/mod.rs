@@ -51,6 +51,7 @@ mod journal;
 mod kind;
 mod loading;
 pub mod machine;
+mod metrics;
 mod record;
 mod requests;
 mod scheduler;

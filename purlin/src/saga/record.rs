@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::Timestamp;
 use crate::store::{Field, Row};
 
-use super::journal::Payload;
+use super::journal::{Entry, Payload};
 use super::{SagaError, SagaState};
 
 /// Where a saga stands; its record is due when the saga wants to run.
@@ -25,6 +25,10 @@ pub struct SagaRow {
     pub deadline: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// The last failures of what a saga that left memory is going to try again, as far as its journal does not have
+    /// them: so often and so long each was tried, and when it is its turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Entry>,
 }
 
 impl Row for SagaRow {
@@ -42,6 +46,8 @@ pub(super) enum Request {
     Retry,
     /// A message for the function; `data` is JSON in a string.
     Signal { name: String, data: String },
+    /// It was asked before the saga was there, and is kept until then, or until it is too old.
+    Early { until: Timestamp, asked: Box<Request> },
 }
 
 impl Row for Request {
@@ -49,6 +55,14 @@ impl Row for Request {
 }
 
 impl Request {
+    /// What is asked, however early.
+    pub(super) fn asked(self) -> Self {
+        match self {
+            Self::Early { asked, .. } => asked.asked(),
+            other => other,
+        }
+    }
+
     pub(super) fn signal(name: &str, data: &Payload) -> Self {
         Self::Signal { name: name.to_owned(), data: data.as_str().to_owned() }
     }

@@ -1,7 +1,10 @@
 //! What is asked of a saga from outside, and what becomes of it when the saga cannot take note of it.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
+use crate::message::Timestamp;
 use crate::store::{Commit, Query, Record, Revision, Store};
 
 use super::SagaState;
@@ -19,7 +22,7 @@ pub(super) async fn block(writer: &mut Writer, id: Uuid, mailbox: &Mailbox, why:
             continue;
         }
         let expected = Revision::Exact(record.revision);
-        match record.decode()? {
+        match record.decode::<Request>()?.asked() {
             Request::Retry => effect = effect.delete::<Request>(&record.key, expected),
             // It waits, without being found by every look at what is due.
             other if record.due.is_some() => {
@@ -44,6 +47,33 @@ pub(super) async fn block(writer: &mut Writer, id: Uuid, mailbox: &Mailbox, why:
 pub(super) async fn requests(store: &Store, id: Uuid) -> Result<Vec<Record>, Stop> {
     let query = Query::all().prefix(format!("{id}/")).limit(100);
     Ok(store.list::<Request>(query).await?.records)
+}
+
+/// How long what was asked of a saga that is not there is kept: its start may be on its way.
+const EARLY: Duration = Duration::from_secs(24 * 3600);
+
+/// Keeps what was asked of a saga that is not there yet, out of the way of what is due; once it is too old, drops it.
+pub(super) async fn keep_early(store: &Store, id: Uuid, now: Timestamp) -> Result<(), Stop> {
+    let mut commit = Commit::new();
+    for record in requests(store, id).await? {
+        let expected = Revision::Exact(record.revision);
+        commit = match record.decode()? {
+            Request::Early { until, .. } if until > now => commit,
+            Request::Early { .. } => {
+                tracing::warn!(saga = %id, request = record.key, "a request is dropped: its saga was never started");
+                commit.delete::<Request>(&record.key, expected)
+            }
+            request => {
+                let until = now.checked_add(EARLY).unwrap_or(Timestamp::MAX);
+                let early = Request::Early { until, asked: Box::new(request) };
+                commit.put_expecting(&record.key, &early, expected, Some(until))
+            }
+        };
+    }
+    if !commit.is_empty() {
+        store.commit(commit).await.map_err(Stop::Lost)?;
+    }
+    Ok(())
 }
 
 /// Nobody will take note of what is asked of a saga that is over.

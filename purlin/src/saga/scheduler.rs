@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::store::{CommitError, Query, ReadError};
 
 use super::desk::{Knock, Mailbox};
+use super::error::told;
 use super::record::{Request, SagaRow};
 use super::writer::Stop;
 use super::{SagaState, Sagas, loading};
@@ -23,17 +24,37 @@ use super::{SagaState, Sagas, loading};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many due records are looked at a time, besides those in memory.
 const PAGE: usize = 256;
+/// How many are looked at if all the others are of sagas that rest.
+const MOST: usize = 64 * PAGE;
 /// How long a saga rests whose task ended by a fault that is not its own.
 const REST: Duration = Duration::from_secs(10);
+/// How long one rests whose function this program lacks.
+const FOREIGN_REST: Duration = Duration::from_secs(60);
+/// After so many faults in a row that will be the same each time a saga is set aside for an operator.
+const FAULTS: u32 = 3;
+/// How often those that wait for a person are counted, in looks.
+const COUNT_EVERY: u32 = 10;
 
 struct Scheduler<S> {
     sagas: Sagas<S>,
     shutdown: CancellationToken,
     tasks: JoinSet<(Uuid, Result<(), Stop>)>,
     /// Sagas that are not brought into memory before a time.
-    resting: HashMap<Uuid, Instant>,
+    resting: HashMap<Uuid, Rest>,
     /// There are more that want to run than memory has room for.
     backlog: bool,
+    /// Behind which of the blocked sagas those are that have not been tried since the start; none: all have.
+    reviving: Option<Option<String>>,
+    looks: u32,
+}
+
+/// Why a saga rests.
+struct Rest {
+    until: Instant,
+    /// How many faults it has had in a row.
+    faults: u32,
+    /// Its function is not here.
+    foreign: bool,
 }
 
 pub(super) async fn run<S: Send + Sync + 'static>(
@@ -42,9 +63,19 @@ pub(super) async fn run<S: Send + Sync + 'static>(
 ) -> Result<(), CommitError> {
     let desk = Arc::clone(&sagas.desk);
     let mut door = desk.door.lock().await;
+    // A run that was dropped has taken its tasks with it.
+    desk.live().clear();
+    desk.set_crowded(false);
     sagas.prepare().await?;
-    let (tasks, resting) = (JoinSet::new(), HashMap::new());
-    let mut scheduler = Scheduler { sagas, shutdown, tasks, resting, backlog: false };
+    let mut scheduler = Scheduler {
+        sagas,
+        shutdown,
+        tasks: JoinSet::new(),
+        resting: HashMap::new(),
+        backlog: false,
+        reviving: Some(None),
+        looks: 0,
+    };
     scheduler.work(&mut door).await;
     // Each task notices the shutdown between two commits.
     while let Some(joined) = scheduler.tasks.join_next().await {
@@ -59,18 +90,21 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         let shutdown = self.shutdown.clone();
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.log_failure(self.revive().await);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 Some(joined) = self.tasks.join_next() => self.over(joined),
-                _ = looks.tick() => self.look().await,
+                _ = looks.tick() => {
+                    self.look().await;
+                    self.tell().await;
+                }
                 Some(knock) = door.recv() => self.answer(knock),
             }
             if self.backlog && self.room() > self.sagas.in_memory / 4 {
                 self.look().await;
             }
+            self.sagas.desk.set_crowded(self.backlog && self.room() <= self.sagas.in_memory / 4);
         }
     }
 
@@ -78,49 +112,95 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         self.sagas.in_memory.saturating_sub(self.tasks.len())
     }
 
-    /// A blocked saga may fit the functions that are deployed now: trying costs nothing and does nothing.
-    async fn revive(&self) -> Result<(), ReadError> {
-        let mut after = None;
-        loop {
-            let blocked = Query::all().and("state", SagaState::Blocked.as_str()).limit(PAGE).after(after);
-            let page = self.sagas.store.list::<SagaRow>(blocked).await?;
-            for id in page.records.iter().filter_map(|record| record.key.parse().ok()) {
-                self.sagas.desk.knock(Knock::Heed(id));
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
     async fn look(&mut self) {
         self.backlog = false;
+        let now = Instant::now();
+        // Those that had faults are remembered for a while longer: the next one may be one in a row.
+        self.resting.retain(|_, rest| now < rest.until + REST);
         let looked = self.look_at_sagas().await;
         self.log_failure(looked);
         let looked = self.look_at_requests().await;
+        self.log_failure(looked);
+        let looked = self.revive().await;
         self.log_failure(looked);
     }
 
     async fn look_at_sagas(&mut self) -> Result<(), ReadError> {
         let now = self.sagas.clock.now();
-        let limit = self.tasks.len() + PAGE;
-        let due = self.sagas.store.due::<SagaRow>(now, limit).await?;
-        self.backlog |= due.len() == limit;
-        for id in due.iter().filter_map(|record| record.key.parse().ok()) {
-            self.answer(Knock::Run(id));
+        let mut limit = self.tasks.len() + PAGE;
+        loop {
+            let due = self.sagas.store.due::<SagaRow>(now, limit).await?;
+            let ids: Vec<Uuid> = due.iter().filter_map(|record| record.key.parse().ok()).collect();
+            // What is due and rests stays due: it must not hide what is due behind it.
+            if self.hides_others(&ids, due.len(), &mut limit, self.tasks.len()) {
+                continue;
+            }
+            let before = self.tasks.len();
+            ids.into_iter().for_each(|id| self.answer(Knock::Run(id)));
+            // There are more, and this look was of use.
+            self.backlog |= due.len() == limit && self.tasks.len() > before;
+            return Ok(());
+        }
+    }
+
+    async fn look_at_requests(&mut self) -> Result<(), ReadError> {
+        let now = self.sagas.clock.now();
+        let mut limit = PAGE;
+        loop {
+            let due = self.sagas.store.due::<Request>(now, limit).await?;
+            let ids = due.iter().filter_map(|record| record.key.split_once('/')?.0.parse().ok());
+            let ids: Vec<Uuid> = ids.collect();
+            if self.hides_others(&ids, due.len(), &mut limit, 0) {
+                continue;
+            }
+            ids.into_iter().for_each(|id| self.answer(Knock::Heed(id)));
+            return Ok(());
+        }
+    }
+
+    /// Whether more must be looked at, because what was found leaves too few that can be brought in.
+    fn hides_others(&self, ids: &[Uuid], found: usize, limit: &mut usize, live: usize) -> bool {
+        let free = ids.iter().filter(|id| !self.rests(**id)).count();
+        let more = found == *limit && free < live + PAGE / 2 && *limit < live + MOST;
+        if more {
+            *limit *= 4;
+        }
+        more
+    }
+
+    /// A blocked saga may fit the functions that are deployed now: trying costs little and does nothing. They are
+    /// tried after each start, as there is room.
+    async fn revive(&mut self) -> Result<(), ReadError> {
+        while let Some(after) = self.reviving.clone() {
+            let room = self.room().saturating_sub(self.sagas.in_memory / 4).min(PAGE);
+            if room == 0 && !self.tasks.is_empty() {
+                return Ok(());
+            }
+            let blocked = Query::all().and("state", SagaState::Blocked.as_str());
+            let page = self.sagas.store.list::<SagaRow>(blocked.limit(room.max(1)).after(after)).await?;
+            for id in page.records.iter().filter_map(|record| record.key.parse().ok()) {
+                self.answer(Knock::Heed(id));
+            }
+            self.reviving = page.next.map(Some);
         }
         Ok(())
     }
 
-    async fn look_at_requests(&mut self) -> Result<(), ReadError> {
-        let due = self.sagas.store.due::<Request>(self.sagas.clock.now(), PAGE).await?;
-        for key in due.iter().filter_map(|record| record.key.split_once('/')) {
-            if let Ok(id) = key.0.parse() {
-                self.answer(Knock::Heed(id));
-            }
+    /// Tells the metrics how it stands.
+    async fn tell(&mut self) {
+        let Some(seen) = &self.sagas.seen else { return };
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        seen.in_memory.set(number(self.tasks.len()));
+        seen.foreign.set(number(self.resting.values().filter(|rest| rest.foreign).count()));
+        if self.looks.is_multiple_of(COUNT_EVERY) {
+            let counted = seen.count(&self.sagas.store).await;
+            self.log_failure(counted);
         }
-        Ok(())
+        self.looks = self.looks.wrapping_add(1);
+    }
+
+    fn rests(&self, id: Uuid) -> bool {
+        self.resting.get(&id).is_some_and(|rest| rest.until > Instant::now())
     }
 
     fn answer(&mut self, knock: Knock) {
@@ -134,10 +214,9 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
             }
             return;
         }
-        if self.resting.get(&id).is_some_and(|until| *until > Instant::now()) {
+        if self.rests(id) {
             return;
         }
-        self.resting.remove(&id);
         if self.room() == 0 {
             self.backlog = true;
             return;
@@ -146,12 +225,21 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
     }
 
     fn launch(&mut self, id: Uuid, heed: bool) {
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(self.sagas.desk.mailbox());
         if heed {
             mailbox.knock();
         }
-        self.sagas.desk.live().insert(id, Arc::clone(&mailbox));
-        let work = loading::run(self.sagas.clone(), id, mailbox, self.shutdown.clone());
+        let work = loading::run(self.sagas.clone(), id, Arc::clone(&mailbox), self.shutdown.clone());
+        self.spawn(id, mailbox, work);
+    }
+
+    fn spawn(
+        &mut self,
+        id: Uuid,
+        mailbox: Arc<Mailbox>,
+        work: impl Future<Output = Result<(), Stop>> + Send + 'static,
+    ) {
+        self.sagas.desk.live().insert(id, mailbox);
         self.tasks.spawn(async move {
             // User code is caught where it is called: a panic here is ours, and must not hide whose saga it met.
             let stopped = AssertUnwindSafe(work).catch_unwind().await;
@@ -163,16 +251,34 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         let Ok((id, stopped)) = joined else { return };
         let mailbox = self.sagas.desk.live().remove(&id);
         match stopped {
-            Ok(()) | Err(Stop::Shutdown) => {}
+            Ok(()) | Err(Stop::Shutdown) => drop(self.resting.remove(&id)),
             _ if self.shutdown.is_cancelled() => {}
-            Err(Stop::Rest) if mailbox.is_some_and(|mailbox| mailbox.is_up()) => {
-                self.answer(Knock::Heed(id));
+            Err(Stop::Rest) => {
+                self.resting.remove(&id);
+                if mailbox.is_some_and(|mailbox| mailbox.is_up()) {
+                    self.answer(Knock::Heed(id));
+                }
             }
-            Err(Stop::Rest) => {}
-            Err(stop) => {
-                tracing::error!(saga = %id, error = &stop as &dyn std::error::Error, "a saga was interrupted");
-                self.resting.insert(id, Instant::now() + REST);
+            Err(stop @ Stop::Foreign(_)) => {
+                tracing::debug!(saga = %id, reason = %stop, "a saga is left to another program");
+                let until = Instant::now() + FOREIGN_REST;
+                self.resting.insert(id, Rest { until, faults: 0, foreign: true });
             }
+            Err(stop) => self.interrupted(id, &stop),
+        }
+    }
+
+    /// A saga's task ended by a fault: it rests, and after some that will not go away it is set aside.
+    fn interrupted(&mut self, id: Uuid, stop: &Stop) {
+        tracing::error!(saga = %id, error = stop as &dyn std::error::Error, "a saga was interrupted");
+        let before = self.resting.get(&id).map_or(0, |rest| rest.faults);
+        let faults = if stop.is_lasting() { before + 1 } else { before };
+        self.resting.insert(id, Rest { until: Instant::now() + REST, faults, foreign: false });
+        if stop.is_lasting() && faults.is_multiple_of(FAULTS) {
+            let mailbox = Arc::new(self.sagas.desk.mailbox());
+            let why = format!("it was interrupted {faults} times in a row: {}", told(stop));
+            let (sagas, shutdown) = (self.sagas.clone(), self.shutdown.clone());
+            self.spawn(id, Arc::clone(&mailbox), loading::set_aside(sagas, id, mailbox, shutdown, why));
         }
     }
 

@@ -201,7 +201,10 @@ impl<S: Send + Sync> Attempts<'_, S> {
         loop {
             if let Some(until) = self.not_before.take() {
                 asked.pause(Some(until));
-                tokio::time::sleep(until_then(asked.cell.clock.now(), until)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(until_then(asked.cell.clock.now(), until)) => {}
+                    () = asked.hurried() => {}
+                }
             }
             self.made += 1;
             let at = asked.attempt(self.made, self.started_at, Deadline::after(self.timeout));
@@ -240,6 +243,9 @@ impl<S: Send + Sync> Attempts<'_, S> {
             asked.report(Report::Entry(Entry::Failed { step, attempts, started_at, error }));
             return true;
         }
+        if let Some(seen) = &asked.cell.seen {
+            seen.retried.inc();
+        }
         if lost_race && attempts <= 3 {
             return false;
         }
@@ -247,8 +253,11 @@ impl<S: Send + Sync> Attempts<'_, S> {
         let delay = self.retry.delay(attempts, dice());
         let next = now.checked_add(delay).unwrap_or(Timestamp::MAX);
         self.not_before = Some(next);
+        let attempted = Entry::Attempted { step, attempt: attempts, started_at, error, next };
         if worth_a_note(attempts, delay) {
-            asked.note(Entry::Attempted { step, attempt: attempts, started_at, error, next });
+            asked.note(attempted);
+        } else {
+            asked.cell.keep(attempted);
         }
         false
     }

@@ -23,7 +23,8 @@ pub enum SagaState {
     Failed,
     /// It cannot be undone, or takes longer than it may.
     Stuck,
-    /// Its function does not fit its journal: nothing is done until one that fits is deployed.
+    /// Its function does not fit its journal, or it cannot be run at all: nothing is done until a program that can is
+    /// deployed, or an operator says so.
     Blocked,
 }
 
@@ -154,12 +155,35 @@ impl SagaView {
         for (at, entry) in entries {
             view.take_in(*at, entry);
         }
+        view.pausing(&row.pauses);
         if !matches!(view.state, SagaState::Completed | SagaState::Failed) {
             for step in running {
                 view.under_way(&step);
             }
         }
         view
+    }
+
+    /// What the journal does not have of the attempts of a saga that left memory; it may be of an earlier time.
+    fn pausing(&mut self, pauses: &[Entry]) {
+        for pause in pauses {
+            match pause {
+                Entry::Attempted { step, attempt, error, .. } => {
+                    let step = self.step(step);
+                    if step.state == StepViewState::Running && step.attempts < *attempt {
+                        (step.attempts, step.error) = (*attempt, Some(error.clone()));
+                    }
+                }
+                Entry::UndoAttempted { step, attempt, error, .. } => {
+                    let undone = self.step(step).compensation.as_mut();
+                    let pending = undone.filter(|undone| undone.state == CompensationState::Pending);
+                    if let Some(undone) = pending.filter(|undone| undone.attempts < *attempt) {
+                        (undone.attempts, undone.error) = (*attempt, Some(error.clone()));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     fn under_way(&mut self, running: &Running) {
@@ -172,7 +196,8 @@ impl SagaView {
 
     fn take_in(&mut self, at: Timestamp, entry: &Entry) {
         match entry {
-            Entry::Started { .. } | Entry::Signalled { .. } | Entry::Resumed => {}
+            Entry::Started { .. } | Entry::Signalled { .. } | Entry::EndAttempted { .. } | Entry::Resumed => {
+            }
             Entry::Attempted { step, attempt, started_at, error, .. } => {
                 let step = self.step(step);
                 step.started_at.get_or_insert(*started_at);

@@ -27,6 +27,8 @@ pub(super) struct Writer {
     pub(super) asleep: bool,
     /// Entries that are not written yet.
     pub(super) pending: Vec<Entry>,
+    /// How many bytes they take, about.
+    pub(super) weight: usize,
     /// Requests that the next commit takes note of.
     pub(super) consumed: Vec<(String, u64)>,
 }
@@ -52,11 +54,37 @@ pub(super) enum Stop {
     /// The saga cannot be read.
     #[error("the saga cannot be read")]
     Unreadable(#[from] crate::store::ReadError),
+    /// This program does not have the saga's function: another may.
+    #[error("no function is registered for sagas of kind `{0}`")]
+    Foreign(String),
+}
+
+impl Stop {
+    /// Whether it will be the same each time that the saga is tried.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Panicked => true,
+            Self::Unwritable(error) => matches!(error, CommitError::Invalid(_)),
+            _ => false,
+        }
+    }
 }
 
 impl Writer {
+    /// So many entries and requests, and bytes of entries, are written together at most, give or take one; what is
+    /// written with them, a step's effect, has the rest of what a commit may hold.
+    const ITEMS: usize = 512;
+    const BYTES: usize = 1 << 20;
+
     pub(super) fn note(&mut self, entry: Entry) {
+        self.weight += entry.weight();
         self.pending.push(entry);
+    }
+
+    /// Writes what is to be written once it is as much as one commit should take.
+    pub(super) async fn relieve(&mut self) -> Result<(), Stop> {
+        let many = self.pending.len() + self.consumed.len() >= Self::ITEMS;
+        if many || self.weight >= Self::BYTES { self.flush().await } else { Ok(()) }
     }
 
     pub(super) fn consume(&mut self, key: String, revision: u64) {
@@ -96,16 +124,25 @@ impl Writer {
         effect: Commit,
     ) -> Result<Committed, Refused> {
         let put = self.dirty || self.asleep;
-        let commit = self.build(further, put.then_some(due)).map_err(Refused::Effect)?;
-        let committed = self.store.commit(commit.and(effect)).await.map_err(|error| self.sort(error))?;
+        let own = || self.build(further, put.then_some(due)).map_err(Refused::Effect);
+        let mut committed = self.send(own()?.and(effect)).await?;
+        if committed.repeated {
+            // The effect has an id of its own and has happened before: then nothing of the saga was written.
+            committed = self.send(own()?).await?;
+        }
         self.version += (self.pending.len() + further.len()) as u64;
         if put {
             self.revision = committed.revision;
         }
         self.pending.clear();
+        self.weight = 0;
         self.consumed.clear();
         (self.dirty, self.asleep) = (false, false);
         Ok(committed)
+    }
+
+    async fn send(&self, commit: Commit) -> Result<Committed, Refused> {
+        self.store.commit(commit).await.map_err(|error| self.sort(error))
     }
 
     fn build(&self, further: &[Entry], put: Option<Option<Timestamp>>) -> Result<Commit, CommitError> {

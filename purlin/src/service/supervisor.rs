@@ -11,7 +11,10 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::telemetry::{self, Health};
+use crate::bus::{GroupError, RelayError};
+use crate::message::{Fault, FaultKind};
+use crate::projection::ViewError;
+use crate::telemetry::{self, Check, Health};
 
 use super::Shutdown;
 
@@ -21,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A task that ran so long has recovered: the next failure is a first one.
 const RECOVERED: Duration = Duration::from_secs(60);
+
+/// How long a task that was cut off may take to notice; one that never lets go of its thread cannot be waited for.
+const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// Owns every task of a process. Cheap to clone.
 #[derive(Clone)]
@@ -77,7 +83,9 @@ impl Supervisor {
         Self { shutdown, health: None, tasks: Arc::default() }
     }
 
-    /// Tells `health` of each restarted task whether it runs.
+    /// Tells `health` of each restarted task whether it runs. One that failed is ready again when it has run for as
+    /// long as it had paused; one that needs a person (an event that a view cannot fold, a bus that is another log) only
+    /// degrades the process, which can do all else.
     pub fn telling(mut self, health: &Health) -> Self {
         self.health = Some(health.clone());
         self
@@ -105,7 +113,7 @@ impl Supervisor {
         let name = name.into();
         let supervisor = self.clone();
         self.take(Arc::clone(&name), move |id| async move {
-            if let Err(error) = outcome(task).await {
+            if let Err(Failed { error, .. }) = outcome(task).await {
                 tracing::error!(task = &*name, error, "a task failed that cannot be started again: stopping");
                 supervisor.update(id, |status| status.last_error = Some(error));
                 supervisor.shutdown.begin();
@@ -136,7 +144,7 @@ impl Supervisor {
                 let running = |status: &&TaskStatus| status.state != TaskState::Ended;
                 let tasks =
                     self.lock().statuses.values().filter(running).map(|s| s.name.to_string()).collect();
-                set.shutdown().await;
+                let _ = tokio::time::timeout(CUT_OFF, set.shutdown()).await;
                 return Err(StillRunning { tasks });
             }
         }
@@ -168,16 +176,17 @@ impl Supervisor {
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<(), E>>,
-        E: Error,
+        E: Error + 'static,
     {
         let check = self.health.as_ref().map(|health| health.check(format!("task {name}")));
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut paused) = (FIRST_PAUSE, Duration::ZERO);
         loop {
-            if let Some(check) = &check {
-                check.ready();
-            }
             let began = Instant::now();
-            let Err(error) = outcome(start()).await else { return };
+            // A task may be large, and would be copied from one future into the next on the stack.
+            let run = outcome(async { Box::pin(start()).await });
+            let Err(Failed { error, needs_a_person }) = ready_after(paused, check.as_ref(), run).await else {
+                return;
+            };
             if self.shutdown.has_begun() {
                 return tracing::warn!(task = name, error, "a task failed while it was to stop");
             }
@@ -186,7 +195,10 @@ impl Supervisor {
             }
             tracing::error!(task = name, error, pause_ms = pause.as_millis() as u64, "a task failed");
             if let Some(check) = &check {
-                check.not_ready(error.clone());
+                match needs_a_person {
+                    true => check.degraded(error.clone()),
+                    false => check.not_ready(error.clone()),
+                }
             }
             self.update(id, |status| {
                 status.state = TaskState::Pausing;
@@ -196,6 +208,7 @@ impl Supervisor {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shutdown.begun() => return,
             }
+            paused = pause;
             pause = (2 * pause).min(MAX_PAUSE);
             self.update(id, |status| {
                 status.state = TaskState::Running;
@@ -219,17 +232,55 @@ impl std::fmt::Debug for Supervisor {
     }
 }
 
-/// How a task ended; a panic is a failure, and every failure a line of text.
-async fn outcome<E: Error>(task: impl Future<Output = Result<(), E>>) -> Result<(), String> {
+/// Runs a task, and says that it is ready once it has run for so long.
+async fn ready_after<T>(span: Duration, check: Option<&Check>, run: impl Future<Output = T>) -> T {
+    let Some(check) = check else { return run.await };
+    let mut run = std::pin::pin!(run);
+    if !span.is_zero()
+        && let Ok(end) = tokio::time::timeout(span, run.as_mut()).await
+    {
+        return end;
+    }
+    check.ready();
+    run.await
+}
+
+/// How a task failed, in a line of text.
+struct Failed {
+    error: String,
+    needs_a_person: bool,
+}
+
+/// How a task ended; a panic is a failure.
+async fn outcome<E: Error + 'static>(task: impl Future<Output = Result<(), E>>) -> Result<(), Failed> {
     match AssertUnwindSafe(task).catch_unwind().await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(chain(&error)),
+        Ok(Err(error)) => Err(Failed { needs_a_person: needs_a_person(&error), error: chain(&error) }),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().copied();
             let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Err(format!("it panicked: {}", text.unwrap_or("without a text")))
+            let error = format!("it panicked: {}", text.unwrap_or("without a text"));
+            Err(Failed { error, needs_a_person: false })
         }
     }
+}
+
+/// Whether a task ended by what will be the same until somebody has acted, and concerns that task alone.
+fn needs_a_person(error: &(dyn Error + 'static)) -> bool {
+    let kind = |error: &(dyn Error + 'static)| {
+        let view = error.downcast_ref::<ViewError>().map(Fault::kind);
+        let group = || error.downcast_ref::<GroupError>().map(Fault::kind);
+        let relay = || error.downcast_ref::<RelayError>().map(Fault::kind);
+        view.or_else(group).or_else(relay)
+    };
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if let Some(kind) = kind(error) {
+            return kind == FaultKind::Bug;
+        }
+        link = error.source();
+    }
+    false
 }
 
 fn chain(error: &dyn Error) -> String {

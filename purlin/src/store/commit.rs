@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::message::{Envelope, Timestamp};
 
+use super::field::scalars;
 use super::{Collection, Expected, Field, Position, Revision, Row, Scalar, StreamId};
 
 /// Appends, record writes and requirements that are applied together or not at all.
@@ -196,12 +197,7 @@ impl Commit {
 /// The value as JSON, and the values of the collection's fields.
 fn encode<T: Serialize>(collection: &Collection, value: &T) -> serde_json::Result<(Bytes, Vec<Scalar>)> {
     let json = serde_json::to_vec(value)?;
-    let fields = if collection.fields.is_empty() {
-        Vec::new()
-    } else {
-        let value: serde_json::Value = serde_json::from_slice(&json)?;
-        collection.fields.iter().map(|field| field.scalar_of(&value)).collect()
-    };
+    let fields = scalars(&collection.fields, &json);
     Ok((json.into(), fields))
 }
 

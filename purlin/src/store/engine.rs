@@ -42,6 +42,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// At most `limit` wanted events behind a position, in order. No later read ever finds an event at or before
     /// [`LogPage::through`] that this one did not see.
+    ///
+    /// An engine may look through as many positions, or bytes, at once as suits it: a page may be short, or even
+    /// empty, before the end of the log, but its `through` is then behind `after`. Who wants all reads on until
+    /// `through` has come to the head.
     fn read_log(
         &self,
         after: Position,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::message::Timestamp;
 use crate::telemetry;
@@ -22,6 +23,9 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     limits: Limits,
 }
+
+/// How often the ids of commits whose time is over are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps the ids of commits that may be repeated.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -97,6 +101,29 @@ impl Store {
     pub async fn forget_commits(&self, now: Timestamp) -> Result<usize, CommitError> {
         self.define::<CommitMark>().await?;
         self.sweep::<CommitMark>(now).await
+    }
+
+    /// Forgets the ids of commits as their time comes, until `shutdown`. For the supervisor to run; a store that is away
+    /// only delays it.
+    pub fn commit_sweeper(
+        &self,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = Result<(), CommitError>> + Send + use<> + 'static {
+        let store = self.clone();
+        async move {
+            loop {
+                // Their time is that of the machine, as it was when they were written.
+                match store.forget_commits(crate::message::Clock::system().now()).await {
+                    Ok(forgotten) if forgotten > 0 && !shutdown.is_cancelled() => continue,
+                    Err(error @ CommitError::Invalid(_)) => return Err(error),
+                    _ => {}
+                }
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(SWEEP_EVERY) => {}
+                }
+            }
+        }
     }
 
     /// Deletes rows of a collection whose due time has passed, at most a thousand; returns how many.

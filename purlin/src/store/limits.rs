@@ -1,5 +1,7 @@
 //! How large a commit may be.
 
+use serde_json::value::RawValue;
+
 use super::{Commit, CommitError, WriteKind};
 
 /// The sizes that every engine takes; larger ones are refused before anything is written.
@@ -51,6 +53,9 @@ impl Limits {
                 let room = if event.public { Self::ROOM_FOR_THE_BUS } else { 0 };
                 check(event.data.len(), self.value.saturating_sub(room), "bytes of data", whose)?;
                 check(event.kind.len(), self.kind, "bytes of kind", whose)?;
+                if event.public {
+                    check_json(&event.data, whose)?;
+                }
                 bytes += event.data.len();
             }
         }
@@ -67,6 +72,18 @@ impl Limits {
             }
         }
         at_most("bytes", bytes, self.commit, "a commit")
+    }
+}
+
+/// What is public goes to the bus, which puts the data into JSON of its own: what is no JSON would stop there, and
+/// all behind it. Nothing is built from the data, so their depth and their numbers do not matter.
+fn check_json(data: &[u8], whose: impl Fn() -> String) -> Result<(), CommitError> {
+    match serde_json::from_slice::<&RawValue>(data) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(CommitError::Invalid(format!(
+            "{} is public, and its data are not one JSON value: {error}",
+            whose()
+        ))),
     }
 }
 

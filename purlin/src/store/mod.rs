@@ -22,6 +22,7 @@ mod commit;
 mod connect;
 mod engine;
 mod error;
+mod field;
 mod handle;
 mod limits;
 pub mod memory;
@@ -33,8 +34,9 @@ pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteK
 pub use connect::{OpenError, Stores};
 pub use engine::{BoxFuture, Engine};
 pub use error::{Cause, CommitError, Conflict, ReadError};
+pub use field::{Field, FieldType, Scalar};
 pub use handle::Store;
 pub use limits::Limits;
 pub use position::{LogId, Position, TokenError};
-pub use record::{Collection, Field, FieldType, Page, Query, Record, Revision, Row, Scalar};
+pub use record::{Collection, Page, Query, Record, Revision, Row};
 pub use stream::{Expected, LogFilter, LogPage, Recorded, StreamId, StreamIdError};

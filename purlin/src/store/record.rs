@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::message::Timestamp;
 
-use super::{Position, ReadError};
+use super::{Field, Position, ReadError, Scalar};
 
 /// A value that is kept as a record: which collection it lives in, and which of its fields are indexed.
 ///
@@ -65,112 +65,6 @@ impl Collection {
             }
         }
         Ok(())
-    }
-}
-
-/// An indexed field: a top-level member of the record's JSON object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
-    /// The member's name.
-    pub name: &'static str,
-    /// What it holds.
-    pub kind: FieldType,
-}
-
-/// What an indexed field holds; a member that is missing, null or of another type is indexed as null.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldType {
-    /// A string.
-    Text,
-    /// An integer of 64 bits.
-    Integer,
-    /// True or false.
-    Boolean,
-    /// An array; a query matches when one of its members is an equal string.
-    Texts,
-}
-
-impl FieldType {
-    /// Whether a query may ask for this value. No field of several texts is null: it has none, one or more.
-    fn can_be(self, wanted: &Scalar) -> bool {
-        matches!(
-            (self, wanted),
-            (Self::Text | Self::Texts, Scalar::Text(_))
-                | (Self::Integer, Scalar::Integer(_))
-                | (Self::Boolean, Scalar::Boolean(_))
-                | (Self::Text | Self::Integer | Self::Boolean, Scalar::Null)
-        )
-    }
-}
-
-impl Field {
-    /// A field that holds a string.
-    pub const fn text(name: &'static str) -> Self {
-        Self { name, kind: FieldType::Text }
-    }
-
-    /// A field that holds an integer.
-    pub const fn integer(name: &'static str) -> Self {
-        Self { name, kind: FieldType::Integer }
-    }
-
-    /// A field that holds true or false.
-    pub const fn boolean(name: &'static str) -> Self {
-        Self { name, kind: FieldType::Boolean }
-    }
-
-    /// A field that holds an array of strings.
-    pub const fn texts(name: &'static str) -> Self {
-        Self { name, kind: FieldType::Texts }
-    }
-
-    /// The field's value in a record, as it is indexed ([`FieldType::Texts`] is not one value: null).
-    pub fn scalar_of(&self, value: &serde_json::Value) -> Scalar {
-        match (self.kind, value.get(self.name)) {
-            (FieldType::Text, Some(serde_json::Value::String(text))) => Scalar::Text(text.clone()),
-            (FieldType::Integer, Some(serde_json::Value::Number(n))) => {
-                n.as_i64().map_or(Scalar::Null, Scalar::Integer)
-            }
-            (FieldType::Boolean, Some(serde_json::Value::Bool(b))) => Scalar::Boolean(*b),
-            _ => Scalar::Null,
-        }
-    }
-}
-
-/// A value of an indexed field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scalar {
-    /// Missing, or of another type than the field.
-    Null,
-    /// A string.
-    Text(String),
-    /// An integer.
-    Integer(i64),
-    /// True or false.
-    Boolean(bool),
-}
-
-impl From<&str> for Scalar {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<String> for Scalar {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<i64> for Scalar {
-    fn from(number: i64) -> Self {
-        Self::Integer(number)
-    }
-}
-
-impl From<bool> for Scalar {
-    fn from(truth: bool) -> Self {
-        Self::Boolean(truth)
     }
 }
 

@@ -12,8 +12,26 @@ pub struct Health {
     checks: Arc<watch::Sender<BTreeMap<Arc<str>, State>>>,
 }
 
-/// `None` is ready; otherwise the reason why not.
-type State = Option<String>;
+/// How a check is, with the reason where it is not well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Ready,
+    Degraded(String),
+    NotReady(String),
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        !matches!(self, Self::NotReady(_))
+    }
+
+    fn reason(&self) -> Option<&String> {
+        match self {
+            Self::Ready => None,
+            Self::Degraded(reason) | Self::NotReady(reason) => Some(reason),
+        }
+    }
+}
 
 impl Health {
     /// Without checks.
@@ -25,7 +43,7 @@ impl Health {
     pub fn check(&self, name: impl Into<Arc<str>>) -> Check {
         let name = name.into();
         self.checks.send_modify(|checks| {
-            checks.entry(Arc::clone(&name)).or_insert_with(|| Some("starting".to_owned()));
+            checks.entry(Arc::clone(&name)).or_insert_with(|| State::NotReady("starting".to_owned()));
         });
         Check { health: self.clone(), name }
     }
@@ -46,8 +64,8 @@ impl Health {
         let checks = self.checks.borrow();
         let report = |(name, state): (&Arc<str>, &State)| CheckReport {
             name: name.to_string(),
-            ready: state.is_none(),
-            reason: state.clone(),
+            ready: state.is_ready(),
+            reason: state.reason().cloned(),
         };
         HealthReport { ready: all_ready(&checks), checks: checks.iter().map(report).collect() }
     }
@@ -60,7 +78,7 @@ impl Default for Health {
 }
 
 fn all_ready(checks: &BTreeMap<Arc<str>, State>) -> bool {
-    checks.values().all(Option::is_none)
+    checks.values().all(State::is_ready)
 }
 
 /// Says of one thing whether it is ready.
@@ -73,12 +91,18 @@ pub struct Check {
 impl Check {
     /// It can take work.
     pub fn ready(&self) {
-        self.set(None);
+        self.set(State::Ready);
     }
 
     /// It cannot take work, for this reason.
     pub fn not_ready(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(State::NotReady(reason.into()));
+    }
+
+    /// A part of it does not work until a person has acted, for this reason. Work can be taken all the same: another
+    /// process would fare no better.
+    pub fn degraded(&self, reason: impl Into<String>) {
+        self.set(State::Degraded(reason.into()));
     }
 
     fn set(&self, state: State) {
@@ -104,7 +128,7 @@ pub struct CheckReport {
     pub name: String,
     /// Whether it can take work.
     pub ready: bool,
-    /// Why it cannot.
+    /// Why it cannot, or which part of it does not work.
     pub reason: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use purlin::bus::{
 use purlin::message::{Clock, Envelope, FaultKind, ManualClock, Timestamp, TraceContext, Uuid};
 use purlin::resilience::Retry;
 use purlin::store::memory::Memory;
-use purlin::store::{BoxFuture, Commit, Engine, Expected, Position, Recorded, Store, StreamId};
+use purlin::store::{BoxFuture, Commit, CommitError, Engine, Expected, Position, Recorded, Store, StreamId};
 use purlin::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,11 @@ pub(crate) type Open = fn() -> BoxFuture<'static, Arc<dyn Engine>>;
 
 fn memory() -> BoxFuture<'static, Arc<dyn Engine>> {
     Box::pin(async { Arc::new(Memory::new()) as Arc<dyn Engine> })
+}
+
+/// An engine that gives short pages long before the end of the log.
+fn short_pages() -> BoxFuture<'static, Arc<dyn Engine>> {
+    Box::pin(async { Arc::new(Memory::new().short_pages(3)) as Arc<dyn Engine> })
 }
 
 /// Runs bodies that any engine must pass on the one in memory.
@@ -70,6 +75,9 @@ on_memory! {
     the_marks_move_past_messages_of_other_subjects,
     a_shutdown_finishes_what_is_in_hand,
     the_largest_public_event_can_be_copied_and_parked,
+    many_parked_keys_of_another_group_hide_none_of_a_groups_own,
+    data_of_any_depth_and_size_of_numbers_can_be_parked,
+    a_public_event_that_is_no_json_is_refused,
     a_group_tells_the_metrics_what_it_does,
 }
 
@@ -600,6 +608,8 @@ pub(crate) async fn the_marks_move_past_messages_of_other_subjects(open: Open) {
     for _ in 0..5000 {
         world.append("a", Envelope::raw("order.noted", "null").public()).await;
     }
+    relay(&world, 5000).await;
+    assert!(world.group("g").status().await.unwrap().lag >= 5000);
     let marked = async || world.group("g").status().await.unwrap().lag < 1500;
     world.until(|| world.group("g").on("order.created", handle), marked).await;
     assert_eq!(world.effect_count().await, 0);
@@ -634,6 +644,73 @@ pub(crate) async fn the_largest_public_event_can_be_copied_and_parked(open: Open
     world.until(|| world.group("g").on("order.created", refuse), dead).await;
     let letter = world.dead_letters().show("g-1").await.unwrap();
     assert_eq!(letter.message["data"].as_str().unwrap().len(), largest - 2);
+}
+
+pub(crate) async fn data_of_any_depth_and_size_of_numbers_can_be_parked(open: Open) {
+    let world = World::new(open).await;
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    for (key, data) in [("deep", deep.clone()), ("large", "1e999".to_owned())] {
+        world.append(key, Envelope::raw("order.created", data).public()).await;
+    }
+    world.publish("a", 1).await;
+    let allowed = Arc::new(Mutex::new(false));
+    let choosy = async |allowed: Arc<Mutex<bool>>, message: Message| match message.key() {
+        "a" => Ok(effect(&message)),
+        _ if *allowed.lock().unwrap() => Ok(effect(&message)),
+        _ => Err(refused()),
+    };
+    let group = || world.group("g").lanes(1).on_with("order.created", &allowed, choosy);
+    let dead = async || {
+        let status = world.group("g").status().await.unwrap();
+        (status.dead_keys, world.effects("a").await) == (2, vec![1])
+    };
+    world.until(group, dead).await;
+    let letters = world.dead_letters();
+    let shown = letters.show("g-1").await.unwrap().message;
+    assert_eq!(shown["data"].as_str(), Some(&*deep));
+    *allowed.lock().unwrap() = true;
+    for id in ["g-1", "g-2"] {
+        letters.replay(id).await.unwrap();
+    }
+    world.until_effects(group, 3).await;
+    let effects = world.shop.read_stream(&effect_stream("deep"), 1, 10).await.unwrap();
+    assert_eq!(effects[0].envelope.data, deep);
+}
+
+pub(crate) async fn many_parked_keys_of_another_group_hide_none_of_a_groups_own(open: Open) {
+    let world = World::new(open).await;
+    for number in 0..300 {
+        world.publish(&format!("key-{number}"), 0).await;
+    }
+    let refuse = async |_| Err::<Commit, _>(refused());
+    let patient = Retry { max_attempts: 1000, ..RETRY };
+    let other = || world.group("other").retry(patient).on("order.created", refuse);
+    let all = async || world.group("other").status().await.unwrap().retrying_keys == 300;
+    world.until(other, all).await;
+    let tried = Arc::new(AtomicUsize::new(0));
+    let second = async |tried: Arc<AtomicUsize>, message: Message| match tried.fetch_add(1, Ordering::Relaxed)
+    {
+        0..300 => Err(refused()),
+        _ => Ok(effect(&message)),
+    };
+    world.until_effects(|| world.group("own").on_with("order.created", &tried, second), 300).await;
+    assert_eq!(world.group("own").status().await.unwrap().parked, 0);
+}
+
+pub(crate) async fn a_public_event_that_is_no_json_is_refused(open: Open) {
+    let world = World::new(open).await;
+    for data in [&b"no json"[..], b"", b"1 2", b"\"\xff\""] {
+        let event = Envelope::raw("order.created", data.to_vec());
+        let append = |event| {
+            let stream = StreamId::new("order", "a").unwrap();
+            world.orders.commit(Commit::new().append(stream, Expected::Any, [event]))
+        };
+        let refused = append(event.clone().public()).await;
+        assert!(matches!(refused, Err(CommitError::Invalid(_))), "{refused:?}");
+        append(event).await.unwrap();
+    }
+    world.publish("a", 1).await;
+    world.until_effects(|| world.group("g").on("order.created", handle), 1).await;
 }
 
 pub(crate) async fn a_group_tells_the_metrics_what_it_does(open: Open) {
@@ -726,7 +803,7 @@ async fn run_plan(
     fates: BTreeMap<usize, Fate>,
     lanes: u32,
 ) -> BTreeMap<String, Vec<u64>> {
-    let world = World::with_fates(memory, Fates::new(fates)).await;
+    let world = World::with_fates(short_pages, Fates::new(fates)).await;
     let published = AtomicUsize::new(0);
     let publish = async || {
         while let Some(message) = messages.get(published.load(Ordering::Relaxed)) {

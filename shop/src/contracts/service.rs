@@ -6,6 +6,7 @@ use axum::{Extension, Router};
 use purlin::http::Idempotency;
 use purlin::message::Clock;
 use purlin::store::{BoxFuture, Cause, Store};
+use purlin::telemetry::Metrics;
 use purlin_gateway::auth::Verifier;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ pub struct Base {
     pub idempotency: Idempotency,
     /// Which tokens hold.
     pub verifier: Verifier,
+    /// The numbers of the process.
+    pub metrics: Metrics,
 }
 
 impl Base {
@@ -30,12 +33,17 @@ impl Base {
     pub fn new(name: &'static str, store: Store, clock: Clock, verifier: Verifier) -> Self {
         // The stores of this program are locked for one process, so what another one had in hand died with it.
         let idempotency = Idempotency::new(&store, clock.clone()).sole();
-        Self { name, store, clock, idempotency, verifier }
+        Self { name, store, clock, idempotency, verifier, metrics: Metrics::new() }
+    }
+
+    /// Shows how its work goes among these numbers.
+    pub fn metrics(self, metrics: &Metrics) -> Self {
+        Self { metrics: metrics.clone(), ..self }
     }
 
     /// The service itself: its doors, and its work in the background.
     pub fn service(&self, router: Router) -> Service {
-        let sweeper = self.idempotency.clone();
+        let (sweeper, store) = (self.idempotency.clone(), self.store.clone());
         let router = router.layer(Extension(self.verifier.clone()));
         Service {
             name: self.name,
@@ -46,6 +54,7 @@ impl Base {
             stuck: None,
         }
         .task("keys", move |shutdown| sweeper.clone().sweeper(shutdown))
+        .task("commits", move |shutdown| store.commit_sweeper(shutdown))
     }
 }
 

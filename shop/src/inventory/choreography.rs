@@ -11,6 +11,7 @@ use crate::contracts::service::Base;
 pub fn group(bus: &Bus, base: &Base, stockroom: &Stockroom) -> Group {
     bus.group("inventory", &base.store)
         .clock(base.clock.clone())
+        .metrics(&base.metrics)
         .on_with("order.created", stockroom, reserve)
         .on_with("payment.failed", stockroom, release)
         .on_with("payment.refunded", stockroom, release)

@@ -23,7 +23,7 @@ struct Desk {
 /// What the orders listen to.
 pub fn group(bus: &Bus, base: &Base, orders: &Repository<Order>) -> Group {
     let desk = Desk { store: base.store.clone(), orders: orders.clone() };
-    let group = bus.group("orders", &base.store).clock(base.clock.clone());
+    let group = bus.group("orders", &base.store).clock(base.clock.clone()).metrics(&base.metrics);
     let group =
         ["order.created", "order.cancel_requested", "order.cancelled", "order.shipped", "stock.reserved"]
             .into_iter()

@@ -81,10 +81,12 @@ pub async fn service(
     base.store.define::<Deadline>().await?;
     base.store.define::<progress::Progress>().await?;
     let Others { users, products, inventory } = others;
-    let (orders, view) = (Repository::new(&base.store), View::new(OrdersView, &base.store));
+    let (orders, view) =
+        (Repository::new(&base.store), View::new(OrdersView, &base.store).metrics(&base.metrics));
     let conductor = Conductor { helpers, orders: orders.clone() };
     let sagas = Sagas::new(&base.store, conductor, base.clock.clone())
-        .register(checkout::KIND, checkout::function(patience));
+        .register(checkout::KIND, checkout::function(patience))
+        .metrics(&base.metrics, base.name);
     sagas.prepare().await?;
     let deadlines = Deadlines::new(&base.store, &base.clock, &orders, patience);
     let group = choreography::group(bus, &base, &orders);

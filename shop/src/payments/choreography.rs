@@ -39,6 +39,7 @@ pub fn group(bus: &Bus, base: &Base, payments: &Repository<Payment>) -> Group {
     let desk = Desk { store: base.store.clone(), clock: base.clock.clone(), payments: payments.clone() };
     bus.group("payments", &base.store)
         .clock(base.clock.clone())
+        .metrics(&base.metrics)
         .on_with("order.created", &desk, note)
         .on_with("stock.reserved", &desk, request)
         .on_with("payment.requested", &desk, charge)

@@ -34,6 +34,7 @@ pub fn group(bus: &Bus, base: &Base, shipments: &Repository<Shipment>) -> Group 
     let desk = Desk { store: base.store.clone(), shipments: shipments.clone() };
     bus.group("shipping", &base.store)
         .clock(base.clock.clone())
+        .metrics(&base.metrics)
         .on_with("order.created", &desk, note)
         .on_with("payment.completed", &desk, create)
         .on_with("order.cancel_requested", &desk, cancel)

@@ -28,7 +28,8 @@ struct Shipping {
 /// Makes the service.
 pub async fn service(base: Base, bus: &Bus) -> Result<Service, Cause> {
     base.store.define::<choreography::Destination>().await?;
-    let (shipments, list) = (Repository::new(&base.store), View::new(Shipments, &base.store));
+    let (shipments, list) =
+        (Repository::new(&base.store), View::new(Shipments, &base.store).metrics(&base.metrics));
     let group = choreography::group(bus, &base, &shipments);
     let shipping = Shipping { shipments, list: list.clone() };
     let doors = Router::new().merge(rest::router(shipping.clone())).merge(rpc::router(shipping));

@@ -186,5 +186,5 @@ impl Process {
 
 /// A task failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct TaskError(Cause);
+#[error("the work ended")]
+struct TaskError(#[source] Cause);

@@ -168,7 +168,8 @@ impl Maker<'_> {
 
     async fn base(&mut self, role: Role) -> anyhow::Result<Base> {
         let store = self.open(role.name()).await?;
-        Ok(Base::new(role.name(), store, self.process.clock.clone(), self.verifier.clone()))
+        let Process { clock, metrics, .. } = self.process;
+        Ok(Base::new(role.name(), store, clock.clone(), self.verifier.clone()).metrics(metrics))
     }
 
     async fn bus(&mut self) -> anyhow::Result<Bus> {

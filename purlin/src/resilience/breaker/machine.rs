@@ -55,14 +55,23 @@ pub(super) struct Machine {
 #[derive(Debug, Clone)]
 pub(super) enum Phase {
     Closed(Window),
-    Open { until: Duration },
-    HalfOpen { under_way: u32, succeeded: u32 },
+    Open {
+        until: Duration,
+    },
+    HalfOpen {
+        under_way: u32,
+        succeeded: u32,
+        /// When the last probe was let through.
+        last: Duration,
+    },
     Forced(Forced),
 }
 
 impl Machine {
     /// The longest that a refused caller is told to wait while others probe.
     const PROBING: Duration = Duration::from_secs(1);
+    /// A probe that has no result after so long is not waited for: who calls without a deadline may never have one.
+    const PROBE: Duration = Duration::from_secs(60);
 
     pub(super) fn new(config: BreakerConfig) -> Self {
         Self { config, generation: 0, phase: Phase::Closed(Window::default()), opened: 0 }
@@ -74,12 +83,16 @@ impl Machine {
             Phase::Closed(_) | Phase::Forced(Forced::Closed) => Ok(self.generation),
             Phase::Forced(Forced::Open) => Err(self.config.timeout),
             Phase::Open { until } if now < *until => Err(*until - now),
-            Phase::Open { .. } => Ok(self.enter(Phase::HalfOpen { under_way: 1, succeeded: 0 })),
-            Phase::HalfOpen { under_way, succeeded } => {
+            Phase::Open { .. } => Ok(self.probe(now)),
+            Phase::HalfOpen { under_way, succeeded, last } => {
                 if *under_way + *succeeded >= self.config.success_threshold.max(1) {
+                    if now.saturating_sub(*last) >= Self::PROBE {
+                        return Ok(self.probe(now));
+                    }
                     return Err(self.config.timeout.min(Self::PROBING));
                 }
                 *under_way += 1;
+                *last = now;
                 Ok(self.generation)
             }
         }
@@ -99,7 +112,7 @@ impl Machine {
                 }
             }
             (Phase::HalfOpen { .. }, Outcome::Failure) => self.open(now),
-            (Phase::HalfOpen { under_way, succeeded }, Outcome::Success) => {
+            (Phase::HalfOpen { under_way, succeeded, .. }, Outcome::Success) => {
                 *under_way -= 1;
                 *succeeded += 1;
                 if *succeeded >= config.success_threshold {
@@ -122,6 +135,11 @@ impl Machine {
     fn open(&mut self, now: Duration) {
         self.opened += 1;
         self.enter(Phase::Open { until: now.saturating_add(self.config.timeout) });
+    }
+
+    /// Begins to probe; the results of earlier probes count for nothing.
+    fn probe(&mut self, now: Duration) -> Generation {
+        self.enter(Phase::HalfOpen { under_way: 1, succeeded: 0, last: now })
     }
 
     fn enter(&mut self, phase: Phase) -> Generation {
@@ -253,6 +271,17 @@ mod tests {
         assert_eq!(machine.state(), BreakerState::HalfOpen);
         call(&mut machine, Outcome::Success, 10 * SECOND);
         call(&mut machine, Outcome::Success, 10 * SECOND);
+        assert_eq!(machine.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn probes_that_never_end_are_not_waited_for() {
+        let mut machine = open();
+        let hung: Vec<_> = (0..2).map(|_| machine.admit(10 * SECOND).unwrap()).collect();
+        assert!(machine.admit(69 * SECOND).is_err());
+        call(&mut machine, Outcome::Success, 70 * SECOND);
+        machine.settle(hung[0], Outcome::Failure, 71 * SECOND);
+        call(&mut machine, Outcome::Success, 72 * SECOND);
         assert_eq!(machine.state(), BreakerState::Closed);
     }
 

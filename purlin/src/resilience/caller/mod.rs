@@ -145,7 +145,6 @@ impl Caller {
     {
         let start = Instant::now();
         let deadline = Deadline::from(start, self.shared.policy.deadline).tightened();
-        self.shared.budget.earn();
         let answer = self.attempts(retry, deadline, &mut work).await;
         if let Some(seen) = &self.shared.seen {
             let outcome = answer.as_ref().map_or_else(CallError::outcome, |_| "ok");
@@ -169,7 +168,12 @@ impl Caller {
         let mut failed = 0;
         let mut last = None;
         loop {
-            let error = match (self.attempt(deadline, work).await, last.take()) {
+            let answer = self.attempt(deadline, work).await;
+            // Only a call that is made earns a part of a retry; one that an open breaker refuses asks nobody.
+            if failed == 0 && !matches!(answer, Err(CallError::Open(_))) {
+                self.shared.budget.earn();
+            }
+            let error = match (answer, last.take()) {
                 (Ok(answer), _) => return Ok(answer),
                 // What failed before says more than that it was given up.
                 (Err(CallError::Open(_)), Some(last)) => return Err(last),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::pending;
 
 use crate::message::FaultKind;
-use crate::resilience::{BreakerState, deadline};
+use crate::resilience::{BreakerState, Forced, deadline};
 
 use super::*;
 
@@ -192,4 +192,17 @@ fn a_call_can_be_made_by_a_task_that_moves_between_threads() {
     fn is_send<T: Send>(_: &T) {}
     let caller = caller(policy());
     is_send(&caller.call(|| async { Ok::<_, Said>(()) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_calls_that_are_made_earn_retries() {
+    let budget = RetryBudgetConfig { ratio: 0.5, per_second: 0.0, saved: 1.0 };
+    let caller = caller(CallPolicy { budget, ..policy() });
+    assert_eq!(call(&caller, &[Err(DOWN), Err(DOWN)]).await.1, 2, "what was saved up is spent");
+    caller.breaker().force(Some(Forced::Open));
+    for _ in 0..10 {
+        assert!(matches!(call(&caller, &[]).await.0, Err(CallError::Open(_))));
+    }
+    caller.breaker().force(None);
+    assert_eq!(call(&caller, &[Err(DOWN)]).await.1, 1, "half a retry is none");
 }

@@ -34,17 +34,24 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::http::{Json, Problem};
+use crate::resilience::DeadlineExceeded;
 use crate::store::Store;
 
 pub use socket::{connect, listen, socket_path};
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A service whose parked messages and sagas can be asked for.
 #[derive(Debug, Clone)]
@@ -69,6 +76,15 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/sagas/{id}/retry", post(sagas::retry))
         .fallback(|| async { not_found("there is nothing at this path") })
         .with_state(Services(Arc::new(stores)))
+        .layer(from_fn(in_time))
+}
+
+/// Answers in time, or says that it did not: an operator who waits learns nothing.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::from(DeadlineExceeded).into_response(),
+    }
 }
 
 /// The stores by the names of their services.

@@ -1,10 +1,10 @@
 //! The socket in a data folder.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -23,16 +23,29 @@ pub fn socket_path(data: &Path) -> PathBuf {
 ///
 /// What a killed process left behind is replaced, so this is for whoever holds the lock of the data.
 pub fn listen(data: &Path) -> io::Result<UnixListener> {
-    let (path, new) = (socket_path(data), data.join(format!("{NAME}.new")));
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    let (path, room) = (socket_path(data), data.join(format!("{NAME}.new")));
+    clear_away(&room)?;
+    // A socket is there for everybody before it has its mode: until then it stands where nobody else can go.
+    DirBuilder::new().mode(0o700).create(&room)?;
+    let new = room.join(NAME);
     let listener = with_short(&new, |address| UnixListener::bind(address))?;
-    // Nobody else can connect in between: the socket gets its name when it has its mode.
     fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     fs::rename(&new, &path)?;
+    fs::remove_dir(&room)?;
     Ok(listener)
+}
+
+/// Removes what a process left that died while it opened its socket.
+fn clear_away(room: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(room) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(room),
+        Ok(_) => fs::remove_file(room),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Connects to the process on a data folder. `NotFound` and `ConnectionRefused` mean that there is none.
@@ -102,6 +115,12 @@ mod tests {
         drop(listen(&folder.0).unwrap());
         assert_eq!(connect(&folder.0).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         answers(&folder.0, &listen(&folder.0).unwrap()).await;
+        // One that died in the middle of it.
+        fs::create_dir(folder.0.join("purlin.sock.new")).unwrap();
+        fs::write(folder.0.join("purlin.sock.new").join(NAME), "").unwrap();
+        answers(&folder.0, &listen(&folder.0).unwrap()).await;
+        let names = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [NAME]);
     }
 
     #[tokio::test]

@@ -51,6 +51,17 @@ fn outcomes_are_delivered_in_the_journals_order_and_a_step_without_one_starts_on
 }
 
 #[test]
+fn a_signal_that_came_in_the_moment_in_which_the_wait_ended_is_the_waits_outcome() {
+    let mut machine = Machine::default();
+    machine.ask("wait", Ask { undoable: false, signal: Some("s".into()) }).unwrap();
+    machine.started("wait");
+    machine.feed(Entry::Signalled { name: "s".into(), data: output("wait") });
+    machine.feed(failed("wait"));
+    assert_eq!(machine.next(Function::Waits), delivered("wait"));
+    assert_eq!(machine.next(Function::Waits), Next::Wait, "and it has no second one");
+}
+
+#[test]
 fn a_step_that_the_function_does_not_ask_for_is_a_mismatch_until_it_does() {
     let mut machine = Machine::default();
     machine.feed(done("a"));

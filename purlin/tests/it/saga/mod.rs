@@ -1,6 +1,7 @@
 //! Sagas: what their users write, what a failure at any place leaves behind.
 
 mod crash;
+mod crowd;
 mod failure;
 mod functions;
 mod machine;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use purlin::message::{Clock, Envelope, TraceContext};
-use purlin::saga::{End, Function, Saga, SagaError, SagaState, Sagas};
+use purlin::saga::{End, Function, ListSagas, Saga, SagaError, SagaState, Sagas};
 use purlin::store::memory::{Faults, Memory};
 use purlin::store::{Commit, CommitError, Expected, Revision, Row, Store, StreamId};
-use purlin::telemetry;
+use purlin::telemetry::{self, Metrics};
 use purlin::testing::saga::{Crash, survive};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -65,7 +65,6 @@ async fn a_function_that_does_not_fit_the_journal_blocks_the_saga_without_any_ef
         (on(&store, &world, &clock).register("abc", renamed), "step `b`"),
         (on(&store, &world, &clock).register("abc", shorter), "step `b`"),
         (on(&store, &world, &clock).register("abc", retyped), "what step `a` returned cannot be read"),
-        (Sagas::new(&store, world.clone(), clock.clone()), "no function is registered"),
     ] {
         let process = Process::start(changed).await;
         let blocked = |view: &purlin::saga::SagaView| {
@@ -82,6 +81,108 @@ async fn a_function_that_does_not_fit_the_journal_blocks_the_saga_without_any_ef
     let process = Process::start(on(&store, &world, &clock)).await;
     let view = process.until_state(id, SagaState::Completed).await;
     assert_eq!((view.reason, world.count("a"), world.count("b")), (None, 1, 1));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_lacks_a_sagas_function_leaves_it_to_one_that_has_it() {
+    let (store, world, metrics) = (Store::memory(), World::default(), Metrics::new());
+    let id = left_in_the_middle(&store, &world).await;
+    world.plan("c", Plan::Works);
+    let stranger = Sagas::new(&store, world.clone(), Clock::system()).metrics(&metrics, "test");
+    let process = Process::start(stranger).await;
+    let before = store.get_record("sagas", &id.to_string()).await.unwrap();
+    let foreign = || metrics.render().contains("purlin_sagas_foreign{service=\"test\"} 1");
+    while !foreign() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    process.stop().await;
+    assert_eq!(store.get_record("sagas", &id.to_string()).await.unwrap(), before);
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    process.until_state(id, SagaState::Completed).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sagas_that_are_run_again_after_the_run_was_dropped_go_on() {
+    let (store, world) = (Store::memory(), World::default().with("b", Plan::Hangs));
+    let sagas = on(&store, &world, &Clock::system());
+    let process = Process::start(sagas.clone()).await;
+    let id = process.begin("abc", &()).await;
+    while world.count("b") == 0 {
+        tokio::task::yield_now().await;
+    }
+    process.kill();
+    world.plan("b", Plan::Works);
+    let process = Process::start(sagas).await;
+    process.until_state(id, SagaState::Completed).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_whose_journal_can_never_be_written_is_set_aside_and_listed() {
+    async fn wordy(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+        saga.step("w".repeat(2 << 20), async |_| Ok::<_, Infallible>(1)).await
+    }
+    let (store, world) = (Store::memory(), World::default());
+    let sagas = on(&store, &world, &Clock::system()).register("wordy", wordy);
+    let process = Process::start(sagas).await;
+    let id = process.begin("wordy", &()).await;
+    let view = process.until_state(id, SagaState::Blocked).await;
+    let reason = view.reason.unwrap();
+    assert!(reason.contains("interrupted 3 times in a row") && reason.contains("the limit is"), "{reason}");
+    let listed = process.sagas.directory().troubled(10).await.unwrap();
+    assert_eq!(listed[0].0, id);
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn signals_and_outcomes_that_one_commit_cannot_hold_take_several() {
+    const MANY: usize = 24;
+    async fn heavy(saga: Saga<World>, _: ()) -> Result<usize, SagaError> {
+        let mut bytes = 0;
+        for _ in 0..MANY {
+            bytes += saga.signal::<String>("s").await?.len();
+        }
+        let steps = (0..MANY).map(|n| saga.step(format!("n{n}"), async |_| Ok::<_, Infallible>(large())));
+        let outcomes = futures_util::future::try_join_all(steps.map(IntoFuture::into_future)).await?;
+        Ok(bytes + outcomes.iter().map(String::len).sum::<usize>())
+    }
+    fn large() -> String {
+        "x".repeat(500_000)
+    }
+    let (store, world) = (Store::memory(), World::default());
+    let sagas = on(&store, &world, &Clock::system()).register("heavy", heavy);
+    sagas.prepare().await.unwrap();
+    let id = purlin::message::new_id();
+    store.commit(sagas.start("heavy", id, &()).unwrap()).await.unwrap();
+    for _ in 0..MANY {
+        store.commit(sagas.signal(id, "s", &large()).unwrap()).await.unwrap();
+    }
+    let process = Process::start(sagas).await;
+    let view = process.until_state(id, SagaState::Completed).await;
+    assert_eq!(view.output, Some((2 * MANY * 500_000).into()));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_listed_and_hides_no_other() {
+    #[derive(Serialize, Deserialize)]
+    struct Rubbish {
+        state: String,
+    }
+    impl Row for Rubbish {
+        const COLLECTION: &'static str = "sagas";
+    }
+    let (store, world) = (Store::memory(), World::default());
+    let process = Process::start(on(&store, &world, &Clock::system())).await;
+    let good = process.begin("abc", &()).await;
+    process.until_state(good, SagaState::Completed).await;
+    let bad = purlin::message::Uuid::from_u128(7);
+    store.commit(Commit::new().put(bad.to_string(), &Rubbish { state: "blocked".into() })).await.unwrap();
+    let listed = process.sagas.list(ListSagas::default()).await.unwrap().items;
+    assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [bad, good]);
+    assert!(listed[0].1.reason.as_ref().unwrap().contains("cannot be read"));
     process.stop().await;
 }
 
@@ -335,6 +436,36 @@ async fn survive_with_counters(
         make(store)
     };
     survive(crash, make, "count", &()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_has_happened_before_under_its_id_is_still_the_steps_outcome() {
+    async fn once(saga: Saga<Arc<Local>>, effect: purlin::message::Uuid) -> Result<u32, SagaError> {
+        let step = saga.transact("once", move |at| async move {
+            let day = Duration::from_secs(86_400);
+            Ok::<_, Infallible>((7, at.increment("steps").await.1.with_id(effect, day)))
+        });
+        step.await
+    }
+    let store = Store::memory();
+    store.define::<Counter>().await.unwrap();
+    let local = Arc::new(Local { store, rivals: AtomicUsize::new(0), hook: AtomicUsize::new(0) });
+    let effect = purlin::message::new_id();
+    let (_, before) = local.increment("steps").await;
+    local.store.commit(before.with_id(effect, Duration::from_secs(86_400))).await.unwrap();
+    let sagas = counting(&local).register("once", once);
+    sagas.prepare().await.unwrap();
+    let (shutdown, mut tasks) = (tokio_util::sync::CancellationToken::new(), JoinSet::new());
+    let run = sagas.clone().run(shutdown.clone());
+    tasks.spawn(async move { run.await.unwrap() });
+    let id = purlin::message::new_id();
+    local.store.commit(sagas.start("once", id, &effect).unwrap()).await.unwrap();
+    sagas.kick(id);
+    let view = sagas.wait(id, LONG).await.unwrap();
+    assert_eq!((view.output, local.counted("steps").await), (Some(7.into()), 1));
+    assert_eq!(view.steps[0].state, purlin::saga::StepViewState::Done, "the journal has the outcome");
+    shutdown.cancel();
+    tasks.join_all().await;
 }
 
 #[tokio::test(start_paused = true)]

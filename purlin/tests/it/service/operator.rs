@@ -1,14 +1,34 @@
 //! What an operator asks of a process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use purlin::message::new_id;
+use purlin::bus::{Bus, Failure, Group, Message};
+use purlin::message::{Clock, Envelope, Fault, FaultKind, new_id};
+use purlin::resilience::Retry;
+use purlin::saga::{Saga, SagaError, SagaState, Sagas};
 use purlin::service::operator::{self, Served};
-use purlin::store::Store;
+use purlin::store::{Commit, Expected, Store, StreamId};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the card network is away")]
+struct Failed;
+
+impl Fault for Failed {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Unavailable
+    }
+}
 
 fn house() -> Router {
     let served = |name: &str| Served { name: name.into(), store: Store::memory() };
@@ -33,6 +53,101 @@ async fn a_service_that_never_had_trouble_has_empty_lists() {
     {
         let (status, _, body) = ask(&house, Method::GET, path).await;
         assert_eq!((status, body), (200, json!({ "items": [], "next": null })), "{path}");
+    }
+}
+
+/// A group that accepts what another life of it refused: it has a dead message for each of these keys.
+async fn dead_letters(store: &Store, keys: &[&str]) -> Group {
+    let (bus, source) = (Bus::embedded(Store::memory()), Store::memory());
+    for key in keys {
+        let event = Envelope::raw("order.created", "1").public();
+        let append = Commit::new().append(StreamId::new("order", key).unwrap(), Expected::Any, [event]);
+        source.commit(append).await.unwrap();
+    }
+    let once = Retry { max_attempts: 1, ..Group::DEFAULT_RETRY };
+    let refuse = async |_| Err::<Commit, _>(Failure::new(FaultKind::Rejected, "not today"));
+    let group = bus.group("g", store).retry(once).on("order.created", refuse);
+    let dead = async {
+        let mut changes = store.watch();
+        while group.status().await.unwrap().dead_keys < keys.len() as u64 {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::select! {
+        end = bus.relay("orders", &source) => panic!("{end:?}"),
+        end = group.run(CancellationToken::new()) => panic!("{end:?}"),
+        () = dead => {}
+    }
+    let accept = async |message: Message| {
+        let stream = StreamId::new("effect", message.key()).unwrap();
+        Ok::<_, Failure>(Commit::new().append(stream, Expected::Any, [Envelope::raw("effect.made", "1")]))
+    };
+    bus.group("g", store).on("order.created", accept)
+}
+
+#[tokio::test]
+async fn a_dead_message_is_replayed_or_dropped_as_the_operator_says() {
+    let store = Store::memory();
+    let group = dead_letters(&store, &["a", "b"]).await;
+    let house = operator::router([Served { name: "orders".into(), store: store.clone() }]);
+    let (_, _, list) = ask(&house, Method::GET, "/orders/dead-letters").await;
+    let ids: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["g-1", "g-2"]);
+    let (status, _, body) = ask(&house, Method::POST, "/orders/dead-letters/g-1/replay").await;
+    assert_eq!((status, body), (200, json!({ "id": "g-1" })));
+    let (status, _, body) = ask(&house, Method::POST, "/orders/dead-letters/g-2/drop").await;
+    assert_eq!((status, body), (200, json!({ "id": "g-2" })));
+    let free = async {
+        let mut changes = store.watch();
+        while group.status().await.unwrap().parked > 0 {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::select! {
+        end = group.run(CancellationToken::new()) => panic!("{end:?}"),
+        () = free => {}
+    }
+    let effects = async |key| store.read_stream(&StreamId::new("effect", key).unwrap(), 1, 9).await.unwrap();
+    assert_eq!((effects("a").await.len(), effects("b").await.len()), (1, 0));
+    let (_, _, list) = ask(&house, Method::GET, "/orders/dead-letters").await;
+    assert_eq!(list["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_stuck_saga_goes_on_when_the_operator_says_so() {
+    /// Whether the payment can be given back.
+    type Card = Arc<AtomicBool>;
+    async fn buy(saga: Saga<Card>, _: ()) -> Result<(), SagaError> {
+        let once = Retry { max_attempts: 1, ..Retry::default() };
+        saga.step("pay", async |_| Ok::<_, Failed>(()))
+            .compensate(async |at, _| if at.load(Ordering::SeqCst) { Ok(()) } else { Err(Failed) })
+            .compensation_retry(once)
+            .await?;
+        Err(SagaError::refuse("no", "changed my mind"))
+    }
+    let store = Store::memory();
+    let card = Card::default();
+    let sagas = Sagas::new(&store, Arc::clone(&card), Clock::system()).register("buy", buy);
+    sagas.prepare().await.unwrap();
+    let id = new_id();
+    store.commit(sagas.start("buy", id, &()).unwrap()).await.unwrap();
+    let house = operator::router([Served { name: "orders".into(), store: store.clone() }]);
+    let acts = async {
+        assert_eq!(sagas.wait(id, LONG).await.unwrap().state, SagaState::Stuck);
+        let (_, _, stuck) = ask(&house, Method::GET, "/orders/sagas?state=stuck").await;
+        assert_eq!(stuck["items"][0]["id"], json!(id));
+        card.store(true, Ordering::SeqCst);
+        let (status, _, body) = ask(&house, Method::POST, &format!("/orders/sagas/{id}/retry")).await;
+        assert_eq!((status, body), (200, json!({ "id": id })));
+        let mut changes = store.watch();
+        while sagas.show(id).await.unwrap().unwrap().state != SagaState::Failed {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::select! {
+        end = sagas.clone().run(CancellationToken::new()) => panic!("{end:?}"),
+        () = acts => {}
     }
 }
 

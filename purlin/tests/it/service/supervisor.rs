@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use purlin::projection::ViewError;
 use purlin::service::{Shutdown, Supervisor, TaskState};
 use purlin::telemetry::Health;
 use tokio::time::{Instant, sleep};
@@ -79,7 +80,64 @@ async fn a_process_is_not_ready_while_a_task_is_down() {
     assert_eq!((&*check.name, check.ready), ("task relay", false));
     assert!(check.reason.unwrap().contains("the disk is full"));
     sleep(Duration::from_millis(100)).await;
+    assert!(!health.is_ready(), "it has been started again, and may fail at once");
+    sleep(Duration::from_millis(100)).await;
     assert!(health.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_fails_again_and_again_is_at_no_time_ready() {
+    let health = Health::new();
+    let supervisor = Supervisor::new(Shutdown::new()).telling(&health);
+    supervisor.spawn("relay", || async { Err(broken()) });
+    sleep(Duration::from_millis(1)).await;
+    let flapped = tokio::time::timeout(LONG, health.until_ready()).await;
+    assert!(flapped.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_a_person_can_mend_degrades_the_process_and_leaves_it_ready() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the work ended")]
+    struct Ended(#[source] ViewError);
+    let health = Health::new();
+    let supervisor = Supervisor::new(Shutdown::new()).telling(&health);
+    supervisor
+        .spawn("view", || async { Err(Ended(ViewError::Newer { view: "orders", stored: 2, known: 1 })) });
+    for _ in 0..100 {
+        sleep(Duration::from_secs(1)).await;
+        let check = health.report().checks.remove(0);
+        assert!(check.ready && check.reason.unwrap().contains("is stored in version 2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_the_first_wait_of_a_task_is_a_failure_like_others() {
+    let supervisor = Supervisor::new(Shutdown::new());
+    let starts = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&starts);
+    supervisor.spawn("view", move || {
+        assert!(seen.fetch_add(1, Ordering::Relaxed) > 0, "not yet");
+        std::future::pending::<Result<(), Infallible>>()
+    });
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((starts.load(Ordering::Relaxed), supervisor.tasks()[0].state), (2, TaskState::Running));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_does_not_let_go_of_its_thread_does_not_hold_up_the_end() {
+    let supervisor = Supervisor::new(Shutdown::new());
+    let (free, blocked) = std::sync::mpsc::channel::<()>();
+    let (runs, running) = tokio::sync::oneshot::channel();
+    supervisor.spawn_once("blocked", async move {
+        runs.send(()).unwrap();
+        let _ = blocked.recv();
+        Ok::<_, Infallible>(())
+    });
+    running.await.unwrap();
+    let end = tokio::time::timeout(LONG, supervisor.drain(Duration::from_millis(10))).await;
+    assert_eq!(end.unwrap().unwrap_err().tasks, ["blocked"]);
+    drop(free);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,234 @@
+//! The fields of a record that are indexed, and how they are found in its JSON.
+//!
+//! Only the members that are asked for are read. What else a record holds is skipped over, so that neither its size
+//! nor its depth nor a number that fits no type matters: what could be written can be indexed.
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// An indexed field: a top-level member of the record's JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// The member's name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: FieldType,
+}
+
+/// What an indexed field holds; a member that is missing, null or of another type is indexed as null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldType {
+    /// A string.
+    Text,
+    /// An integer of 64 bits.
+    Integer,
+    /// True or false.
+    Boolean,
+    /// An array; a query matches when one of its members is an equal string.
+    Texts,
+}
+
+impl FieldType {
+    /// Whether a query may ask for this value. No field of several texts is null: it has none, one or more.
+    pub(super) fn can_be(self, wanted: &Scalar) -> bool {
+        matches!(
+            (self, wanted),
+            (Self::Text | Self::Texts, Scalar::Text(_))
+                | (Self::Integer, Scalar::Integer(_))
+                | (Self::Boolean, Scalar::Boolean(_))
+                | (Self::Text | Self::Integer | Self::Boolean, Scalar::Null)
+        )
+    }
+}
+
+impl Field {
+    /// A field that holds a string.
+    pub const fn text(name: &'static str) -> Self {
+        Self { name, kind: FieldType::Text }
+    }
+
+    /// A field that holds an integer.
+    pub const fn integer(name: &'static str) -> Self {
+        Self { name, kind: FieldType::Integer }
+    }
+
+    /// A field that holds true or false.
+    pub const fn boolean(name: &'static str) -> Self {
+        Self { name, kind: FieldType::Boolean }
+    }
+
+    /// A field that holds an array of strings.
+    pub const fn texts(name: &'static str) -> Self {
+        Self { name, kind: FieldType::Texts }
+    }
+
+    /// Whether a record's JSON has this value in the field.
+    pub(super) fn admits(&self, json: &[u8], wanted: &Scalar) -> bool {
+        let members = members(std::slice::from_ref(self), json);
+        let member = members.first().copied().flatten();
+        match (self.kind, wanted) {
+            (FieldType::Texts, Scalar::Text(wanted)) => {
+                let texts =
+                    member.and_then(|member| serde_json::from_str::<Vec<&RawValue>>(member.get()).ok());
+                let mut texts = texts.iter().flatten();
+                texts.any(|text| serde_json::from_str::<String>(text.get()).is_ok_and(|text| text == *wanted))
+            }
+            _ => self.scalar_of(member) == *wanted,
+        }
+    }
+
+    /// What is indexed of a member ([`FieldType::Texts`] is not one value: null).
+    fn scalar_of(&self, member: Option<&RawValue>) -> Scalar {
+        fn read<'a, T: Deserialize<'a> + Into<Scalar>>(member: &'a RawValue) -> Option<Scalar> {
+            serde_json::from_str::<T>(member.get()).ok().map(Into::into)
+        }
+        let scalar = member.and_then(|member| match self.kind {
+            FieldType::Text => read::<String>(member),
+            FieldType::Integer => read::<i64>(member),
+            FieldType::Boolean => read::<bool>(member),
+            FieldType::Texts => None,
+        });
+        scalar.unwrap_or(Scalar::Null)
+    }
+}
+
+/// A value of an indexed field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar {
+    /// Missing, or of another type than the field.
+    Null,
+    /// A string.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// True or false.
+    Boolean(bool),
+}
+
+impl From<&str> for Scalar {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Scalar {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Scalar {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<bool> for Scalar {
+    fn from(truth: bool) -> Self {
+        Self::Boolean(truth)
+    }
+}
+
+/// The values of these fields in a record's JSON, in their order.
+pub(super) fn scalars(fields: &[Field], json: &[u8]) -> Vec<Scalar> {
+    let members = members(fields, json);
+    fields.iter().zip(members).map(|(field, member)| field.scalar_of(member)).collect()
+}
+
+/// The members of these names; all are missing in what is no object.
+fn members<'de>(fields: &[Field], json: &'de [u8]) -> Vec<Option<&'de RawValue>> {
+    if fields.is_empty() {
+        return Vec::new();
+    }
+    let read = Members(fields).deserialize(&mut serde_json::Deserializer::from_slice(json));
+    read.unwrap_or_else(|_| vec![None; fields.len()])
+}
+
+/// Reads the members of an object that bear the names of these fields.
+struct Members<'f>(&'f [Field]);
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = vec![None; self.0.len()];
+        while let Some(field) = map.next_key_seed(Name(self.0))? {
+            match field {
+                Some(index) => found[index] = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads a member's name as the index of its field, if it is one.
+struct Name<'f>(&'f [Field]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|field| field.name == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &[Field] =
+        &[Field::text("name"), Field::integer("count"), Field::boolean("open"), Field::texts("tags")];
+
+    #[test]
+    fn members_of_the_right_type_are_indexed_and_all_others_are_null() {
+        let whole = br#"{"count":-7,"n":{"count":1},"name":"a\"b","open":true,"tags":["x"]}"#;
+        let expected = [Scalar::from("a\"b"), Scalar::from(-7), Scalar::from(true), Scalar::Null];
+        assert_eq!(scalars(FIELDS, whole), expected);
+        let none = [Scalar::Null, Scalar::Null, Scalar::Null, Scalar::Null];
+        for other in [
+            r#"{"name":null,"count":1.0,"open":"true"}"#,
+            r#"{"name":["a"],"count":9223372036854775808,"open":0}"#,
+            r#"{"count":-0}"#,
+            "{}",
+            "[1]",
+            "null",
+        ] {
+            assert_eq!(scalars(FIELDS, other.as_bytes()), none, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_a_field_may_be_as_deep_and_as_large_as_json_can_be() {
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        let json = format!(r#"{{"data":{deep},"number":1e999,"name":"a","tags":["x",1e999,"y"]}}"#);
+        assert_eq!(scalars(&FIELDS[..1], json.as_bytes()), [Scalar::from("a")]);
+        assert!(FIELDS[3].admits(json.as_bytes(), &Scalar::from("y")));
+        assert!(!FIELDS[3].admits(json.as_bytes(), &Scalar::from("z")));
+    }
+}
