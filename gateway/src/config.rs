@@ -26,7 +26,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The beginning of the paths it is for, in whole segments: `/orders`.
+    /// The beginning of the paths it is for, in whole segments: `/orders`; `{id}` is any one segment.
     pub path: String,
     /// Only this very path, nothing below it.
     #[serde(default)]
