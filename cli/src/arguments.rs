@@ -65,6 +65,8 @@ pub(crate) enum DeadLetters {
     Drop(One),
 }
 
+const STATES: [&str; 6] = ["running", "compensating", "completed", "failed", "stuck", "blocked"];
+
 /// What to do with sagas.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sagas {
@@ -73,7 +75,7 @@ pub(crate) enum Sagas {
         #[command(flatten)]
         page: Paging,
         /// Only those in this state: running, compensating, completed, failed, stuck or blocked.
-        #[arg(long, value_name = "STATE")]
+        #[arg(long, value_name = "STATE", value_parser = STATES, hide_possible_values = true)]
         state: Option<String>,
         /// Only those of this kind.
         #[arg(long, value_name = "NAME")]

@@ -14,7 +14,7 @@ use crate::core::Refusal;
 pub(crate) type Body = Either<Full<Bytes>, Incoming>;
 
 /// A refusal as an answer: `application/problem+json`, with the trace that is at work.
-pub(crate) fn refuse(refusal: &Refusal, instance: &str, method: &Method, version: Version) -> Response<Body> {
+pub(crate) fn refuse(refusal: &Refusal, instance: &str, method: &Method) -> Response<Body> {
     let mut problem = Problem::new(refusal.status(), refusal.code()).detail(refusal.to_string());
     problem.instance = Some(instance.to_owned());
     if let Some(after) = refusal.retry_after() {
@@ -34,14 +34,18 @@ pub(crate) fn refuse(refusal: &Refusal, instance: &str, method: &Method, version
         }
         _ => {}
     }
-    if ends_connection(refusal) && version < Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
+/// Says that the connection ends with this answer, where the protocol has a word for it.
+pub(crate) fn close(response: &mut Response<Body>, version: Version) {
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// Whether nothing more can be read from the connection: its bytes lost their meaning, or too many are to come.
-fn ends_connection(refusal: &Refusal) -> bool {
+pub(crate) fn ends_connection(refusal: &Refusal) -> bool {
     matches!(
         refusal,
         Refusal::Malformed(_) | Refusal::BodyTooLarge { .. } | Refusal::BodyBroken | Refusal::BodyTooSlow

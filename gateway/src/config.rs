@@ -26,7 +26,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The beginning of the paths it is for, in whole segments: `/orders`.
+    /// The beginning of the paths it is for, in whole segments: `/orders`; `{id}` is any one segment.
     pub path: String,
     /// Only this very path, nothing below it.
     #[serde(default)]
@@ -106,10 +106,16 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Connections at once; the next ones wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at once from one address (one IPv6 network of 64 bits); further ones are closed at once.
+    pub connections_per_address: usize,
     /// Time from the first byte of a head to its last, and from a connection's start to its first byte.
     pub head_timeout_ms: u64,
     /// How long a connection may stay open between two requests.
     pub idle_timeout_ms: u64,
+    /// How long a caller may take nothing of what is written to him.
+    pub write_timeout_ms: u64,
+    /// How long a connection of HTTP/2 takes new streams; those that are open then may last as long again.
+    pub http2_age_ms: u64,
     /// Time from a request's head to the head of its answer. A caller's `x-request-timeout-ms` can only shorten it.
     pub request_timeout_ms: u64,
     /// Time for a connection to an endpoint.
@@ -128,8 +134,11 @@ impl Default for Limits {
             body_bytes: 1 << 20,
             head_bytes: 16 << 10,
             connections: 10_000,
+            connections_per_address: 2_000,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
+            write_timeout_ms: 30_000,
+            http2_age_ms: 600_000,
             request_timeout_ms: 15_000,
             connect_timeout_ms: 1_000,
             endpoint_pause_ms: 1_000,
@@ -244,8 +253,11 @@ impl Limits {
         let all = [
             ("limits.head_bytes", self.head_bytes as u64),
             ("limits.connections", self.connections as u64),
+            ("limits.connections_per_address", self.connections_per_address as u64),
             ("limits.head_timeout_ms", self.head_timeout_ms),
             ("limits.idle_timeout_ms", self.idle_timeout_ms),
+            ("limits.write_timeout_ms", self.write_timeout_ms),
+            ("limits.http2_age_ms", self.http2_age_ms),
             ("limits.request_timeout_ms", self.request_timeout_ms),
             ("limits.connect_timeout_ms", self.connect_timeout_ms),
             ("limits.rate_keys", self.rate_keys as u64),

@@ -1,7 +1,8 @@
 //! One request, from its head to the head of its answer.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use crate::answer::{self, Body, Share};
-use crate::auth::{Verifier, VerifyError};
+use crate::auth::{Claims, Verifier, VerifyError};
 use crate::config::{Config, Limits, Rate, Route};
 use crate::core::{
     Caller, Checked, Forwarded, NoRoute, RateKey, Refusal, RouteTable, check, rewrite_request,
@@ -28,6 +29,7 @@ use crate::core::{
 use crate::listener::{REFUSED, RefusedHead};
 use crate::seen::{Open, Seen};
 use crate::tasks::Tasks;
+use crate::unread::Unread;
 use crate::upstream::{Call, Upstreams};
 
 /// All that answering a request takes.
@@ -85,6 +87,10 @@ impl Exchanges {
         self.seen.connection_opens()
     }
 
+    pub(crate) fn connection_refused(&self, peer: SocketAddr) {
+        self.seen.connection_refused(peer);
+    }
+
     /// Keeps the keys of tokens up to date, for ever.
     pub(crate) async fn keep_fresh(&self) {
         match &self.verifier {
@@ -109,21 +115,31 @@ impl Exchanges {
         refused: Option<&RefusedHead>,
     ) -> Response<Body> {
         let start = Instant::now();
-        let refused = refused.filter(|_| request.method().as_str() == REFUSED);
-        let (method, version) = (request.method().clone(), request.version());
-        let path = refused.map_or_else(|| request.uri().path(), |head| &head.target);
+        let (parts, body) = request.into_parts();
+        let mut body = Unread::new(&parts.headers, body);
+        let refused = refused.filter(|_| parts.method.as_str() == REFUSED);
+        let (method, version) = (parts.method.clone(), parts.version);
+        let path = refused.map_or_else(|| parts.uri.path(), |head| &head.target);
         let instance = if path.starts_with('/') { path.to_owned() } else { "/".to_owned() };
-        let mut notes = Notes::new(request.headers());
+        let mut notes = Notes::new(&parts.headers);
         let trace = notes.trace;
         let work = async {
             let answered = match refused {
                 Some(head) => Err(Refusal::Malformed(head.violation)),
-                None => Box::pin(self.handle(peer, request, start, &mut notes)).await,
+                None => Box::pin(self.handle(peer, parts, &mut body, start, &mut notes)).await,
             };
-            let mut response = answered.unwrap_or_else(|refusal| {
-                self.seen.refusal(&refusal, &instance);
-                answer::refuse(&refusal, &instance, &method, version)
-            });
+            let mut response = match answered {
+                Ok(response) => response,
+                Err(refusal) => {
+                    self.seen.refusal(&refusal, &instance);
+                    let mut response = answer::refuse(&refusal, &instance, &method);
+                    // A caller who is not told would send his next request into a connection that closes.
+                    if answer::ends_connection(&refusal) || !body.drain(version).await {
+                        answer::close(&mut response, version);
+                    }
+                    response
+                }
+            };
             notes.write(response.headers_mut());
             let route = notes.route.map_or("none", |at| &self.routes.routes()[at].path);
             self.seen.answer(route, &method, response.status(), start.elapsed());
@@ -136,20 +152,21 @@ impl Exchanges {
     async fn handle(
         &self,
         peer: IpAddr,
-        request: Request<Incoming>,
+        parts: Parts,
+        body: &mut Unread,
         start: Instant,
         notes: &mut Notes,
     ) -> Result<Response<Body>, Refusal> {
-        let (parts, body) = request.into_parts();
-        // It can be read in one way only,
-        let checked = check(&parts)?;
+        // It can be read in one way only (and what cannot is counted as well),
+        let checked = match check(&parts) {
+            Ok(checked) => checked,
+            Err(refusal) => return Err(self.limit_address(peer, start, notes).err().unwrap_or(refusal)),
+        };
         if let Some(response) = self.own(&parts.method, &checked.path) {
             return Ok(response);
         }
-        // comes from somebody,
-        let caller = self.caller(&parts.headers).await;
-        // who has not asked too often,
-        limit(self.rate.as_ref(), caller.rate_key(peer), start, &mut notes.share)?;
+        // comes from somebody who has not asked too often,
+        let caller = self.limited_caller(peer, &parts.headers, start, notes).await?;
         // for something that is there
         let at = self.routes.pick(&parts.method, &checked.path).map_err(refuse_route)?;
         notes.route = Some(at);
@@ -186,6 +203,37 @@ impl Exchanges {
             }),
             _ => None,
         }
+    }
+
+    /// Who asks, once his share allows it. Only a token that was verified before is known for nothing: for any other
+    /// the address gives of its share first, so that nobody has us verify what he makes up.
+    async fn limited_caller(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        start: Instant,
+        notes: &mut Notes,
+    ) -> Result<Caller, Refusal> {
+        let caller = match self.verified(headers) {
+            Some(claims) => Caller::Known(claims),
+            None => {
+                self.limit_address(peer, start, notes)?;
+                self.caller(headers).await
+            }
+        };
+        if let Caller::Known(_) = &caller {
+            limit(self.rate.as_ref(), caller.rate_key(peer), start, &mut notes.share)?;
+        }
+        Ok(caller)
+    }
+
+    fn verified(&self, headers: &HeaderMap) -> Option<Arc<Claims>> {
+        let token = headers.get(AUTHORIZATION).and_then(bearer)?;
+        self.verifier.as_ref()?.verified(token)
+    }
+
+    fn limit_address(&self, peer: IpAddr, start: Instant, notes: &mut Notes) -> Result<(), Refusal> {
+        limit(self.rate.as_ref(), RateKey::of_address(peer), start, &mut notes.share)
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Caller {

@@ -28,6 +28,7 @@ mod exchange;
 mod listener;
 mod seen;
 mod tasks;
+mod unread;
 mod upstream;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What can be seen of the gateway's work: numbers, and a line for each request.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -14,6 +15,7 @@ pub(crate) struct Seen {
     seconds: Family<Histogram, 1>,
     refusals: Family<Counter, 1>,
     connections: Gauge,
+    connections_refused: Counter,
 }
 
 /// A connection is open until this is dropped.
@@ -23,6 +25,11 @@ pub(crate) struct Open(Gauge);
 impl Seen {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let connections = metrics.gauge("gateway_connections", "Connections from outside", []);
+        let refused = metrics.counter(
+            "gateway_connections_refused",
+            "Connections closed at once: their address had as many as it may",
+            [],
+        );
         Self {
             requests: metrics.counter("gateway_requests", "Requests answered", ["route", "method", "status"]),
             seconds: metrics.histogram(
@@ -37,6 +44,7 @@ impl Seen {
                 ["problem"],
             ),
             connections: connections.with([]),
+            connections_refused: refused.with([]),
         }
     }
 
@@ -51,11 +59,17 @@ impl Seen {
     pub(crate) fn refusal(&self, refusal: &Refusal, path: &str) {
         self.refusals.with([refusal.code()]).inc();
         // What callers do wrong must not fill our logs; what we could not do, somebody must see.
-        if refusal.status().is_server_error() {
+        if refusal.is_ours() {
             tracing::warn!(problem = refusal.code(), path, reason = %refusal, "a request was not answered");
         } else {
             tracing::debug!(problem = refusal.code(), path, reason = %refusal, "a request was refused");
         }
+    }
+
+    /// A connection was closed at once, because its address has as many as it may.
+    pub(crate) fn connection_refused(&self, peer: SocketAddr) {
+        self.connections_refused.inc();
+        tracing::debug!(%peer, "a connection was refused: its address has as many as it may");
     }
 
     pub(crate) fn connection_opens(&self) -> Open {

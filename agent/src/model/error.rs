@@ -8,7 +8,7 @@ use purlin::message::{Fault, FaultKind};
 /// A model gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// Its vendor refuses the request itself: repeating it does not help.
+    /// Its vendor refuses the request itself (the model's name, say): repeating it does not help, an operator must act.
     #[error("the model's vendor refuses the request ({status} {code}: {message})")]
     Rejected {
         /// The HTTP status, if there was one.
@@ -67,8 +67,11 @@ impl ModelError {
 impl Fault for ModelError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Rejected { .. } => FaultKind::Bug,
-            Self::Denied { .. } | Self::Unavailable { .. } | Self::Malformed { .. } => FaultKind::Unavailable,
+            // A model's name that its vendor does not know is no bug of ours: an operator must act.
+            Self::Rejected { .. }
+            | Self::Denied { .. }
+            | Self::Unavailable { .. }
+            | Self::Malformed { .. } => FaultKind::Unavailable,
             Self::Overloaded { .. } => FaultKind::Overloaded,
             Self::Timeout => FaultKind::Timeout,
         }

@@ -57,7 +57,13 @@ impl<C: Clone + Send + Sync + 'static> Agent<C> {
         &self.definitions
     }
 
-    /// Answers a prompt on behalf of `caller`.
+    /// Whether there is something to answer, and not too much.
+    pub fn check(&self, prompt: &str) -> Result<(), RunError> {
+        let max = self.limits.max_prompt_bytes;
+        if prompt.trim().is_empty() || prompt.len() > max { Err(RunError::Prompt { max }) } else { Ok(()) }
+    }
+
+    /// Answers a prompt on behalf of `caller`, until the running task's deadline at the latest.
     pub async fn run(&self, prompt: impl Into<String>, caller: C) -> Result<Finished, RunError> {
         self.run_with(prompt, caller, |_| {}).await
     }
@@ -74,7 +80,8 @@ impl<C: Clone + Send + Sync + 'static> Agent<C> {
     }
 
     /// The events of a run as a stream that does the run's work while it is read: a slow reader slows the run down,
-    /// so that nothing piles up, and a dropped stream stops it.
+    /// so that nothing piles up, and a dropped stream stops it. The deadline of the task that asks for the stream holds
+    /// for the run, wherever it is read.
     pub fn events(&self, prompt: impl Into<String>, caller: C) -> Events {
         Events::of(self.clone(), prompt.into(), caller)
     }

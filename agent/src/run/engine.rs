@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use purlin::message::{Fault as _, Uuid, new_id};
+use purlin::resilience::Deadline;
 use tokio::time::{Instant, timeout_at};
 
 use crate::machine::{End, Happening, Machine, Next, Reached, Step};
@@ -33,11 +34,9 @@ fn begin<C: Clone + Send + Sync + 'static>(
     prompt: String,
     caller: C,
 ) -> Result<Run<'_, C>, RunError> {
-    let max = agent.limits.max_prompt_bytes;
-    if prompt.trim().is_empty() || prompt.len() > max {
-        return Err(RunError::Prompt { max });
-    }
-    let deadline = Instant::now() + agent.limits.deadline;
+    agent.check(&prompt)?;
+    // Nobody waits for a run beyond the request that it answers.
+    let deadline = Deadline::after(agent.limits.deadline).tightened().instant();
     let machine = Machine::new(prompt, &agent.system, Arc::clone(&agent.definitions), agent.limits.clone());
     Ok(Run { agent, caller, id: new_id(), deadline, machine })
 }

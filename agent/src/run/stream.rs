@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use purlin::resilience::deadline;
 
 use super::{Agent, Event};
 
@@ -26,9 +27,14 @@ impl Events {
     pub(super) fn of<C: Clone + Send + Sync + 'static>(agent: Agent<C>, prompt: String, caller: C) -> Self {
         let told = Told::default();
         let tell = Arc::clone(&told);
+        let deadline = deadline::current();
         let run = async move {
+            let run = agent.run_with(prompt, caller, |event| lock(&tell).push_back(event));
             // How it ended is told by its last event.
-            let _ = agent.run_with(prompt, caller, |event| lock(&tell).push_back(event)).await;
+            let _ = match deadline {
+                Some(deadline) => deadline::within(deadline, run).await,
+                None => run.await,
+            };
         };
         Self { run: Some(Box::pin(run)), told }
     }

@@ -189,9 +189,9 @@ async fn overload_and_broken_servers_are_asked_again() {
 #[tokio::test]
 async fn what_would_be_refused_again_is_not_asked_again() {
     for (status, kind, code, fault) in [
-        (400, "invalid_request_error", "model-rejected", FaultKind::Bug),
-        (404, "not_found_error", "model-rejected", FaultKind::Bug),
-        (413, "request_too_large", "model-rejected", FaultKind::Bug),
+        (400, "invalid_request_error", "model-rejected", FaultKind::Unavailable),
+        (404, "not_found_error", "model-rejected", FaultKind::Unavailable),
+        (413, "request_too_large", "model-rejected", FaultKind::Unavailable),
         (401, "authentication_error", "model-denied", FaultKind::Unavailable),
         (402, "billing_error", "model-denied", FaultKind::Unavailable),
         (403, "permission_error", "model-denied", FaultKind::Unavailable),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use purlin::message::{Fault, FaultKind};
+use purlin::resilience::{Deadline, deadline};
 use purlin_agent::machine::Reached;
 use purlin_agent::model::{Answer, Hear, Message, Model, ModelError, Request, Scripted};
 use purlin_agent::run::{Event, RunError};
@@ -354,4 +355,24 @@ fn runs_and_their_events_can_move_between_threads() {
     moves(&agent.events("go", ()));
     let run = async move { agent.run("go", ()).await };
     moves(&run);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_lasts_no_longer_than_the_request_that_it_answers() {
+    let agent = Agent::new(two_turns(&["nap"])).tools([slow("nap", Duration::from_secs(30))]).unwrap();
+    let begun = tokio::time::Instant::now();
+    let deadline = Deadline::after(Duration::from_secs(3));
+    let ended = deadline::within(deadline, agent.run("sleep", ())).await;
+    assert!(matches!(ended, Err(RunError::Deadline { .. })), "{ended:?}");
+    assert_eq!(begun.elapsed().as_secs(), 3);
+
+    // A stream is read by another task than the one that asked for it.
+    let deadline = Deadline::after(Duration::from_secs(3));
+    let events = deadline::within(deadline, async { agent.events("sleep", ()) }).await;
+    let events: Vec<Event> = events.collect().await;
+    assert!(
+        matches!(events.last(), Some(Event::Failed { code, .. }) if code == "run-deadline"),
+        "{events:?}"
+    );
+    assert_eq!(begun.elapsed().as_secs(), 6);
 }

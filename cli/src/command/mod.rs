@@ -3,6 +3,8 @@
 mod dead_letters;
 mod sagas;
 
+use std::io::{ErrorKind, Write as _};
+
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, One, Paging, Subject};
@@ -18,8 +20,18 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Subject::Sagas(command) => sagas::run(&operator, command).await,
     };
     operator.close().await;
-    print!("{}", done?.shown(arguments.json));
-    Ok(())
+    say(&done?.shown(arguments.json))
+}
+
+/// Prints. Whoever closes the pipe early (`| head`) has read what he wanted.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Refused(format!("nothing can be printed: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a command found or did.

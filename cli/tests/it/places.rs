@@ -23,6 +23,23 @@ async fn a_process_that_holds_the_data_and_does_not_answer_is_not_disturbed() {
     assert_eq!(purlin(&data, "sagas list").await.status, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_reading_early_has_what_he_wanted() {
+    let data = Folder::new();
+    purlin_sqlite::open(data.path().join("orders.db")).await.expect("a store").close().await;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_purlin"));
+    command.arg("--data").arg(data.path()).args(["sagas", "list"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn()?;
+        drop(child.stdout.take());
+        child.wait_with_output()
+    });
+    let ended = ended.await.expect("no panic").expect("the binary can be started");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!((ended.status.code(), said.as_str()), (Some(0), ""));
+}
+
 #[tokio::test]
 async fn a_mistake_in_the_arguments_has_a_status_of_its_own() {
     let data = Folder::new();

@@ -59,7 +59,7 @@ async fn an_unknown_saga_state_or_service_is_refused_with_the_reason() {
     let unknown = purlin(&data, "sagas show 01998d4c-0000-7000-8000-000000000000").await;
     assert_eq!((unknown.status, unknown.out.as_str()), (3, ""));
     let state = purlin(&data, "sagas list --state happy").await;
-    assert_eq!(state.status, 1);
+    assert_eq!(state.status, 2);
     assert!(state.err.contains("stuck"), "{}", state.err);
     let service = purlin(&data, "sagas list --service nobody").await;
     assert_eq!(service.status, 3);

@@ -67,8 +67,8 @@ pub enum Violation {
     HeadTooSlow,
 }
 
-/// How many headers a request may have.
-pub(crate) const MAX_HEADERS: usize = 100;
+/// How many headers a request may have: with those that we add, fewer than the 100 that the servers behind us read.
+pub(crate) const MAX_HEADERS: usize = 90;
 
 /// Checks a whole head, its last empty line included, and says how its body is framed.
 pub(super) fn check_head(head: &[u8]) -> Result<Framing, Violation> {

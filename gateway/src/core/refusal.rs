@@ -117,6 +117,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is we who could not do it, rather than the caller who asked for what nobody could.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::NoKeys | Self::Unavailable | Self::BrokeOff | Self::Timeout)
+    }
+
     /// Whether a repetition may succeed later without anybody changing it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

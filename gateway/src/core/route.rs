@@ -8,12 +8,21 @@ use crate::config::Route;
 
 /// The routes of a gateway, made ready to be asked.
 ///
-/// A path matches in whole segments: `/orders` matches `/orders` and `/orders/7`, not `/orders-old`. The longest path
-/// decides alone: if it does not take the method, no shorter one is asked, so that no rule is passed by from below.
+/// A path matches in whole segments: `/orders` matches `/orders` and `/orders/7`, not `/orders-old`, and a segment
+/// `{id}` matches any. The longest path decides alone: if it does not take the method, no shorter one is asked, so that
+/// no rule is passed by from below. Of two segments that match, the plain one decides, as if the other were not there.
 #[derive(Debug)]
 pub struct RouteTable {
     routes: Vec<Route>,
-    by_path: HashMap<String, Vec<usize>>,
+    root: Node,
+}
+
+/// A path, and what goes on from there.
+#[derive(Debug, Default)]
+struct Node {
+    routes: Vec<usize>,
+    plain: HashMap<String, Node>,
+    any: Option<Box<Node>>,
 }
 
 /// No route takes the request.
@@ -31,11 +40,12 @@ pub enum NoRoute {
 impl RouteTable {
     /// A table of `routes`.
     pub fn new(routes: Vec<Route>) -> Self {
-        let mut by_path: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut root = Node::default();
         for (index, route) in routes.iter().enumerate() {
-            by_path.entry(route.path.trim_end_matches('/').to_owned()).or_default().push(index);
+            let node = segments(&route.path).fold(&mut root, Node::grow);
+            node.routes.push(index);
         }
-        Self { routes, by_path }
+        Self { routes, root }
     }
 
     /// All routes, in the order they were given.
@@ -46,19 +56,21 @@ impl RouteTable {
     /// The place in [`routes`](Self::routes) of the route that a request with this method and
     /// [normal path](super::normal_path) takes.
     pub fn pick(&self, method: &Method, path: &str) -> Result<usize, NoRoute> {
-        let whole = path.trim_end_matches('/');
-        let mut prefix = whole;
+        let (mut node, mut found) = (&self.root, Vec::new());
+        let mut rest = segments(path);
         loop {
-            let here = self.by_path.get(prefix).map(Vec::as_slice).unwrap_or_default();
-            let matching = || here.iter().copied().filter(|at| prefix == whole || !self.routes[*at].exact);
-            if matching().next().is_some() {
-                return self.pick_method(method, matching());
+            let next = rest.next();
+            let here = node.routes.iter().copied();
+            let here: Vec<usize> = here.filter(|at| next.is_none() || !self.routes[*at].exact).collect();
+            if !here.is_empty() {
+                found = here;
             }
-            match prefix.rfind('/') {
-                Some(cut) => prefix = &prefix[..cut],
-                None => return Err(NoRoute::Path),
+            match next.and_then(|segment| node.next(segment)) {
+                Some(deeper) => node = deeper,
+                None => break,
             }
         }
+        if found.is_empty() { Err(NoRoute::Path) } else { self.pick_method(method, found.into_iter()) }
     }
 
     /// Of routes that all match the path: first those that name the method, and of these first the exact one.
@@ -80,6 +92,26 @@ impl RouteTable {
         allow.dedup();
         best.map(|(_, at)| at).ok_or_else(|| NoRoute::Method { allow: allow.join(", ") })
     }
+}
+
+impl Node {
+    /// The node behind a segment of a route's path, made if it is not there.
+    fn grow<'a>(&'a mut self, segment: &str) -> &'a mut Self {
+        if segment.starts_with('{') && segment.ends_with('}') {
+            return self.any.get_or_insert_default();
+        }
+        self.plain.entry(segment.to_owned()).or_default()
+    }
+
+    /// The node behind a segment of a request's path.
+    fn next(&self, segment: &str) -> Option<&Self> {
+        self.plain.get(segment).or(self.any.as_deref())
+    }
+}
+
+/// The segments of a normal path; a slash at the end is none.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 fn takes(name: &str, method: &Method) -> bool {
@@ -125,6 +157,30 @@ mod tests {
             (Method::GET, "/orders/old/7", Ok(5)),
             (Method::DELETE, "/orders/old/7", Err(NoRoute::Method { allow: "GET".into() })),
             (Method::GET, "/users", Err(NoRoute::Method { allow: "POST".into() })),
+        ] {
+            assert_eq!(table.pick(&method, path), at, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_segment_in_braces_is_any_one_segment() {
+        let table = RouteTable::new(vec![
+            route("/products", &["GET", "POST"], true),
+            route("/products/{id}", &["GET", "PATCH"], true),
+            route("/products/{id}/stock", &["POST"], true),
+            route("/products/new", &["POST"], true),
+        ]);
+        let no = |allow: &str| Err(NoRoute::Method { allow: allow.into() });
+        for (method, path, at) in [
+            (Method::GET, "/products", Ok(0)),
+            (Method::PUT, "/products", no("GET, POST")),
+            (Method::HEAD, "/products/7", Ok(1)),
+            (Method::POST, "/products/7", no("GET, PATCH")),
+            (Method::POST, "/products/7/stock", Ok(2)),
+            (Method::GET, "/products/7/stock", no("POST")),
+            (Method::GET, "/products/7/price", Err(NoRoute::Path)),
+            (Method::POST, "/products/new", Ok(3)),
+            (Method::GET, "/products/new", no("POST")),
         ] {
             assert_eq!(table.pick(&method, path), at, "{method} {path}");
         }

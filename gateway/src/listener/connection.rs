@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use bytes::BytesMut;
 use hyper::service::service_fn;
 use hyper::{server::conn::http1, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -17,15 +17,15 @@ use crate::core::Scanner;
 use crate::exchange::Exchanges;
 use crate::tasks::Tasks;
 
-use super::guard::{Guard, Refused};
+use super::guard::{Guard, Patience, Refused};
 use super::sniff::{Protocol, sniff};
+use super::streams::Open;
 
 /// What a connection needs to be served.
 pub(super) struct Connection {
     pub(super) exchanges: Arc<Exchanges>,
     pub(super) peer: SocketAddr,
-    pub(super) watcher: Watcher,
-    /// The gateway stops: a connection that has said nothing yet need not.
+    /// The gateway stops: requests in hand are finished, and a connection that has said nothing yet need not begin.
     pub(super) stopping: CancellationToken,
     /// Where the streams of HTTP/2 run.
     pub(super) streams: Tasks,
@@ -57,35 +57,58 @@ impl Connection {
     async fn http1(self, stream: TcpStream, read: BytesMut) -> hyper::Result<()> {
         let limits = self.exchanges.limits();
         let idle = Duration::from_millis(limits.idle_timeout_ms);
-        let head = Duration::from_millis(limits.head_timeout_ms);
         let refused = Refused::default();
         let scanner = Scanner::new(limits.head_bytes);
-        let guard = Guard::new(stream, read, scanner, head, Arc::clone(&refused));
+        let guard = Guard::new(stream, read, scanner, Patience::of(limits), Arc::clone(&refused));
         let mut server = http1::Builder::new();
         // The guard times a head that has begun; this bounds the pause before it.
         server.timer(TokioTimer::new()).header_read_timeout(idle);
         server.max_buf_size(limits.head_bytes.max(8 << 10) * 2);
-        let (exchanges, peer) = (self.exchanges, self.peer.ip());
+        let (exchanges, peer) = (Arc::clone(&self.exchanges), self.peer.ip());
         let service = service_fn(move |request| {
             let (exchanges, refused) = (Arc::clone(&exchanges), Arc::clone(&refused));
             async move { Ok::<_, Infallible>(exchanges.answer(peer, request, refused.get()).await) }
         });
-        self.watcher.watch(server.serve_connection(TokioIo::new(guard), service)).await
+        let mut connection = pin!(server.serve_connection(TokioIo::new(guard), service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.stopping.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
+    /// A connection of HTTP/2 takes no new streams when the gateway stops, when it was idle for long, and when it is
+    /// old; streams that are open then have their time, but not for ever, since a caller who grants no window to
+    /// their answers holds them open at no cost.
     async fn http2(self, stream: TcpStream, read: BytesMut) -> hyper::Result<()> {
         let limits = self.exchanges.limits();
+        let (idle, age) =
+            (Duration::from_millis(limits.idle_timeout_ms), Duration::from_millis(limits.http2_age_ms));
         let mut server = http2::Builder::new(self.streams.clone());
         server.timer(TokioTimer::new());
         server.max_concurrent_streams(MAX_STREAMS).max_send_buf_size(MAX_SEND_BUFFER);
         server.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
-        server.keep_alive_interval(Duration::from_millis(limits.idle_timeout_ms));
+        server.keep_alive_interval(idle);
         let (exchanges, peer): (_, IpAddr) = (Arc::clone(&self.exchanges), self.peer.ip());
+        let open = Open::default();
+        let counted = open.clone();
         let service = service_fn(move |request| {
-            let exchanges = Arc::clone(&exchanges);
-            async move { Ok::<_, Infallible>(exchanges.answer(peer, request, None).await) }
+            let (exchanges, stream) = (Arc::clone(&exchanges), counted.begin());
+            async move { Ok::<_, Infallible>(stream.until_end_of(exchanges.answer(peer, request, None).await)) }
         });
-        let stream = Guard::open(stream, read);
-        self.watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await
+        let stream = Guard::open(stream, read, Patience::of(limits));
+        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.stopping.cancelled() => {}
+            () = open.idle_for(idle) => {}
+            () = tokio::time::sleep(age) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(age, connection).await.unwrap_or_else(|_| {
+            tracing::debug!("a connection was cut off: its streams did not end");
+            Ok(())
+        })
     }
 }

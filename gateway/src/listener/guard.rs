@@ -10,6 +10,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::config::Limits;
 use crate::core::{Scanner, Violation};
 
 /// The head that was refused on a connection, if one was; the connection's last.
@@ -34,6 +35,22 @@ const STAND_IN: &[u8] = b"refused / HTTP/1.1\r\nHost: refused\r\nConnection: clo
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
 
+/// How long a caller is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// From the first byte of a head to its last.
+    pub(super) head: Duration,
+    /// Until he takes some more of what is written to him.
+    pub(super) write: Duration,
+}
+
+impl Patience {
+    pub(super) fn of(limits: &Limits) -> Self {
+        let (head, write) = (limits.head_timeout_ms, limits.write_timeout_ms);
+        Self { head: Duration::from_millis(head), write: Duration::from_millis(write) }
+    }
+}
+
 /// A stream in front of which a [`Scanner`] stands.
 ///
 /// A violation in a head becomes a stand-in request, so that its answer takes its turn behind those of the requests
@@ -47,9 +64,11 @@ pub(super) struct Guard<S> {
     /// How much of `unread` may pass.
     passable: usize,
     refused: Refused,
-    head_timeout: Duration,
+    patience: Patience,
     /// Runs while a head is incomplete.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while the caller takes nothing of what is written to him.
+    write_timer: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
 }
 
@@ -67,25 +86,23 @@ impl<S> Guard<S> {
         stream: S,
         read: BytesMut,
         scanner: Scanner,
-        head_timeout: Duration,
+        patience: Patience,
         refused: Refused,
     ) -> Self {
-        let scanner = Some(scanner);
-        Self { stream, scanner, unread: read, passable: 0, refused, head_timeout, timer: None, linger: None }
+        Self { scanner: Some(scanner), passable: 0, refused, ..Self::open(stream, read, patience) }
     }
 
     /// A stream that everything passes, from which `read` was read already.
-    pub(super) fn open(stream: S, read: BytesMut) -> Self {
-        let (passable, refused) = (read.len(), Refused::default());
-        let head_timeout = Duration::ZERO;
+    pub(super) fn open(stream: S, read: BytesMut, patience: Patience) -> Self {
         Self {
             stream,
             scanner: None,
+            passable: read.len(),
             unread: read,
-            passable,
-            refused,
-            head_timeout,
+            refused: Refused::default(),
+            patience,
             timer: None,
+            write_timer: None,
             linger: None,
         }
     }
@@ -128,8 +145,31 @@ impl<S> Guard<S> {
             self.timer = None;
             return Poll::Pending;
         }
-        let deadline = Instant::now() + self.head_timeout;
+        let deadline = Instant::now() + self.patience.head;
         self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(context)
+    }
+
+    /// What a write came to; an error if the caller has taken nothing for too long. Without that, one who asks and
+    /// does not read holds a connection for ever.
+    fn poll_written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_timer = None;
+            return written;
+        }
+        let deadline = Instant::now() + self.patience.write;
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Whether the caller may be sending something that nobody will read. A caller whose requests were all read and
+    /// answered has nothing to say that could cost him his answer.
+    fn may_have_more(&self) -> bool {
+        let in_head = self.scanner.as_ref().is_some_and(Scanner::in_head);
+        self.refused.get().is_some() || !in_head || !self.unread.is_empty()
     }
 }
 
@@ -186,7 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.poll_written(context, written)
     }
 
     fn poll_write_vectored(
@@ -194,7 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.poll_written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -202,13 +244,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.poll_written(context, flushed)
     }
 
-    /// Says that nothing more comes, then reads for a while what the caller still sends.
+    /// Says that nothing more comes, then reads for a while what the caller still sends, if he may be sending.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            if !self.may_have_more() {
+                return Poll::Ready(Ok(()));
+            }
             let until = Box::pin(sleep_until(Instant::now() + LINGER));
             self.linger = Some(Linger { until, left: LINGER_BYTES });
         }
@@ -243,13 +289,46 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Patience = Patience { head: Duration::from_secs(10), write: Duration::from_secs(30) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        let (mut caller, server) = tokio::io::duplex(8);
+        let mut guard = Guard::open(server, BytesMut::new(), PATIENCE);
+        guard.write_all(&[0; 8]).await.unwrap();
+        let reading = async {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                caller.read_exact(&mut [0; 2]).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(guard.write_all(&[0; 8]), reading);
+        written.unwrap();
+        let start = Instant::now();
+        assert_eq!(guard.write_all(&[0]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_lingers_only_where_the_caller_may_have_more_to_say() {
+        let start = Instant::now();
+        for (read, seconds) in [("", 0), ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0), ("x", 2)] {
+            let (mut caller, server) = tokio::io::duplex(1024);
+            let (scanner, begun) = (Scanner::new(1024), start.elapsed().as_secs());
+            let mut guard = Guard::new(server, BytesMut::new(), scanner, PATIENCE, Refused::default());
+            caller.write_all(read.as_bytes()).await.unwrap();
+            let _ = poll!(pin!(guard.read(&mut [0; 1024])));
+            guard.shutdown().await.unwrap();
+            assert_eq!(start.elapsed().as_secs() - begun, seconds, "{read:?}");
+        }
+    }
+
     #[tokio::test]
     async fn behind_a_stand_in_nothing_is_read() {
         let (mut caller, server) = tokio::io::duplex(1024);
         let refused = Refused::default();
-        let timeout = Duration::from_secs(10);
         let mut guard =
-            Guard::new(server, BytesMut::new(), Scanner::new(1024), timeout, Arc::clone(&refused));
+            Guard::new(server, BytesMut::new(), Scanner::new(1024), PATIENCE, Arc::clone(&refused));
         caller.write_all(b"GET /path?x HTTP/1.1\r\n\r\n").await.unwrap();
         let mut read = [0; 1024];
         let count = guard.read(&mut read).await.unwrap();
@@ -265,9 +344,8 @@ mod tests {
     async fn a_head_is_timed_from_its_first_byte_and_a_body_is_not() {
         let (mut caller, server) = tokio::io::duplex(1024);
         let refused = Refused::default();
-        let timeout = Duration::from_secs(10);
         let mut guard =
-            Guard::new(server, BytesMut::new(), Scanner::new(1024), timeout, Arc::clone(&refused));
+            Guard::new(server, BytesMut::new(), Scanner::new(1024), PATIENCE, Arc::clone(&refused));
         let mut read = [0; 1024];
         let start = Instant::now();
         let idle = tokio::time::timeout(Duration::from_secs(60), guard.read(&mut read)).await;

@@ -2,14 +2,15 @@
 
 mod connection;
 mod guard;
+mod places;
 mod sniff;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
 use purlin::telemetry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +22,7 @@ use crate::tasks::Tasks;
 
 use connection::Connection;
 pub(crate) use guard::{REFUSED, RefusedHead};
+use places::Places;
 
 /// Answers the connections of `listener` until `shutdown`, then finishes the requests in hand.
 ///
@@ -33,7 +35,7 @@ pub(crate) async fn serve(
     let limits = exchanges.limits();
     let drain = Duration::from_millis(limits.drain_timeout_ms);
     let room = Arc::new(Semaphore::new(limits.connections));
-    let (graceful, stopping) = (GracefulShutdown::new(), CancellationToken::new());
+    let (places, stopping) = (Places::new(limits.connections_per_address), CancellationToken::new());
     let (streams, _end_of_streams) = Tasks::new();
     let mut connections = JoinSet::new();
     tokio::select! {
@@ -43,26 +45,26 @@ pub(crate) async fn serve(
             loop {
                 let (stream, peer, permit) = next(&listener, &room).await;
                 while connections.try_join_next().is_some() {}
+                let Some(place) = places.take(peer.ip()) else {
+                    exchanges.connection_refused(peer);
+                    continue;
+                };
                 let connection = Connection {
                     exchanges: Arc::clone(&exchanges),
                     peer,
-                    watcher: graceful.watcher(),
                     stopping: stopping.clone(),
                     streams: streams.clone(),
                 };
                 connections.spawn(telemetry::inherit(async move {
                     connection.serve(stream).await;
-                    drop(permit);
+                    drop((place, permit));
                 }));
             }
         } => {}
     }
     drop(listener);
     stopping.cancel();
-    let drained = tokio::time::timeout(drain, async {
-        graceful.shutdown().await;
-        while connections.join_next().await.is_some() {}
-    });
+    let drained = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} });
     let in_time = drained.await.is_ok();
     connections.shutdown().await;
     in_time

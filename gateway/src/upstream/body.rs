@@ -51,10 +51,14 @@ impl Outgoing {
 }
 
 impl Loan {
-    /// The body, if it came back with nothing taken from it.
-    pub(super) fn untouched(&self) -> Option<Incoming> {
-        let mut state = self.state();
-        if state.touched { None } else { state.returned.take() }
+    /// Whether nothing was taken from the body.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.state().touched
+    }
+
+    /// The body, or what is left of it, if the connection has given it back.
+    pub(super) fn returned(&self) -> Option<Incoming> {
+        self.state().returned.take()
     }
 
     /// What went wrong with the body, if something did.

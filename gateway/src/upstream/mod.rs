@@ -1,8 +1,9 @@
 //! The services behind the gateway: whose turn it is, and one request to one of them.
 //!
 //! A request goes to the endpoints of its pool in turn. It is tried at another one only if nothing of it was sent,
-//! because no connection could be made; an endpoint where that happened is tried last for a while. Bodies pass through
-//! as they come, in both directions; the deadline ends with the head of the answer, so that a stream may last.
+//! because no connection could be made; an endpoint where that happened is tried last for a while. A request that does
+//! no harm twice is sent once more when its connection broke before its answer and its body is still whole. Bodies pass
+//! through as they come, in both directions; the deadline ends with the head of the answer, so that a stream may last.
 
 mod body;
 mod pool;

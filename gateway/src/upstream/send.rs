@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::config::{self, Limits};
 use crate::core::Refusal;
 use crate::tasks::Tasks;
+use crate::unread::Unread;
 
 use super::body::{BodyFault, Loan, Outgoing};
 use super::pool::{Endpoint, Pool};
@@ -45,7 +46,8 @@ pub(crate) struct Call<'a> {
 
 /// Idle connections that are kept for each endpoint.
 const IDLE_CONNECTIONS: usize = 128;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shorter than a service waits for the next request (10 s), so that it rarely closes a connection that we just take.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Upstreams {
     /// The services of a checked configuration.
@@ -79,30 +81,49 @@ impl Upstreams {
         }
     }
 
-    /// Sends a request; the answer's body follows as it comes.
+    /// Sends a request; the answer's body follows as it comes. What is left of the request's body after a refusal is
+    /// given back.
     pub(crate) async fn send(
         &self,
         call: &Call<'_>,
-        mut body: Incoming,
+        unread: &mut Unread,
     ) -> Result<Response<Incoming>, Refusal> {
         let pool = self.pools.get(call.pool).ok_or(Refusal::Unavailable)?;
-        for endpoint in pool.order(Instant::now()) {
+        let order = pool.order(Instant::now());
+        let (mut next, mut again) = (0, call.is_repeatable());
+        while let Some(endpoint) = order.get(next) {
+            let body = unread.take().ok_or(Refusal::Unavailable)?;
             let (outgoing, loan) = Outgoing::lend(body, self.body_limit);
-            let failure = match self.attempt(call, endpoint, outgoing, &loan).await? {
-                Ok(response) => return Ok(response),
-                Err(failure) => failure,
+            let failure = match self.attempt(call, endpoint, outgoing, &loan).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(failure)) => failure,
+                Err(refusal) => {
+                    unread.give_back(loan.returned());
+                    return Err(refusal);
+                }
             };
+            let left = loan.returned();
+            let whole = left.is_some() && loan.is_untouched();
+            unread.give_back(left);
             if let Some(fault) = loan.fault() {
                 return Err(self.fault(fault));
             }
-            if !failure.is_connect() {
+            if failure.is_connect() {
+                pool.rest(endpoint, Instant::now());
+                self.unreached.with([endpoint.authority.as_str()]).inc();
+                tracing::warn!(endpoint = %endpoint.authority, error = %failure, "an endpoint could not be reached");
+                if !whole {
+                    break;
+                }
+                next += 1;
+            } else if again && whole {
+                // The service closed the connection while the request was on its way, as it does with idle ones.
+                again = false;
+                tracing::debug!(endpoint = %endpoint.authority, error = %failure, "a request is sent again");
+            } else {
                 tracing::warn!(endpoint = %endpoint.authority, error = %failure, "a service broke off");
                 return Err(Refusal::BrokeOff);
             }
-            pool.rest(endpoint, Instant::now());
-            self.unreached.with([endpoint.authority.as_str()]).inc();
-            tracing::warn!(endpoint = %endpoint.authority, error = %failure, "an endpoint could not be reached");
-            body = loan.untouched().ok_or(Refusal::Unavailable)?;
         }
         Err(Refusal::Unavailable)
     }
@@ -135,6 +156,11 @@ impl Upstreams {
 }
 
 impl Call<'_> {
+    /// Whether sending it twice does no more than sending it once: it only reads, or bears a key.
+    fn is_repeatable(&self) -> bool {
+        self.method.is_safe() || self.headers.contains_key("idempotency-key")
+    }
+
     fn request(&self, endpoint: &Endpoint, body: Outgoing) -> Request<Outgoing> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);

@@ -108,3 +108,39 @@ async fn a_connection_goes_on_after_a_refusal_that_read_the_body() {
     caller.write("POST /here HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
     assert_eq!(caller.answer().await.text(), "3");
 }
+
+#[tokio::test]
+async fn a_small_body_that_comes_behind_the_refusal_does_not_end_the_connection() {
+    let service = echo().await;
+    let mut config = config(&[service.address]);
+    config.routes[0].path = "/here".into();
+    let gateway = Running::start(config).await;
+    let mut caller = gateway.connect().await;
+    caller.write("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await;
+    gateway.ask("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    caller.write("hello").await;
+    let refused = caller.answer().await;
+    assert_eq!((refused.status, refused.header("connection")), (404, None));
+    caller.write("POST /here HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+    assert_eq!(caller.answer().await.text(), "3");
+}
+
+#[tokio::test]
+async fn a_refusal_says_that_the_connection_ends_when_the_body_is_not_read() {
+    let service = echo().await;
+    let mut config = config(&[service.address]);
+    config.routes[0].path = "/here".into();
+    let gateway = Running::start(config).await;
+    for head in [
+        "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
+        "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        "POST /nowhere HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        "POST /here%2f HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
+    ] {
+        let mut caller = gateway.connect().await;
+        caller.write(head).await;
+        let refused = caller.answer().await;
+        assert_eq!(refused.header("connection"), Some("close"), "{head}");
+        assert!(caller.is_closed().await);
+    }
+}

@@ -296,3 +296,36 @@ async fn everybody_gets_the_answer_to_his_own_request() {
     callers.join_all().await;
     assert_eq!((a.got().len(), b.got().len()), (480, 480));
 }
+
+/// A service that closes each connection on its second request, before it answers that.
+async fn impatient(listener: TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_does_no_harm_twice_is_sent_again_when_its_connection_broke() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(config(&[listener.local_addr().unwrap()])).await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(impatient(listener));
+    let head = |first: &str| format!("{first} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 200),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 200),
+        ("POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n".to_owned(), 200),
+        (head("POST /"), 503),
+        (head("POST /"), 200),
+        (head("DELETE /"), 503),
+    ] {
+        let answer = gateway.ask(&request).await;
+        assert_eq!(answer.status, status, "{request}: {}", answer.text());
+    }
+}

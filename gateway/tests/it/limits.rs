@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Response;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use purlin_gateway::config::{Rate, Route};
 use purlin_gateway::core::Access;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 
-use crate::world::{Running, Service, config, full};
+use crate::world::{PATIENCE, Running, Service, config, full};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
 
@@ -62,6 +67,96 @@ async fn connections_past_the_limit_wait_for_room() {
     assert_eq!(service.got().len(), 2);
     drop(first);
     assert_eq!(second.answer().await.status, 200);
+}
+
+/// Waits until the gateway has no connection any more.
+async fn nobody_is_connected(gateway: &Running) {
+    connected(gateway, 0).await;
+}
+
+/// Waits until the gateway has so many connections.
+async fn connected(gateway: &Running, count: usize) {
+    let line = format!("gateway_connections {count}\n");
+    let few = async {
+        while !gateway.metrics.render().contains(&line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, few).await.expect("so many connections in time");
+}
+
+#[tokio::test]
+async fn a_caller_who_asks_and_does_not_read_loses_his_connection() {
+    let service = Service::start(|_| async { Response::new(full(vec![b'x'; 1 << 20])) }).await;
+    let mut config = config(&[service.address]);
+    config.limits.write_timeout_ms = 100;
+    let gateway = Running::start(config).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(gateway.address).await.unwrap();
+    stream.write_all(GET.repeat(100).as_bytes()).await.unwrap();
+    while service.got().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    nobody_is_connected(&gateway).await;
+    assert!(service.got().len() < 100);
+    drop(stream);
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http_2_ends() {
+    let service = Service::named("service").await;
+    let mut config = config(&[service.address]);
+    config.limits.idle_timeout_ms = 100;
+    let gateway = Running::start(config).await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let asking = async move {
+        let request = http::Request::get("http://shop/").body(Empty::<Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "service");
+        // Only the gateway may end it.
+        std::future::pending::<()>().await;
+        drop(sender);
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(PATIENCE, connection) => ended.expect("an end in time").unwrap(),
+        () = asking => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_of_http_2_ends_even_if_its_caller_takes_no_answer() {
+    let service = Service::start(|_| async { Response::new(full(vec![b'x'; 1 << 20])) }).await;
+    let mut config = config(&[service.address]);
+    config.limits.http2_age_ms = 100;
+    let gateway = Running::start(config).await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let request = http::Request::get("http://shop/").body(Empty::<Bytes>::new()).unwrap();
+    let unread = sender.send_request(request).await.unwrap();
+    nobody_is_connected(&gateway).await;
+    drop(unread);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let service = Service::named("service").await;
+    let mut config = config(&[service.address]);
+    config.limits.connections_per_address = 2;
+    let gateway = Running::start(config).await;
+    let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
+    for caller in [&mut first, &mut second] {
+        caller.write(GET).await;
+        assert_eq!(caller.answer().await.status, 200);
+    }
+    assert!(gateway.connect().await.is_closed().await);
+    drop(first);
+    connected(&gateway, 1).await;
+    assert_eq!(gateway.ask(GET).await.status, 200);
+    assert!(gateway.metrics.render().contains("gateway_connections_refused_total 1"));
 }
 
 #[tokio::test]

@@ -117,15 +117,32 @@ async fn users_have_shares_of_their_own() {
     let issuer = Issuer::start(signer.document()).await;
     let service = Service::named("service").await;
     let mut config = guarded(&service, issuer.url());
-    config.rate = Some(Rate { per_second: 1, burst: 1 });
+    config.rate = Some(Rate { per_second: 1, burst: 3 });
     let gateway = Running::with_clock(config, clock()).await;
     let token = |sub: &str| signer.sign(&claims(sub, &[])).unwrap();
-    assert_eq!(ask(&gateway, "/mine", &token("a")).await.status, 200);
-    assert_eq!(ask(&gateway, "/mine", &token("a")).await.status, 429);
-    assert_eq!(ask(&gateway, "/mine", &token("b")).await.status, 200);
-    // Tokens that do not hold all count for their address.
+    let (a, b, c) = (token("a"), token("b"), token("c"));
+    for status in [200, 200, 200, 429] {
+        assert_eq!(ask(&gateway, "/mine", &a).await.status, status);
+    }
+    assert_eq!(ask(&gateway, "/mine", &b).await.status, 200);
+    // A token that was not verified yet counts for its address, whether it holds or not.
     assert_eq!(ask(&gateway, "/mine", "made.up.once").await.status, 401);
     assert_eq!(ask(&gateway, "/mine", "made.up.twice").await.status, 429);
+    assert_eq!(ask(&gateway, "/mine", &c).await.status, 429);
+    assert_eq!(ask(&gateway, "/mine", &b).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_nobody_could_answer_counts_as_well() {
+    let service = Service::named("service").await;
+    let mut config = config(&[service.address]);
+    config.rate = Some(Rate { per_second: 1, burst: 2 });
+    let gateway = Running::start(config).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(gateway.ask("BREW / HTTP/1.1\r\nHost: a\r\n\r\n").await.status);
+    }
+    assert_eq!(statuses, [501, 501, 429]);
 }
 
 /// Only timers are moved; the sockets are real.

@@ -95,14 +95,13 @@ impl DeadLetters {
         after: Option<&str>,
         limit: usize,
     ) -> Result<DeadLetterPage, DeadLetterError> {
-        parked::define(&self.store).await?;
         let after = after.map(|id| Ok::<_, DeadLetterError>(Address::parse(id)?.record())).transpose()?;
         let query = Query::all().after(after).limit(limit);
         let query = match group {
             Some(group) => query.prefix(format!("{group}/")),
             None => query,
         };
-        let Page { records, next } = self.store.list::<ParkedMessage>(query).await?;
+        let Page { records, next } = if_any(self.store.list::<ParkedMessage>(query).await)?;
         let mut items = Vec::with_capacity(records.len());
         for record in &records {
             items.push(self.letter(record).await?.0);
@@ -113,9 +112,8 @@ impl DeadLetters {
 
     /// A parked message and all that is kept of it.
     pub async fn show(&self, id: &str) -> Result<DeadLetterDetails, DeadLetterError> {
-        parked::define(&self.store).await?;
         let address = Address::parse(id)?;
-        let record = self.store.get_record(ParkedMessage::COLLECTION, &address.record()).await?;
+        let record = if_any(self.store.get_record(ParkedMessage::COLLECTION, &address.record()).await)?;
         let record = record.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))?;
         let (letter, parked) = self.letter(&record).await?;
         let message = parked.message.shown().map_err(|source| unreadable(&record, source))?;
@@ -133,11 +131,10 @@ impl DeadLetters {
 
     /// Tries the parked messages of a key again, as [`DeadLetters::replay`].
     pub async fn replay_key(&self, group: &str, key: &str) -> Result<(), DeadLetterError> {
-        parked::define(&self.store).await?;
         let mut races = Backoff::conflict();
         loop {
             let missing = || DeadLetterError::NotFound(format!("{group}/{key}"));
-            let seen = SeenKey::read(&self.store, group, key).await?.ok_or_else(missing)?;
+            let seen = if_any(SeenKey::read(&self.store, group, key).await)?.ok_or_else(missing)?;
             let row = seen.row.anew();
             let commit = row.put(Commit::new(), seen.revision, Some(self.clock.now()));
             if self.apply(commit, &mut races).await? {
@@ -171,8 +168,7 @@ impl DeadLetters {
 
     /// The key of a parked message.
     async fn key_of(&self, id: &str, address: &Address) -> Result<String, DeadLetterError> {
-        parked::define(&self.store).await?;
-        let message = self.store.get::<ParkedMessage>(&address.record()).await?;
+        let message = if_any(self.store.get::<ParkedMessage>(&address.record()).await)?;
         message.map(|parked| parked.key).ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))
     }
 
@@ -265,5 +261,13 @@ impl Fault for DeadLetterError {
             Self::Read(error) => error.kind(),
             Self::Write(error) => error.kind(),
         }
+    }
+}
+
+/// What was read, or nothing of a store in which nothing was ever parked: who only looks must not write.
+fn if_any<T: Default>(read: Result<T, ReadError>) -> Result<T, ReadError> {
+    match read {
+        Err(ReadError::Invalid(_)) => Ok(T::default()),
+        read => read,
     }
 }

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, StatusCode, Uri, header};
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
+use super::strict::Strict;
 use super::{Problem, body};
 
 /// A JSON body, whole and of the right shape; as an answer, the value as JSON.
@@ -93,12 +94,15 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem>
     strictly(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|what| what.told_by(wrong))
 }
 
-/// Reads parameters strictly; one without a value counts as not given.
+/// Reads parameters strictly. One without a value is refused: taken as not given, it would ask for more than the
+/// client meant to.
 fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
-    let given = form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty());
-    let given = form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();
-    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(given.as_bytes()));
     let wrong = Problem::new(StatusCode::BAD_REQUEST, "invalid-query");
+    if let Some((name, _)) = form_urlencoded::parse(query.as_bytes()).find(|(_, value)| value.is_empty()) {
+        let what = "it has no value: give it one, or leave it out".to_owned();
+        return Err(Misfit { field: name.into_owned(), what }.told_by(wrong));
+    }
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
     strictly(pairs).map_err(|what| what.told_by(wrong))
 }
 
@@ -117,7 +121,7 @@ impl Misfit {
     }
 }
 
-/// Reads a value and refuses every field that its type does not know.
+/// Reads a value and refuses every field that its type does not know, and every second spelling of what it knows.
 fn strictly<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, Misfit> {
     let mut unknown = None;
     let mut note = |path: serde_ignored::Path<'_>| {
@@ -125,7 +129,7 @@ fn strictly<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T
     };
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(from, &mut track);
-    let read = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut note));
+    let read = T::deserialize(Strict(serde_ignored::Deserializer::new(tracked, &mut note)));
     match (read, unknown) {
         (Err(error), _) => Err(Misfit { field: track.path().to_string(), what: error.to_string() }),
         (Ok(_), Some(field)) => Err(Misfit { field, what: "unknown field".into() }),
@@ -178,6 +182,14 @@ mod tests {
     }
 
     #[test]
+    fn an_array_is_no_object_at_any_depth() {
+        assert_eq!(refused(r#"[[{"quantity": 1}], null]"#).0, 422);
+        let (status, detail, field) = refused(r#"{"items": [[1, null]]}"#);
+        assert_eq!((status, field), (422, Some(json!("items[0]"))), "{detail}");
+        assert_eq!(refused(r#"{"items": [{"quantity": 1, "gift": ["red"]}]}"#).0, 422);
+    }
+
+    #[test]
     fn an_unknown_field_is_named_at_every_depth() {
         assert_eq!(refused(r#"{"items": [], "colour": 1}"#).2, Some(json!("colour")));
         let (status, detail, field) =
@@ -203,10 +215,15 @@ mod tests {
 
     #[test]
     fn parameters_are_read_as_strictly() {
-        let read = from_query::<Filter>("status=&least=3").unwrap();
+        let read = from_query::<Filter>("least=3&").unwrap();
         assert_eq!(read, Filter { status: None, least: Some(3) });
         assert_eq!(from_query::<Filter>("status=a%20b").unwrap().status.as_deref(), Some("a b"));
-        for (query, field) in [("least=x", "least"), ("states=paid", "states")] {
+        for (query, field) in [
+            ("least=x", "least"),
+            ("states=paid", "states"),
+            ("least=3&status=", "status"),
+            ("status", "status"),
+        ] {
             let problem = from_query::<Filter>(query).unwrap_err();
             assert_eq!((problem.status.as_u16(), problem.extra["field"].as_str()), (400, Some(field)));
         }

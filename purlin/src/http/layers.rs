@@ -150,6 +150,10 @@ async fn as_problem(method: &http::Method, response: Response) -> Response {
         StatusCode::METHOD_NOT_ALLOWED => {
             Problem::of_status(status).detail(format!("`{path}` does not take {method}"))
         }
+        // A plain axum extractor refused it; that has no name of its own.
+        StatusCode::BAD_REQUEST => {
+            Problem::new(status, "malformed-request").detail(String::from_utf8_lossy(&text))
+        }
         _ if status.is_client_error() && !text.is_empty() => {
             Problem::of_status(status).detail(String::from_utf8_lossy(&text))
         }

@@ -29,6 +29,7 @@ pub mod idempotency;
 mod layers;
 mod listing;
 mod problem;
+mod strict;
 
 pub use extract::{Json, Path, Query};
 pub use idempotency::{Attempt, Decided, Idempotency, Write, WriteRequest};

@@ -22,13 +22,15 @@
 //! ```
 
 mod connection;
+mod descriptors;
 pub mod operator;
 mod probes;
 mod serve;
 mod shutdown;
 mod supervisor;
 
+pub use descriptors::raise_descriptors;
 pub use probes::probes;
 pub use serve::{ServeConfig, serve};
-pub use shutdown::Shutdown;
+pub use shutdown::{Shutdown, Signals};
 pub use supervisor::{StillRunning, Supervisor, TaskState, TaskStatus};

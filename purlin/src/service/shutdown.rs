@@ -2,13 +2,35 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Tells every task of a process to finish what it has in hand and stop; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
+}
+
+/// SIGINT and SIGTERM, heard from when this is made on: one that comes before somebody asks is not missed, and does
+/// not end the process.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Hears them from now on. A process does this first of all.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 impl Shutdown {
@@ -37,17 +59,28 @@ impl Shutdown {
         self.token.clone()
     }
 
-    /// Begins on the first SIGINT or SIGTERM; ends when it has begun, for whatever reason.
-    pub async fn on_signals(&self) -> io::Result<()> {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    /// Begins on the first SIGINT or SIGTERM; ends when it has begun, for whatever reason. Says whether a signal was
+    /// the reason, or somebody else began it.
+    pub async fn on_signals(&self, signals: &mut Signals) -> bool {
         let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-            () = self.token.cancelled() => return Ok(()),
+            biased;
+            () = self.token.cancelled() => return false,
+            name = signals.next() => name,
         };
         tracing::info!(signal = name, "stopping: work in hand is finished, new work refused");
         self.begin();
-        Ok(())
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_that_no_signal_asked_for_is_told_from_one_that_did() {
+        let (shutdown, mut signals) = (Shutdown::new(), Signals::listen().unwrap());
+        shutdown.begin();
+        assert!(!shutdown.on_signals(&mut signals).await);
     }
 }

@@ -56,8 +56,8 @@ impl LogId {
         else {
             return Err(TokenError::Malformed);
         };
-        let number =
-            |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+        // One spelling: no sign, no zeros in front.
+        let number = |text: &str| text.parse::<u64>().ok().filter(|number| number.to_string() == text);
         let (Some(incarnation), Some(position)) = (number(incarnation), number(position)) else {
             return Err(TokenError::Malformed);
         };

@@ -44,6 +44,8 @@ async fn answer(
     let token = bearer(&headers).ok_or_else(|| unauthorized("the request has no bearer token"))?.to_owned();
     let authority = Authority { token, orders: assistant.orders.clone() };
     if wants_stream(&headers) {
+        // Once the stream has begun, the answer is 200.
+        assistant.agent.check(&question.prompt)?;
         let events = assistant.agent.events(question.prompt, authority);
         return Ok(Sse::new(sent(events)).keep_alive(KeepAlive::default()).into_response());
     }

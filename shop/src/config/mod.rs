@@ -31,8 +31,8 @@ pub struct Config {
     pub console: SocketAddr,
     /// Where a single role listens.
     pub listen: Option<SocketAddr>,
-    /// Where the roles of other processes are.
-    pub peers: BTreeMap<String, String>,
+    /// Where the roles of other processes are: `host:port`, at least one of each role that is named.
+    pub peers: BTreeMap<Role, Vec<String>>,
     /// How long work in hand may take once the process is to stop.
     pub drain: Duration,
     /// How log lines are written.
@@ -85,6 +85,18 @@ impl Config {
     }
 
     fn from(options: Options) -> anyhow::Result<Self> {
+        if options.role.is_none() {
+            if options.listen.is_some() {
+                bail!(
+                    "--listen is where a single role listens: name the role, or say --gateway and --console"
+                );
+            }
+            if options.peers.is_some() {
+                bail!(
+                    "--peer is where a role of another process is, and this process has every role: name its role"
+                );
+            }
+        }
         let data = options.data.unwrap_or_else(|| PathBuf::from("data"));
         let gateway: SocketAddr = options.gateway.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
         let store = options.store.unwrap_or_else(|| format!("sqlite:{}", data.display()));
@@ -138,15 +150,33 @@ fn read_file(named: Option<&PathBuf>) -> anyhow::Result<Options> {
     }
 }
 
-fn peers(given: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut peers = BTreeMap::new();
+fn peers(given: Vec<String>) -> anyhow::Result<BTreeMap<Role, Vec<String>>> {
+    let mut peers = BTreeMap::<Role, Vec<String>>::new();
     for peer in given {
         let Some((role, url)) = peer.split_once('=') else {
             bail!("--peer {peer}: say ROLE=URL, for example users=http://10.0.0.7:8081");
         };
-        peers.insert(role.trim().to_owned(), url.trim().trim_end_matches('/').to_owned());
+        let Some(role) = Role::ALL.into_iter().find(|known| known.name() == role.trim()) else {
+            bail!(
+                "--peer {peer}: there is no role `{}`, but: {}",
+                role.trim(),
+                Role::ALL.map(Role::name).join(", ")
+            );
+        };
+        let Some(endpoint) = endpoint(url.trim()) else {
+            bail!("--peer {peer}: the URL is http://HOST:PORT and no more, for example http://10.0.0.7:8081");
+        };
+        peers.entry(role).or_default().push(endpoint);
     }
     Ok(peers)
+}
+
+/// `host:port` of a plain `http://host:port`.
+fn endpoint(url: &str) -> Option<String> {
+    let url: http::Uri = url.parse().ok()?;
+    let plain = url.scheme_str() == Some("http") && url.path() == "/" && url.query().is_none();
+    let authority = url.authority().filter(|authority| plain && authority.port_u16().is_some())?;
+    Some(authority.as_str().to_owned())
 }
 
 fn model(
@@ -186,6 +216,32 @@ mod tests {
     #[test]
     fn a_key_of_the_file_that_is_not_known_is_refused() {
         assert!(toml::from_str::<Options>("dat = \"/x\"").is_err());
+    }
+
+    #[test]
+    fn a_file_may_say_seconds_and_peers_as_the_command_line_does() {
+        let file: Options =
+            toml::from_str("drain = 3\npeer = [\"users=http://a:1/\", \"users=http://b:2\"]").unwrap();
+        let config = Config::from(Options { role: Some(Role::Gateway), ..file }).unwrap();
+        assert_eq!(config.drain, Duration::from_secs(3));
+        assert_eq!(config.peers[&Role::Users], ["a:1", "b:2"]);
+        assert!(toml::from_str::<Options>("peers = [\"users=http://a:1\"]").unwrap().peers.is_some());
+    }
+
+    #[test]
+    fn an_option_that_could_do_nothing_is_refused() {
+        let peer = |peer: &str| Options { peers: Some(vec![peer.to_owned()]), ..Options::default() };
+        for (options, said) in [
+            (Options { listen: Some(([127, 0, 0, 1], 1).into()), ..Options::default() }, "name the role"),
+            (peer("users=http://a:1"), "name its role"),
+            (Options { role: Some(Role::Gateway), ..peer("user=http://a:1") }, "there is no role `user`"),
+            (Options { role: Some(Role::Gateway), ..peer("users=https://a:1") }, "http://HOST:PORT"),
+            (Options { role: Some(Role::Gateway), ..peer("users=http://a") }, "http://HOST:PORT"),
+            (Options { role: Some(Role::Gateway), ..peer("users=http://a:1/x") }, "http://HOST:PORT"),
+        ] {
+            let error = Config::from(options).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

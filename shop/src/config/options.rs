@@ -38,8 +38,10 @@ pub struct Options {
     /// Where a single role listens [default: the role's own port on 127.0.0.1]
     #[arg(long, env = "SHOP_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
-    /// Where a role of another process is, as often as needed [default: the role's own port on 127.0.0.1]
+    /// Where a role of another process is, as often as needed; of several for one role the gateway takes each in turn,
+    /// and a service the first [default: the role's own port on 127.0.0.1]
     #[arg(long = "peer", env = "SHOP_PEERS", value_name = "ROLE=URL", value_delimiter = ',')]
+    #[serde(rename = "peer", alias = "peers")]
     pub peers: Option<Vec<String>>,
     /// How long work in hand may take once the process is to stop [default: 10s]
     #[arg(long, env = "SHOP_DRAIN", value_name = "DURATION")]

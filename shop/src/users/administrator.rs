@@ -79,7 +79,10 @@ fn write_secret(file: &Path, secret: &str) -> std::io::Result<()> {
     let mut open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     writeln!(open, "{secret}")?;
     open.sync_all()?;
-    std::fs::rename(&draft, file)
+    std::fs::rename(&draft, file)?;
+    // The name is in the folder, and lasts when that does.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

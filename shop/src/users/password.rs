@@ -8,19 +8,25 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use purlin::message::{Fault, FaultKind};
 use tokio::sync::Semaphore;
 
+/// How many wait for their turn at most: what a few seconds are enough for.
+const WAITING: usize = 64;
+
 /// Hashes and checks passwords; cheap to clone.
 #[derive(Clone)]
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    /// For those who work and those who wait for their turn.
+    places: Arc<Semaphore>,
     /// The hash that a password is checked against when there is no such user, so that both take as long.
     nobody: Arc<str>,
 }
 
 impl Passwords {
-    /// At most so many at once.
+    /// At most so many at once; further ones wait, but not many.
     pub fn new(at_once: usize) -> Result<Self, PasswordError> {
         let nobody = hash("nobody has this password")?.into();
-        Ok(Self { turns: Arc::new(Semaphore::new(at_once)), nobody })
+        let (turns, places) = (Semaphore::new(at_once), Semaphore::new(at_once + WAITING));
+        Ok(Self { turns: Arc::new(turns), places: Arc::new(places), nobody })
     }
 
     /// A password as it may be kept.
@@ -41,7 +47,13 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _turn = self.turns.acquire().await.map_err(|_| PasswordError::Stopped)?;
+        let _place = self.places.try_acquire().map_err(|_| PasswordError::Overloaded)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| PasswordError::Stopped)?;
+        // The turn goes with the work: a request that is given up does not stop it.
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(|_| PasswordError::Stopped)
     }
 }
@@ -62,6 +74,9 @@ pub enum PasswordError {
     /// The hash is none, or could not be made.
     #[error("a password cannot be hashed or checked: {0}")]
     Hash(String),
+    /// Too many wait for their turn.
+    #[error("too many passwords are checked at this moment: try again in a moment")]
+    Overloaded,
     /// The process is stopping.
     #[error("the process is stopping")]
     Stopped,
@@ -71,6 +86,7 @@ impl Fault for PasswordError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Hash(_) => FaultKind::Bug,
+            Self::Overloaded => FaultKind::Overloaded,
             Self::Stopped => FaultKind::Unavailable,
         }
     }
@@ -78,7 +94,28 @@ impl Fault for PasswordError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_keeps_its_turn_until_its_work_is_done() {
+        let passwords = Passwords::new(1).unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        let mut work = Box::pin(passwords.work(move || waits.recv()));
+        assert!(work.as_mut().now_or_never().is_none());
+        drop(work);
+        assert_eq!(passwords.turns.available_permits(), 0);
+        go_on.send(()).unwrap();
+        assert!(passwords.is_right("nobody has this password", None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn those_who_find_too_many_waiting_are_sent_away() {
+        let passwords = Passwords::new(1).unwrap();
+        let _taken = passwords.places.acquire_many(1 + WAITING as u32).await.unwrap();
+        assert!(matches!(passwords.hash("correct horse").await, Err(PasswordError::Overloaded)));
+    }
 
     #[tokio::test]
     async fn only_the_right_password_is_right() {

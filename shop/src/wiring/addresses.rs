@@ -13,7 +13,7 @@ use crate::config::{Config, Role};
 pub struct Addresses {
     listeners: BTreeMap<Role, TcpListener>,
     local: BTreeMap<Role, SocketAddr>,
-    peers: BTreeMap<String, String>,
+    peers: BTreeMap<Role, Vec<String>>,
 }
 
 impl Addresses {
@@ -54,19 +54,18 @@ impl Addresses {
         self.local.get(&role).map(|address| reachable(*address))
     }
 
-    /// Where a role is reached.
+    /// Where a role is reached; the first place if there are several.
     pub fn url(&self, role: Role) -> String {
-        match (self.local(role), self.peers.get(role.name())) {
-            (Some(address), _) => format!("http://{address}"),
-            (None, Some(url)) => url.clone(),
-            (None, None) => format!("http://127.0.0.1:{}", role.port()),
-        }
+        format!("http://{}", self.endpoints(role)[0])
     }
 
-    /// `host:port` of a role.
-    pub fn endpoint(&self, role: Role) -> String {
-        let url = self.url(role);
-        url.trim_start_matches("http://").trim_end_matches('/').to_owned()
+    /// `host:port` of each place where a role is reached: at least one.
+    pub fn endpoints(&self, role: Role) -> Vec<String> {
+        match (self.local(role), self.peers.get(&role)) {
+            (Some(address), _) => vec![address.to_string()],
+            (None, Some(peers)) => peers.clone(),
+            (None, None) => vec![format!("127.0.0.1:{}", role.port())],
+        }
     }
 }
 

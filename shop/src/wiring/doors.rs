@@ -9,30 +9,35 @@ use purlin_gateway::core::Access;
 use super::addresses::Addresses;
 use crate::config::{Config, Rate as Wanted, Role};
 
-/// Everything the gateway lets through.
-pub fn gateway(config: &Config, addresses: &Addresses) -> GatewayConfig {
+/// Everything the gateway lets through, in a process that may have so many files and connections open.
+pub fn gateway(config: &Config, addresses: &Addresses, descriptors: u64) -> GatewayConfig {
     let sign_in = Some(rate(config.sign_in_rate));
     let admin = || Access::Role("admin".into());
     let routes = vec![
-        Route { rate: sign_in, ..route("POST", "/users", true, Access::Public, Role::Users) },
-        route("GET", "/users/me", true, Access::Authenticated, Role::Users),
-        Route { rate: sign_in, ..route("POST", "/sessions", true, Access::Public, Role::Users) },
-        route("GET", "/.well-known/jwks.json", true, Access::Public, Role::Users),
-        route("GET", "/products", false, Access::Public, Role::Products),
-        route("POST", "/products", true, admin(), Role::Products),
-        route("PATCH", "/products", false, admin(), Role::Products),
-        // All that is posted below a product is about its stock.
-        route("POST", "/products", false, admin(), Role::Inventory),
-        route("GET", "/orders", false, Access::Authenticated, Role::Orders),
-        route("POST", "/orders", false, Access::Authenticated, Role::Orders),
+        Route { rate: sign_in, ..route("POST", "/users", Access::Public, Role::Users) },
+        route("GET", "/users/me", Access::Authenticated, Role::Users),
+        Route { rate: sign_in, ..route("POST", "/sessions", Access::Public, Role::Users) },
+        route("GET", "/.well-known/jwks.json", Access::Public, Role::Users),
+        route("GET", "/products", Access::Public, Role::Products),
+        route("POST", "/products", admin(), Role::Products),
+        route("GET", "/products/{id}", Access::Public, Role::Products),
+        route("PATCH", "/products/{id}", admin(), Role::Products),
+        route("POST", "/products/{id}/stock", admin(), Role::Inventory),
+        route("GET", "/orders", Access::Authenticated, Role::Orders),
+        route("POST", "/orders", Access::Authenticated, Role::Orders),
+        route("GET", "/orders/{id}", Access::Authenticated, Role::Orders),
+        route("POST", "/orders/{id}/items", Access::Authenticated, Role::Orders),
+        route("POST", "/orders/{id}/submit", Access::Authenticated, Role::Orders),
+        route("POST", "/orders/{id}/cancel", Access::Authenticated, Role::Orders),
+        route("GET", "/orders/{id}/saga", Access::Authenticated, Role::Orders),
         Route {
             timeout_ms: Some(65_000),
-            ..route("POST", "/assistant", true, Access::Authenticated, Role::Assistant)
+            ..route("POST", "/assistant", Access::Authenticated, Role::Assistant)
         },
-        route("GET", "/admin/ledger", true, admin(), Role::Payments),
-        route("GET", "/admin/breakers", true, admin(), Role::Orders),
-        route("GET", "/admin/stock", true, admin(), Role::Inventory),
-        route("GET", "/admin/shipments", true, admin(), Role::Shipping),
+        route("GET", "/admin/ledger", admin(), Role::Payments),
+        route("GET", "/admin/breakers", admin(), Role::Orders),
+        route("GET", "/admin/stock", admin(), Role::Inventory),
+        route("GET", "/admin/shipments", admin(), Role::Shipping),
     ];
     GatewayConfig {
         routes,
@@ -44,7 +49,7 @@ pub fn gateway(config: &Config, addresses: &Addresses) -> GatewayConfig {
             skew_s: 0,
         }),
         rate: Some(rate(config.rate)),
-        limits: Limits { drain_timeout_ms: millis(config.drain), ..Limits::default() },
+        limits: limits(config, descriptors),
     }
 }
 
@@ -53,13 +58,24 @@ pub fn keys_url(addresses: &Addresses) -> String {
     format!("{}/.well-known/jwks.json", addresses.url(Role::Users))
 }
 
-fn route(method: &str, path: &str, exact: bool, access: Access, role: Role) -> Route {
-    Route { exact, methods: vec![method.to_owned()], ..Route::new(path, access, role.name()) }
+/// A request takes about three descriptors when all roles are in one process (the caller's connection and both ends of
+/// that to a service), and the stores want theirs.
+fn limits(config: &Config, descriptors: u64) -> Limits {
+    let usual = Limits::default();
+    let room = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).max(1);
+    let connections = usual.connections.min(room);
+    let connections_per_address = usual.connections_per_address.min(connections.div_ceil(2));
+    Limits { connections, connections_per_address, drain_timeout_ms: millis(config.drain), ..usual }
+}
+
+/// A method of one path of a service: what a service answers to is listed here as well, or nobody reaches it.
+fn route(method: &str, path: &str, access: Access, role: Role) -> Route {
+    Route { exact: true, methods: vec![method.to_owned()], ..Route::new(path, access, role.name()) }
 }
 
 fn pools(addresses: &Addresses) -> BTreeMap<String, Pool> {
     let behind = Role::ALL.into_iter().filter(|role| !matches!(role, Role::Gateway | Role::Console));
-    behind.map(|role| (role.name().to_owned(), Pool { endpoints: vec![addresses.endpoint(role)] })).collect()
+    behind.map(|role| (role.name().to_owned(), Pool { endpoints: addresses.endpoints(role) })).collect()
 }
 
 fn rate(wanted: Wanted) -> Rate {

@@ -36,7 +36,9 @@ fn hint(config: &Config, gateway: &str) {
         "  curl {gateway}/sessions -H 'content-type: application/json' \
          -d '{{\"email\":\"ada@example.org\",\"password\":\"correct horse\"}}'"
     );
-    if config.admin_password.is_some() && !file.exists() {
+    // What is only in memory was made now; elsewhere the first start decided, and wrote the file unless it was given one.
+    let given = config.admin_password.is_some() && config.store.starts_with("memory:");
+    if given || !file.exists() {
         eprintln!(
             "The administrator is admin@shop.local; the password is the one in SHOP_ADMIN_PASSWORD on first start."
         );

@@ -12,45 +12,61 @@ mod roles;
 mod stores;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
 use anyhow::{Context, bail};
 use purlin::message::Clock;
+use purlin::service::Signals;
 use purlin::telemetry::logs;
 
 use crate::config::{Config, Role};
 use addresses::Addresses;
 use data::DataFolder;
 use process::Process;
+use stores::Opened;
 
 /// Runs the program until it is told to stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     logs::init(config.log_format, &config.log).context("--log")?;
+    // First of all: who is told to stop while he starts stops as cleanly as later.
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
     let roles = roles_of(&config)?;
     let _data = if roles.iter().any(|role| role.keeps_data()) {
         Some(DataFolder::open(&config.data, config.role)?)
     } else {
         None
     };
-    let mut addresses = Addresses::bind(&config, &roles).await?;
     let process = Process::new(&config, Clock::system())?;
-    let roles = roles::start(&process, &config, &roles, &mut addresses).await?;
-    let started = async {
-        roles.prepare(&process).await?;
-        greeting::tell(&config, &addresses);
-        Ok::<_, anyhow::Error>(())
+    let stores = Opened::default();
+    let mut told = pin!(process.on_signals(&mut signals));
+    let started = tokio::select! {
+        started = start(&process, &config, &roles, &stores) => Some(started),
+        () = told.as_mut() => None,
     };
-    let outcome = tokio::select! {
-        outcome = started => outcome,
-        () = process.stopping() => Ok(()),
-        signals = process.on_signals() => signals.context("cannot listen for signals"),
-    };
-    if outcome.is_ok() {
-        process.on_signals().await.context("cannot listen for signals")?;
+    if let Some(Ok(())) = started {
+        told.await;
     }
     process.stop(config.drain).await;
-    roles.close().await;
-    outcome?;
-    if process.has_failed() { bail!("a task failed that the process cannot do without") } else { Ok(()) }
+    stores.close().await;
+    started.transpose()?;
+    match process.failure() {
+        Some(failure) => bail!("stopped, because a task failed: {failure}"),
+        None => Ok(()),
+    }
+}
+
+/// Sets the roles to work and says so when they are ready.
+async fn start(
+    process: &Process,
+    config: &Config,
+    roles: &BTreeSet<Role>,
+    stores: &Opened,
+) -> anyhow::Result<()> {
+    let mut addresses = Addresses::bind(config, roles).await?;
+    let roles = roles::start(process, config, roles, &mut addresses, stores).await?;
+    roles.prepare(process).await?;
+    greeting::tell(config, &addresses);
+    Ok(())
 }
 
 /// Which roles this process has; one that needs others to hear it needs a bus that others can reach.

@@ -9,7 +9,7 @@ use axum::serve::ListenerExt as _;
 use purlin::http::{Edge, layers};
 use purlin::message::Clock;
 use purlin::resilience::Breakers;
-use purlin::service::{ServeConfig, Shutdown, Supervisor, serve};
+use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, TaskState, raise_descriptors, serve};
 use purlin::store::Cause;
 use purlin::telemetry::{Health, Metrics, service};
 use tokio::net::{TcpListener, UnixListener};
@@ -36,6 +36,8 @@ pub struct Process {
     pub rooms: Supervisor,
     /// Ends it at a chosen commit, in builds for tests.
     pub crash: Crash,
+    /// How many files and connections it may have open.
+    pub descriptors: u64,
     doors_close: Shutdown,
     rooms_close: Shutdown,
     drain: Duration,
@@ -57,6 +59,7 @@ impl Process {
             metrics,
             breakers,
             crash,
+            descriptors: raise_descriptors(),
             doors_close,
             rooms_close,
             drain: config.drain,
@@ -65,28 +68,22 @@ impl Process {
     }
 
     /// Begins to stop on SIGINT and SIGTERM, and ends when that, or anything else, has begun.
-    pub async fn on_signals(&self) -> std::io::Result<()> {
+    pub async fn on_signals(&self, signals: &mut Signals) {
         tokio::select! {
-            signals = self.doors_close.on_signals() => {
-                signals?;
-                self.signalled.store(true, Ordering::Release);
-            }
-            () = self.rooms_close.begun() => {}
-        }
-        Ok(())
-    }
-
-    /// Waits until the process begins to stop.
-    pub async fn stopping(&self) {
-        tokio::select! {
-            () = self.doors_close.begun() => {}
+            signalled = self.doors_close.on_signals(signals) => self.signalled.store(signalled, Ordering::Release),
             () = self.rooms_close.begun() => {}
         }
     }
 
-    /// Whether it stops because something failed rather than because it was told to.
-    pub fn has_failed(&self) -> bool {
-        !self.signalled.load(Ordering::Acquire)
+    /// Why it stops, unless it was told to: the task that failed, and how.
+    pub fn failure(&self) -> Option<String> {
+        if self.signalled.load(Ordering::Acquire) {
+            return None;
+        }
+        let tasks = self.doors.tasks().into_iter().chain(self.rooms.tasks());
+        let failed = tasks.filter(|task| task.state == TaskState::Ended);
+        let failed = failed.filter_map(|task| Some(format!("`{}`: {}", task.name, task.last_error?))).next();
+        Some(failed.unwrap_or_else(|| "a task ended that the process cannot do without".to_owned()))
     }
 
     /// Closes the doors, finishing what is in hand; then the rooms.

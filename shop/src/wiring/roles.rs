@@ -13,7 +13,8 @@ use purlin_gateway::auth::{Rules, Verifier};
 use super::addresses::Addresses;
 use super::lines::{Lines, Repeats};
 use super::process::Process;
-use super::{doors, greeting, operator, stores};
+use super::stores::Opened;
+use super::{doors, greeting, operator};
 use crate::config::{Config, Role};
 use crate::console::{Console, Watched};
 use crate::contracts::clients::{Inventory, Orders, Payments, Products, Shipping, Users};
@@ -22,12 +23,8 @@ use crate::payments::card_network::CardNetwork;
 use crate::users::FirstAdministrator;
 use crate::{assistant, console, inventory, orders, payments, products, shipping, users};
 
-/// How long a store may take to finish what it took.
-const CLOSE: Duration = Duration::from_secs(5);
-
 /// The roles of the process at work.
 pub struct Roles {
-    stores: Vec<Store>,
     firsts: Vec<(&'static str, First)>,
     gateway: Option<Gateway>,
 }
@@ -38,6 +35,7 @@ pub async fn start(
     config: &Config,
     roles: &BTreeSet<Role>,
     addresses: &mut Addresses,
+    stores: &Opened,
 ) -> anyhow::Result<Roles> {
     let keys = doors::keys_url(addresses);
     let rules = Rules { issuer: Some("shop".into()), ..Rules::default() };
@@ -51,14 +49,14 @@ pub async fn start(
             Ok::<_, std::convert::Infallible>(())
         }
     });
-    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores: Vec::new() };
+    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores };
     let mut services = Vec::new();
     for role in roles {
         if let Some(service) = maker.service(*role).await.with_context(|| format!("the {}", role.name()))? {
             services.push((*role, service));
         }
     }
-    let Maker { bus, stores, verifier, .. } = maker;
+    let Maker { bus, verifier, .. } = maker;
     let (mut watched, mut firsts) = (Vec::new(), Vec::new());
     for (role, service) in services {
         let Service { name, store, router, tasks, first, stuck } = service;
@@ -92,11 +90,11 @@ pub async fn start(
     }
     let gateway =
         if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };
-    Ok(Roles { stores, firsts, gateway })
+    Ok(Roles { firsts, gateway })
 }
 
 fn open_gateway(process: &Process, config: &Config, addresses: &mut Addresses) -> anyhow::Result<Gateway> {
-    let routes = doors::gateway(config, addresses);
+    let routes = doors::gateway(config, addresses, process.descriptors);
     let gateway = Gateway::with(routes, process.clock.clone(), &process.metrics)?;
     let (serving, listener) = (gateway.clone(), addresses.listener(Role::Gateway)?);
     let closed = process.doors_closed();
@@ -115,7 +113,7 @@ struct Maker<'a> {
     addresses: &'a Addresses,
     verifier: Verifier,
     bus: Option<Bus>,
-    stores: Vec<Store>,
+    stores: &'a Opened,
 }
 
 impl Maker<'_> {
@@ -182,9 +180,7 @@ impl Maker<'_> {
     }
 
     async fn open(&mut self, name: &str) -> anyhow::Result<Store> {
-        let store = stores::known(self.process).open(&self.config.store, name).await?;
-        self.stores.push(store.clone());
-        Ok(store)
+        self.stores.open(self.process, &self.config.store, name).await
     }
 }
 
@@ -208,14 +204,5 @@ impl Roles {
             }
         }
         Ok(())
-    }
-
-    /// Closes what the roles kept.
-    pub async fn close(&self) {
-        for store in &self.stores {
-            if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
-                tracing::warn!(?store, "a store did not close in time");
-            }
-        }
     }
 }

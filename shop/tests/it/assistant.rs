@@ -37,6 +37,9 @@ async fn it_tells_what_it_does_while_it_does_it() {
     let ada = shop.client().customer("ada").await;
     let body = json!({ "prompt": "Which of my orders have shipped?" }).to_string();
     let headers = [("accept", "text/event-stream")];
+    let nothing = json!({ "prompt": " " }).to_string();
+    let refused = ada.send(http::Method::POST, "/assistant", &headers, Some(nothing.into())).await.unwrap();
+    refused.problem(422);
     let answer = ada.send(http::Method::POST, "/assistant", &headers, Some(body.into())).await.unwrap();
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     let stream = answer.body.as_str().unwrap();

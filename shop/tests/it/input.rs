@@ -24,6 +24,8 @@ async fn what_is_not_as_it_should_be_is_refused_and_changes_nothing() {
     without_city["ship_to"].as_object_mut().unwrap().remove("city");
     let mut unknown_field = submission("tok_ok", "orchestrated", "DE");
     unknown_field["ship_to"]["planet"] = json!("Mars");
+    let mut mapped_flow = submission("tok_ok", "orchestrated", "DE");
+    mapped_flow["flow"] = json!({ "choreographed": null });
     let huge_total = admin.product("Moon", i64::MAX, 10).await;
     let cases: Vec<(&str, &str, Value, &[u16])> = vec![
         ("POST", "/orders", item(json!(0)), &[400, 422]),
@@ -35,6 +37,10 @@ async fn what_is_not_as_it_should_be_is_refused_and_changes_nothing() {
         ("POST", "/orders", item(json!(null)), &[400, 422]),
         ("POST", "/orders", json!({}), &[400, 422]),
         ("POST", "/orders", json!([]), &[400, 422]),
+        ("POST", "/orders", json!([[{ "product_id": product, "quantity": 1 }]]), &[422]),
+        ("POST", "/orders", json!({ "items": [[product, 1]] }), &[422]),
+        ("POST", "/users", json!(["a@b.c", "A", "12345678"]), &[422]),
+        ("POST", submit.as_str(), mapped_flow, &[422]),
         ("POST", "/orders", json!({ "items": [], "note": "x" }), &[400, 422]),
         (
             "POST",
@@ -62,6 +68,8 @@ async fn what_is_not_as_it_should_be_is_refused_and_changes_nothing() {
         ("GET", "/nowhere", json!(null), &[404]),
         ("GET", "/mcp", json!(null), &[404]),
         ("DELETE", "/orders", json!(null), &[405]),
+        ("GET", "/products/7/stock", json!(null), &[405]),
+        ("POST", "/products/7", json!({}), &[405]),
     ];
     for (method, path, body, expected) in cases {
         let body = if body.is_null() { None } else { Some(Bytes::from(body.to_string())) };

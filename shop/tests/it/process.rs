@@ -20,6 +20,25 @@ async fn a_second_process_on_the_same_data_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_while_it_starts_it_stops_cleanly() {
+    let folder = std::env::temp_dir().join(format!("shop-it-{}", purlin::message::new_id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut child = program(&folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // The lock is the first that it makes; opening its stores takes much longer.
+    let stopping = async {
+        while !folder.join("data/shop.lock").exists() {
+            tokio::task::yield_now().await;
+        }
+        let id = child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        child.wait().await.unwrap()
+    };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), stopping).await.unwrap();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_stops_cleanly_and_goes_on_where_it_was() {
     let mut shop = Shop::start().await;
     let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
@@ -82,6 +101,8 @@ async fn a_role_that_needs_a_bus_says_so() {
         (vec!["--bus", "nats://127.0.0.1:4222"], "knows only `embedded`"),
         (vec!["--store", "postgres://x"], "is not the URL of a store"),
         (vec!["--colour", "red"], "unexpected argument"),
+        (vec!["--listen", "127.0.0.1:0"], "name the role"),
+        (vec!["gateway", "--peer", "user=http://127.0.0.1:1"], "there is no role `user`"),
     ] {
         let ended = program(&folder).args(arguments).output().await.unwrap();
         assert!(!ended.status.success());

@@ -15,7 +15,7 @@ use super::{Attempt, Decided, Idempotency, WriteRequest};
 
 impl Idempotency {
     /// Answers a request that writes: decides, commits effect and answer as one, and gives the answer again when
-    /// the same caller sends the same request under the same key.
+    /// the same caller sends the same request under the same key. Every answer bears the position that it stands on.
     ///
     /// `decide` runs again when its commit meets a conflict; whatever it does elsewhere it does under
     /// [`Attempt::key`]. Its error is an answer too: one that decides (404, 409, 422) is kept, any other frees the
@@ -29,7 +29,18 @@ impl Idempotency {
             None => self.without_key(decide).await,
             Some(key) => self.with_key(caller, key, request, decide).await,
         };
-        settled.map_or_else(IntoResponse::into_response, |settled| self.respond(settled))
+        let (mut response, position, replayed) = match settled {
+            Ok(Settled { answer, position, replayed }) => (answer.into_response(), position, replayed),
+            // What was refused was refused on what the log had come to.
+            Err(problem) => (problem.into_response(), self.store.head(), false),
+        };
+        if let Ok(token) = HeaderValue::try_from(self.store.token(position)) {
+            response.headers_mut().insert(POSITION, token);
+        }
+        if replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
     }
 
     async fn with_key<F, Fut>(
@@ -74,17 +85,6 @@ impl Idempotency {
             return Ok(self.store.head());
         }
         Ok(self.store.commit(commit).await?.position)
-    }
-
-    fn respond(&self, settled: Settled) -> Response {
-        let mut response = settled.answer.into_response();
-        if let Ok(token) = HeaderValue::try_from(self.store.token(settled.position)) {
-            response.headers_mut().insert(POSITION, token);
-        }
-        if settled.replayed {
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        }
-        response
     }
 }
 

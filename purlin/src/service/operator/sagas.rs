@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::http::{Json, Limit, Listing, Path, Problem, Query};
 use crate::message::{Clock, Uuid};
 use crate::saga::{Directory, ListSagas, SagaRow, SagaState, SagaView};
+use crate::store::ReadError;
 
 use super::{Services, not_found};
 
@@ -35,7 +36,7 @@ pub(super) async fn list(
 ) -> Result<Json<Listing<Listed>>, Problem> {
     let Wanted { state, kind, limit, cursor } = wanted;
     let wanted = ListSagas { state, kind, after: cursor, limit: limit.get() };
-    let page = directory(&services, &service).await?.list(wanted).await?;
+    let page = if_any(directory(&services, &service)?.list(wanted).await)?;
     let items = page.items.into_iter().map(|(id, row)| Listed { id, row }).collect();
     Ok(Json(Listing { items, next: page.next.map(|id| id.to_string()) }))
 }
@@ -44,7 +45,7 @@ pub(super) async fn show(
     State(services): State<Services>,
     Path((service, id)): Path<(String, Uuid)>,
 ) -> Result<Json<SagaView>, Problem> {
-    let saga = directory(&services, &service).await?.show(id).await?;
+    let saga = if_any(directory(&services, &service)?.show(id).await)?;
     saga.map(Json).ok_or_else(|| not_found(format!("there is no saga {id}")))
 }
 
@@ -52,14 +53,24 @@ pub(super) async fn retry(
     State(services): State<Services>,
     Path((service, id)): Path<(String, Uuid)>,
 ) -> Result<Json<Value>, Problem> {
-    directory(&services, &service).await?.retry(id).await?;
+    let directory = directory(&services, &service)?;
+    if if_any(directory.show(id).await)?.is_none() {
+        return Err(not_found(format!("there is no saga {id}")));
+    }
+    directory.prepare().await?;
+    directory.retry(id).await?;
     tracing::info!(service, %id, "an operator told a saga to go on");
     Ok(Json(json!({ "id": id })))
 }
 
-/// The sagas of a service; one that never had any gets the empty collections.
-async fn directory(services: &Services, service: &str) -> Result<Directory, Problem> {
-    let directory = Directory::new(services.store(service)?, Clock::system());
-    directory.prepare().await?;
-    Ok(directory)
+fn directory(services: &Services, service: &str) -> Result<Directory, Problem> {
+    Ok(Directory::new(services.store(service)?, Clock::system()))
+}
+
+/// What was read, or nothing of a store that never had sagas: who only looks must not make their collections in it.
+fn if_any<T: Default>(read: Result<T, ReadError>) -> Result<T, ReadError> {
+    match read {
+        Err(ReadError::Invalid(_)) => Ok(T::default()),
+        read => read,
+    }
 }

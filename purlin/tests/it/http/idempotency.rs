@@ -133,6 +133,12 @@ async fn while_the_first_is_running_the_second_is_told_to_wait() {
     assert_eq!(first.status(), 201);
     assert_eq!((second.status, &second.body["type"]), (409, &json!("/problems/idempotency-key-in-progress")));
     assert_eq!((other.status, &other.body["type"]), (422, &json!("/problems/idempotency-key-reused")));
+    let nothing_yet = Some(house.store.token(Position(0)));
+    assert_eq!(
+        [second.position, other.position],
+        [nothing_yet.clone(), nothing_yet],
+        "a refusal has its position"
+    );
     assert_eq!(house.effects().await.len(), 1);
 }
 
@@ -386,7 +392,7 @@ async fn a_store_that_refuses_the_effect_keeps_no_answer() {
         place(at)
     };
     let told = told(house.idempotency.run("alice", &post("k"), decide).await).await;
-    assert_eq!((told.status, told.position), (503, None));
+    assert_eq!((told.status, told.position), (503, Some(house.store.token(Position(0)))));
     assert!(house.effects().await.is_empty());
     let again = house.idempotency.run("alice", &post("k"), async |at| place(at)).await;
     assert_eq!(again.status(), 201);
@@ -425,4 +431,16 @@ async fn keys_are_kept_for_a_day_and_then_deleted() {
     };
     let (swept, ()) = tokio::join!(house.idempotency.clone().sweeper(shutdown.clone()), watch);
     swept.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_says_on_which_position_it_stands_with_a_key_and_without() {
+    let house = house();
+    let write = async |commit| house.store.commit(commit).await.unwrap();
+    write(Commit::new().append(stream("a"), Expected::Any, [Envelope::raw("order.placed", "{}")])).await;
+    let refuse = async |_| Err(Problem::new(StatusCode::CONFLICT, "order-shipped"));
+    for request in [WriteRequest::new("POST", "/orders/a/cancel", ""), post("k")] {
+        let told = told(house.idempotency.run("alice", &request, refuse).await).await;
+        assert_eq!((told.status, told.position), (409, Some(house.store.token(Position(1)))));
+    }
 }

@@ -110,7 +110,7 @@ async fn every_error_is_a_problem_with_the_trace() {
         (get_request("/nowhere"), 404, "not-found", "`/nowhere`"),
         (Request::delete("/who").body(Body::empty()).unwrap(), 405, "method-not-allowed", "DELETE"),
         (get_request("/orders/4711"), 404, "not-found", "`/orders/4711`"),
-        (get_request("/plain?quantity=x"), 400, "bad-request", "quantity"),
+        (get_request("/plain?quantity=x"), 400, "malformed-request", "quantity"),
         (get_request("/query?quantity=x"), 400, "invalid-query", "quantity"),
         (item("{"), 400, "not-json", "JSON"),
         (item(r#"{"quantity": -1}"#), 422, "invalid-body", "quantity"),

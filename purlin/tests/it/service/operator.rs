@@ -11,9 +11,9 @@ use http_body_util::BodyExt;
 use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::message::{Clock, Envelope, Fault, FaultKind, new_id};
 use purlin::resilience::Retry;
-use purlin::saga::{Saga, SagaError, SagaState, Sagas};
+use purlin::saga::{Saga, SagaError, SagaRow, SagaState, Sagas};
 use purlin::service::operator::{self, Served};
-use purlin::store::{Commit, Expected, Store, StreamId};
+use purlin::store::{Commit, Expected, Query, ReadError, Store, StreamId};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -171,4 +171,19 @@ async fn what_is_not_there_or_makes_no_sense_is_a_problem() {
         let (status, content_type, body) = ask(&house, method, &path).await;
         assert_eq!((status, &*content_type), (expected, "application/problem+json"), "{path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn who_only_looks_writes_nothing() {
+    let store = Store::memory();
+    let house = operator::router([Served { name: "orders".into(), store: store.clone() }]);
+    for path in ["/orders/sagas", "/orders/dead-letters", "/orders/dead-letters/g-7"] {
+        ask(&house, Method::GET, path).await;
+    }
+    ask(&house, Method::GET, &format!("/orders/sagas/{}", new_id())).await;
+    ask(&house, Method::POST, &format!("/orders/sagas/{}/retry", new_id())).await;
+    let sagas = store.list::<SagaRow>(Query::all()).await;
+    assert!(matches!(sagas, Err(ReadError::Invalid(_))), "no collection of sagas was made: {sagas:?}");
+    let parked = store.get_record("purlin_parked_messages", "g/7").await;
+    assert!(matches!(parked, Err(ReadError::Invalid(_))), "no collection of parked messages was made");
 }

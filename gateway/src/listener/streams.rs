@@ -1,0 +1,99 @@
+//! The streams that are open on a connection of HTTP/2.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
+
+/// Counts the streams of one connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Open(watch::Sender<usize>);
+
+/// A stream is open until this is dropped.
+#[derive(Debug)]
+pub(super) struct Stream(watch::Sender<usize>);
+
+/// A body that keeps its stream open until it was sent, or given up.
+#[derive(Debug)]
+pub(super) struct Last<B> {
+    body: B,
+    _stream: Stream,
+}
+
+impl Open {
+    /// A stream begins.
+    pub(super) fn begin(&self) -> Stream {
+        self.0.send_modify(|open| *open += 1);
+        Stream(self.0.clone())
+    }
+
+    /// Waits until no stream was open for so long.
+    pub(super) async fn idle_for(&self, span: Duration) {
+        let mut open = self.0.subscribe();
+        loop {
+            // The sender lives in `self`: it is never gone.
+            let _ = open.wait_for(|open| *open == 0).await;
+            if tokio::time::timeout(span, open.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Stays open until the answer's body was sent.
+    pub(super) fn until_end_of<B>(self, response: Response<B>) -> Response<Last<B>> {
+        response.map(|body| Last { body, _stream: self })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Last<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_from_the_end_of_its_last_stream() {
+        let (open, start) = (Open::default(), Instant::now());
+        let (first, second) = (open.begin(), open.begin());
+        let ending = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(first);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            drop(second);
+        };
+        tokio::join!(ending, open.idle_for(Duration::from_secs(10)));
+        assert_eq!(start.elapsed().as_secs(), 43);
+    }
+}
