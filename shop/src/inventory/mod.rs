@@ -32,12 +32,13 @@ struct Inventory {
 
 /// Makes the service.
 pub async fn service(base: Base, bus: &Bus, products: Products) -> Result<Service, Cause> {
-    let (stockroom, levels) = (Stockroom::new(&base.store), View::new(Levels, &base.store));
+    let ((stockroom, clerk), levels) = (Stockroom::new(&base.store), View::new(Levels, &base.store));
     let inventory = Inventory { base: base.clone(), stockroom, levels: levels.clone(), products };
     let group = choreography::group(bus, &base, &inventory.stockroom);
     let doors = Router::new().merge(rest::router(inventory.clone())).merge(rpc::router(inventory));
     Ok(base
         .service(doors)
+        .task("stockroom", move |shutdown| clerk.clone().run(shutdown))
         .task("choreography", move |shutdown| group.run(shutdown))
         .task("levels", move |shutdown| levels.run(shutdown)))
 }
