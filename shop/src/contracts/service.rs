@@ -65,8 +65,18 @@ pub struct Service {
     pub stuck: Option<Stuck>,
 }
 
-/// Lists what does not go on by itself, each with a reason.
-pub type Stuck = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Cause>> + Send + Sync>;
+/// Lists what does not go on by itself, each with a reason: behind which one, and how many at most.
+pub type Stuck =
+    Arc<dyn Fn(Option<String>, usize) -> BoxFuture<'static, Result<StuckPage, Cause>> + Send + Sync>;
+
+/// Some of what does not go on by itself, and behind which one it goes on.
+#[derive(Debug, Default)]
+pub struct StuckPage {
+    /// What is stuck.
+    pub items: Vec<Value>,
+    /// What to give for the next page; none: this is the last.
+    pub next: Option<String>,
+}
 
 /// What is to be done first.
 pub type First = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Cause>> + Send + Sync>;
@@ -94,10 +104,10 @@ impl Service {
     /// Lists what does not go on by itself.
     pub fn stuck<F, Fut>(mut self, list: F) -> Self
     where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Vec<Value>, Cause>> + Send + 'static,
+        F: Fn(Option<String>, usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<StuckPage, Cause>> + Send + 'static,
     {
-        self.stuck = Some(Arc::new(move || Box::pin(list())));
+        self.stuck = Some(Arc::new(move |after, limit| Box::pin(list(after, limit))));
         self
     }
 
