@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contracts::events::{Done, Flow, Line, OrderCreated, Payment, Refused, ShipTo};
 use crate::contracts::money::Money;
-
-/// The most lines of one order.
-pub const MOST_LINES: usize = 100;
+use crate::contracts::numbers::MOST_LINES;
 
 /// An order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -161,8 +159,9 @@ impl Aggregate for Order {
             OrderEvent::Created(_)
             | OrderEvent::CancelRequested(_)
             | OrderEvent::Confirmed(_)
-            | OrderEvent::Shipped(_)
-            | OrderEvent::Cancelled(_) => true,
+            | OrderEvent::Shipped(_) => true,
+            // Nobody else has heard of a draft, and what others hear says which flow it belongs to.
+            OrderEvent::Cancelled(why) => why.flow.is_some(),
             OrderEvent::Drafted { .. }
             | OrderEvent::ItemAdded(_)
             | OrderEvent::Submitted(_)
@@ -181,13 +180,18 @@ impl Order {
         Ok(OrderEvent::Drafted { user_id, items })
     }
 
+    /// Whether items can be added, and it can be submitted.
+    pub fn is_draft(&self) -> Result<(), OrderError> {
+        match self.status {
+            Some(Status::Draft) => Ok(()),
+            None => Err(OrderError::NotFound),
+            Some(_) => Err(OrderError::NotDraft),
+        }
+    }
+
     /// Adds a line.
     pub fn add_item(&self, item: Item) -> Result<OrderEvent, OrderError> {
-        match self.status {
-            Some(Status::Draft) => {}
-            None => return Err(OrderError::NotFound),
-            Some(_) => return Err(OrderError::NotDraft),
-        }
+        self.is_draft()?;
         let mut items = self.items.clone();
         items.push(item.clone());
         within_limits(&items)?;
@@ -196,11 +200,9 @@ impl Order {
 
     /// Orders what is in it. A choreographed order is announced to the services that carry it out.
     pub fn submit(&self, id: Uuid, with: Checkout, at: Timestamp) -> Result<Vec<OrderEvent>, OrderError> {
-        match self.status {
-            Some(Status::Draft) if self.items.is_empty() => return Err(OrderError::Empty),
-            Some(Status::Draft) => {}
-            None => return Err(OrderError::NotFound),
-            Some(_) => return Err(OrderError::NotDraft),
+        self.is_draft()?;
+        if self.items.is_empty() {
+            return Err(OrderError::Empty);
         }
         let total = self.total()?;
         let Checkout { flow, payment, ship_to } = with;
