@@ -10,6 +10,8 @@ use purlin_gateway::auth::Verifier;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::keys::{Elsewhere, Keys};
+
 /// What a service stands on.
 #[derive(Clone)]
 pub struct Base {
@@ -20,7 +22,7 @@ pub struct Base {
     /// What time it is.
     pub clock: Clock,
     /// One effect for each key.
-    pub idempotency: Idempotency,
+    pub keys: Keys,
     /// Which tokens hold.
     pub verifier: Verifier,
 }
@@ -29,14 +31,20 @@ impl Base {
     /// A service's ground.
     pub fn new(name: &'static str, store: Store, clock: Clock, verifier: Verifier) -> Self {
         // The stores of this program are locked for one process, so what another one had in hand died with it.
-        let idempotency = Idempotency::new(&store, clock.clone()).sole();
-        Self { name, store, clock, idempotency, verifier }
+        let keys = Keys::new(Idempotency::new(&store, clock.clone()).sole());
+        Self { name, store, clock, keys, verifier }
+    }
+
+    /// Says which other services take keys of the same callers.
+    pub fn elsewhere(mut self, elsewhere: Vec<Elsewhere>) -> Self {
+        self.keys = self.keys.elsewhere(elsewhere);
+        self
     }
 
     /// The service itself: its doors, and its work in the background.
     pub fn service(&self, router: Router) -> Service {
-        let sweeper = self.idempotency.clone();
-        let router = router.layer(Extension(self.verifier.clone()));
+        let sweeper = self.keys.clone();
+        let router = router.merge(self.keys.door()).layer(Extension(self.verifier.clone()));
         Service {
             name: self.name,
             store: self.store.clone(),

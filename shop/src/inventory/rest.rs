@@ -67,7 +67,7 @@ async fn add(
         }
         inventory.add(id, product.as_ref(), quantity).await
     };
-    inventory.base.idempotency.run(&admin.caller(), &request, add).await
+    inventory.base.keys.run(&admin.caller(), &request, add).await
 }
 
 async fn list(

@@ -42,7 +42,7 @@ pub(super) struct Submission {
 pub(super) async fn draft(State(orders): State<Orders>, known: Known, write: Write<NewOrder>) -> Response {
     let Write { request, body } = write;
     let run = |attempt| orders.draft(known, attempt, &body);
-    orders.base.idempotency.run(&known.caller(), &request, run).await
+    orders.base.keys.run(&known.caller(), &request, run).await
 }
 
 pub(super) async fn add_item(
@@ -53,7 +53,7 @@ pub(super) async fn add_item(
 ) -> Response {
     let Write { request, body } = write;
     let run = |_| orders.add_item(known, id, body);
-    orders.base.idempotency.run(&known.caller(), &request, run).await
+    orders.base.keys.run(&known.caller(), &request, run).await
 }
 
 pub(super) async fn submit(
@@ -67,7 +67,7 @@ pub(super) async fn submit(
         return problem.into_response();
     }
     let run = |_| orders.submit(known, id, &body);
-    let response = orders.base.idempotency.run(&known.caller(), &request, run).await;
+    let response = orders.base.keys.run(&known.caller(), &request, run).await;
     orders.go_on(id, &response);
     response
 }
@@ -83,7 +83,7 @@ pub(super) async fn cancel(
         return problem.detail("cancelling takes no body").into_response();
     }
     let run = |_| orders.cancel(known, id);
-    let response = orders.base.idempotency.run(&known.caller(), &request, run).await;
+    let response = orders.base.keys.run(&known.caller(), &request, run).await;
     orders.go_on(id, &response);
     response
 }
