@@ -77,7 +77,11 @@ async fn list(
 ) -> Result<Answer<Listing<Level>>, Problem> {
     let after = CURSORS.read_optional(page.cursor.as_deref())?;
     let rows = inventory.levels.list(Rows::all().after(after).limit(page.limit.get())).await?;
-    let items = rows.items.into_iter().map(|(_, row)| row).collect();
+    let levels = rows.items.into_iter().map(|(_, row)| row);
+    let ids: Vec<Uuid> = levels.clone().map(|level| level.product_id).collect();
+    // A shelf was opened in vain if what makes the product died before there was one.
+    let products = inventory.products.find(&ids).await?;
+    let items = levels.filter(|level| products.contains_key(&level.product_id)).collect();
     Ok(Answer(Listing { items, next: rows.next.map(|key| CURSORS.write(&key)) }))
 }
 
