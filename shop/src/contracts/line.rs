@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 /// A line to another service; cheap to clone, and connected when it is first used.
 #[derive(Clone)]
 pub struct Line {
+    endpoint: Endpoint,
     channel: Channel,
     caller: Caller,
 }
@@ -24,7 +25,14 @@ pub type LineError = CallError<grpc::RemoteFault>;
 impl Line {
     /// A line to the service at `url`.
     pub fn new(url: &str, caller: Caller) -> Result<Self, tonic::transport::Error> {
-        Ok(Self { channel: Endpoint::from_shared(url.to_owned())?.connect_lazy(), caller })
+        let endpoint = Endpoint::from_shared(url.to_owned())?;
+        Ok(Self { channel: endpoint.connect_lazy(), endpoint, caller })
+    }
+
+    /// The same line over a connection of its own, so that its calls wait behind no others: a connection carries
+    /// a limited number at once.
+    pub fn apart(&self) -> Self {
+        Self { channel: self.endpoint.connect_lazy(), ..self.clone() }
     }
 
     /// Makes a call; `key` is what the other side may know a repeated one by.

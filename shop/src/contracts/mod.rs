@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod events;
+pub mod keys;
 pub mod line;
 pub mod money;
 pub mod numbers;

@@ -3,6 +3,9 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+/// The most lines of one order.
+pub const MOST_LINES: usize = 100;
+
 /// How many of a product somebody wants: 1 to 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantity(pub u32);

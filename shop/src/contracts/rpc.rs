@@ -2,6 +2,9 @@
 #![allow(missing_docs, clippy::all, unused_qualifications)]
 
 tonic::include_proto!("shop");
+pub mod keys {
+    tonic::include_proto!("shop.keys");
+}
 pub mod users {
     tonic::include_proto!("shop.users");
 }

@@ -11,6 +11,8 @@ use purlin_gateway::auth::Verifier;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::keys::{Elsewhere, Keys};
+
 /// What a service stands on.
 #[derive(Clone)]
 pub struct Base {
@@ -21,7 +23,7 @@ pub struct Base {
     /// What time it is.
     pub clock: Clock,
     /// One effect for each key.
-    pub idempotency: Idempotency,
+    pub keys: Keys,
     /// Which tokens hold.
     pub verifier: Verifier,
     /// The numbers of the process.
@@ -32,8 +34,8 @@ impl Base {
     /// A service's ground.
     pub fn new(name: &'static str, store: Store, clock: Clock, verifier: Verifier) -> Self {
         // The stores of this program are locked for one process, so what another one had in hand died with it.
-        let idempotency = Idempotency::new(&store, clock.clone()).sole();
-        Self { name, store, clock, idempotency, verifier, metrics: Metrics::new() }
+        let keys = Keys::new(Idempotency::new(&store, clock.clone()).sole());
+        Self { name, store, clock, keys, verifier, metrics: Metrics::new() }
     }
 
     /// Shows how its work goes among these numbers.
@@ -41,10 +43,16 @@ impl Base {
         Self { metrics: metrics.clone(), ..self }
     }
 
+    /// Says which other services take keys of the same callers.
+    pub fn elsewhere(mut self, elsewhere: Vec<Elsewhere>) -> Self {
+        self.keys = self.keys.elsewhere(elsewhere);
+        self
+    }
+
     /// The service itself: its doors, and its work in the background.
     pub fn service(&self, router: Router) -> Service {
-        let (sweeper, store) = (self.idempotency.clone(), self.store.clone());
-        let router = router.layer(Extension(self.verifier.clone()));
+        let (sweeper, store) = (self.keys.clone(), self.store.clone());
+        let router = router.merge(self.keys.door()).layer(Extension(self.verifier.clone()));
         Service {
             name: self.name,
             store: self.store.clone(),
@@ -74,8 +82,18 @@ pub struct Service {
     pub stuck: Option<Stuck>,
 }
 
-/// Lists what does not go on by itself, each with a reason.
-pub type Stuck = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Cause>> + Send + Sync>;
+/// Lists what does not go on by itself, each with a reason: behind which one, and how many at most.
+pub type Stuck =
+    Arc<dyn Fn(Option<String>, usize) -> BoxFuture<'static, Result<StuckPage, Cause>> + Send + Sync>;
+
+/// Some of what does not go on by itself, and behind which one it goes on.
+#[derive(Debug, Default)]
+pub struct StuckPage {
+    /// What is stuck.
+    pub items: Vec<Value>,
+    /// What to give for the next page; none: this is the last.
+    pub next: Option<String>,
+}
 
 /// What is to be done first.
 pub type First = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Cause>> + Send + Sync>;
@@ -103,10 +121,10 @@ impl Service {
     /// Lists what does not go on by itself.
     pub fn stuck<F, Fut>(mut self, list: F) -> Self
     where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Vec<Value>, Cause>> + Send + 'static,
+        F: Fn(Option<String>, usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<StuckPage, Cause>> + Send + 'static,
     {
-        self.stuck = Some(Arc::new(move || Box::pin(list())));
+        self.stuck = Some(Arc::new(move |after, limit| Box::pin(list(after, limit))));
         self
     }
 

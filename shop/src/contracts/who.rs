@@ -45,8 +45,8 @@ impl Known {
     }
 
     /// Whose idempotency keys he uses.
-    pub fn caller(self) -> String {
-        format!("user {}", self.id)
+    pub fn caller(self) -> Caller {
+        Caller::Known(self)
     }
 
     /// Who bears this token.
@@ -93,17 +93,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
 
 /// Whoever asks, token or not, as far as his idempotency keys need a name: the user, else the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(pub String);
+pub enum Caller {
+    /// Somebody with a token.
+    Known(Known),
+    /// Somebody at an address.
+    Address(String),
+}
+
+impl Caller {
+    /// What his keys are kept under.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Known(known) => format!("user {}", known.id),
+            Self::Address(address) => format!("address {address}"),
+        }
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         if let Ok(known) = Known::of_headers(verifier(parts)?, &parts.headers).await {
-            return Ok(Self(known.caller()));
+            return Ok(known.caller());
         }
         let address = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-        Ok(Self(format!("address {}", address.unwrap_or("unknown"))))
+        Ok(Self::Address(address.unwrap_or("unknown").to_owned()))
     }
 }
 

@@ -32,13 +32,14 @@ struct Inventory {
 
 /// Makes the service.
 pub async fn service(base: Base, bus: &Bus, products: Products) -> Result<Service, Cause> {
-    let (stockroom, levels) =
-        (Stockroom::new(&base.store), View::new(Levels, &base.store).metrics(&base.metrics));
+    let (stockroom, clerk) = Stockroom::new(&base.store);
+    let levels = View::new(Levels, &base.store).metrics(&base.metrics);
     let inventory = Inventory { base: base.clone(), stockroom, levels: levels.clone(), products };
     let group = choreography::group(bus, &base, &inventory.stockroom);
     let doors = Router::new().merge(rest::router(inventory.clone())).merge(rpc::router(inventory));
     Ok(base
         .service(doors)
+        .task("stockroom", move |shutdown| clerk.clone().run(shutdown))
         .task("choreography", move |shutdown| group.run(shutdown))
         .task("levels", move |shutdown| levels.run(shutdown)))
 }

@@ -1,7 +1,7 @@
 //! What the inventory service answers to administrators.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json as Answer, Router};
 use http::StatusCode;
@@ -9,6 +9,7 @@ use purlin::http::{Cursors, Decided, Limit, Listing, Path, Problem, Query, Write
 use purlin::message::Uuid;
 use purlin::store::{Commit, Query as Rows};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::Inventory;
 use super::levels::Level;
@@ -56,14 +57,17 @@ async fn add(
     write: Write<More>,
 ) -> Response {
     let Write { request, body: More { add: Addition(quantity) } } = write;
-    let product = match inventory.products.find(&[id]).await {
-        Ok(mut found) => found.remove(&id),
-        Err(error) => return Problem::from(error).into_response(),
+    // Nobody else changes shelves from the decision until it is committed.
+    let turn = Mutex::new(None);
+    let add = async |_| {
+        let product = inventory.products.find(&[id]).await?.remove(&id);
+        let mut turn = turn.lock().await;
+        if turn.is_none() {
+            *turn = Some(inventory.stockroom.turn().await);
+        }
+        inventory.add(id, product.as_ref(), quantity).await
     };
-    // Nobody else changes the shelf until this is committed.
-    let _turn = inventory.stockroom.turn(id).await;
-    let idempotency = &inventory.base.idempotency;
-    idempotency.run(&admin.caller(), &request, |_| inventory.add(id, product.as_ref(), quantity)).await
+    inventory.base.keys.run(&admin.caller(), &request, add).await
 }
 
 async fn list(
@@ -73,7 +77,11 @@ async fn list(
 ) -> Result<Answer<Listing<Level>>, Problem> {
     let after = CURSORS.read_optional(page.cursor.as_deref())?;
     let rows = inventory.levels.list(Rows::all().after(after).limit(page.limit.get())).await?;
-    let items = rows.items.into_iter().map(|(_, row)| row).collect();
+    let levels = rows.items.into_iter().map(|(_, row)| row);
+    let ids: Vec<Uuid> = levels.clone().map(|level| level.product_id).collect();
+    // A shelf was opened in vain if what makes the product died before there was one.
+    let products = inventory.products.find(&ids).await?;
+    let items = levels.filter(|level| products.contains_key(&level.product_id)).collect();
     Ok(Answer(Listing { items, next: rows.next.map(|key| CURSORS.write(&key)) }))
 }
 

@@ -1,5 +1,7 @@
 //! What the inventory service answers to other services.
 
+use std::collections::HashSet;
+
 use axum::Router;
 use purlin::http::grpc;
 use tonic::{Request, Response, Status};
@@ -7,6 +9,8 @@ use tonic::{Request, Response, Status};
 use super::Inventory;
 use crate::contracts::events::{Flow, Line};
 use crate::contracts::line::{door, id};
+use crate::contracts::numbers::MOST_LINES;
+use crate::contracts::rpc::Line as RpcLine;
 use crate::contracts::rpc::inventory::inventory_server::{self, InventoryServer};
 use crate::contracts::rpc::inventory::{
     Level, LevelList, LevelsOf, OpenStock, ReleaseStock, Released, ReserveStock, Reserved,
@@ -40,10 +44,7 @@ impl inventory_server::Inventory for Inventory {
 
     async fn reserve(&self, request: Request<ReserveStock>) -> Result<Response<Reserved>, Status> {
         let ReserveStock { order_id, lines } = request.into_inner();
-        let line = |line: &crate::contracts::rpc::Line| {
-            id(&line.product_id).map(|product_id| Line { product_id, quantity: line.quantity })
-        };
-        let lines = lines.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+        let lines = checked(&lines)?;
         let reserved = self.stockroom.reserve(FLOW, id(&order_id)?, &lines).await;
         reserved.map_err(|error| grpc::status_from_fault(&error))?;
         Ok(Response::new(Reserved { order_id }))
@@ -54,4 +55,21 @@ impl inventory_server::Inventory for Inventory {
         released.map_err(|error| grpc::status_from_fault(&error))?;
         Ok(Response::new(Released {}))
     }
+}
+
+/// Lines as an order has them: not too many, each of another product, none of nothing.
+fn checked(lines: &[RpcLine]) -> Result<Vec<Line>, Status> {
+    if lines.len() > MOST_LINES {
+        return Err(Status::invalid_argument(format!("an order has at most {MOST_LINES} lines")));
+    }
+    let mut seen = HashSet::new();
+    let line = |line: &RpcLine| {
+        let product_id = id(&line.product_id)?;
+        if line.quantity == 0 || !seen.insert(product_id) {
+            let why = format!("product {product_id}: one line of at least one is needed");
+            return Err(Status::invalid_argument(why));
+        }
+        Ok(Line { product_id, quantity: line.quantity })
+    };
+    lines.iter().map(line).collect()
 }

@@ -2,6 +2,7 @@
 
 use purlin::aggregate::{LoadError, Root};
 use purlin::message::{Timestamp, Uuid};
+use purlin::store::Recorded;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,10 +29,13 @@ pub struct Shown {
     history: Vec<Told>,
 }
 
+/// What has happened to an order, as it stands in the log.
+pub(super) type History = Vec<(Recorded, OrderEvent)>;
+
 /// An event as it is shown.
 #[derive(Debug, Serialize)]
 struct Told {
-    kind: String,
+    kind: &'static str,
     at: Timestamp,
     version: u64,
     #[serde(flatten)]
@@ -39,16 +43,35 @@ struct Told {
 }
 
 impl Orders {
+    /// An order and what has happened to it, from one look at its stream.
+    pub(super) async fn read(&self, id: Uuid) -> Result<(Root<Order>, History), LoadError> {
+        let history = self.orders.history(id, 1, MOST_EVENTS).await?;
+        let order = if history.len() < MOST_EVENTS {
+            Root::rebuild(id, history.iter().map(|(_, event)| event.clone()))
+        } else {
+            self.orders.load(id).await?
+        };
+        Ok((order, history))
+    }
+
     /// An order as it is shown, with what was decided on it just now.
     pub(super) async fn shown(&self, id: Uuid, order: &Root<Order>) -> Result<Shown, LoadError> {
-        let mut history = Vec::new();
-        if order.exists() {
-            for (recorded, event) in self.orders.history(id, 1, MOST_EVENTS).await? {
-                let kind = recorded.envelope.kind.to_string();
-                history.push(Told { kind, at: recorded.at, version: recorded.version, more: told(&event) });
-            }
-            history.truncate(usize::try_from(order.version()).unwrap_or(usize::MAX));
-        }
+        let history =
+            if order.exists() { self.orders.history(id, 1, MOST_EVENTS).await? } else { History::new() };
+        Ok(self.show(id, order, &history))
+    }
+
+    /// An order as it is shown, with its history, of which it may have seen less than the whole.
+    pub(super) fn show(&self, id: Uuid, order: &Root<Order>, history: &History) -> Shown {
+        let seen = history.iter().take_while(|(recorded, _)| recorded.version <= order.version());
+        let mut history: Vec<Told> = seen
+            .map(|(recorded, event)| Told {
+                kind: kind_of(event),
+                at: recorded.at,
+                version: recorded.version,
+                more: told(event),
+            })
+            .collect();
         let now = self.base.clock.now();
         for (version, event) in (order.version() + 1..).zip(order.uncommitted()) {
             history.push(Told { kind: kind_of(event), at: now, version, more: told(event) });
@@ -56,12 +79,13 @@ impl Orders {
         let version = order.version() + order.uncommitted().len() as u64;
         let total = order.total().unwrap_or(Money::ZERO);
         let Order { user_id, status, items, flow, submitted_at, reason, .. } = order.state().clone();
-        Ok(Shown { id, user_id, status, reason, items, total, flow, submitted_at, version, history })
+        Shown { id, user_id, status, reason, items, total, flow, submitted_at, version, history }
     }
 }
 
-fn kind_of(event: &OrderEvent) -> String {
-    let name = match event {
+/// What happened, in a word: the event's name without the `order.` that it has among those of other services.
+fn kind_of(event: &OrderEvent) -> &'static str {
+    match event {
         OrderEvent::Drafted { .. } => "drafted",
         OrderEvent::ItemAdded(_) => "item_added",
         OrderEvent::Submitted(_) => "submitted",
@@ -71,8 +95,7 @@ fn kind_of(event: &OrderEvent) -> String {
         OrderEvent::Confirmed(_) => "confirmed",
         OrderEvent::Shipped(_) => "shipped",
         OrderEvent::Cancelled(_) => "cancelled",
-    };
-    format!("order.{name}")
+    }
 }
 
 /// What is told of an event; how it is paid is nobody's business.
@@ -108,7 +131,7 @@ mod tests {
         ];
         for event in events {
             let (kind, _) = encode("order", &event).unwrap();
-            assert_eq!(kind_of(&event), *kind);
+            assert_eq!(format!("order.{}", kind_of(&event)), *kind);
         }
     }
 }

@@ -91,14 +91,14 @@ pub async fn service(
     let deadlines = Deadlines::new(&base.store, &base.clock, &orders, patience);
     let group = choreography::group(bus, &base, &orders);
     let runs = (view.clone(), sagas.clone(), deadlines.clone());
-    let stuck = stuck::Stuck::new(&base.store, sagas.directory());
+    let stuck = stuck::Stuck::new(&base.store, sagas.directory(), &base.clock);
     let orders =
         Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
     let doors = Router::new().merge(rest::router(orders.clone())).merge(rpc::router(orders));
     let (view, sagas, deadlines) = runs;
     Ok(base
         .service(doors)
-        .stuck(move || stuck.clone().list())
+        .stuck(move |after, limit| stuck.clone().list(after, limit))
         .task("orders_view", move |shutdown| view.run(shutdown))
         .task("sagas", move |shutdown| sagas.clone().run(shutdown))
         .task("choreography", move |shutdown| group.run(shutdown))

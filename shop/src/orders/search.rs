@@ -30,11 +30,7 @@ pub struct Wanted {
 impl Orders {
     /// The newest orders first that somebody may see: a customer his own, an administrator all.
     pub(super) async fn search(&self, known: Known, wanted: Wanted) -> Result<Rows<OrderRow>, SearchError> {
-        let user_id = match wanted.user_id {
-            Some(other) if !known.is_admin() && other != known.id => return Err(SearchError::Forbidden),
-            None if !known.is_admin() => Some(known.id),
-            user_id => user_id,
-        };
+        let user_id = whose(known, wanted.user_id)?;
         let mut query = Stored::all().descending().limit(wanted.limit).after(wanted.after);
         if let Some(status) = wanted.status {
             query = query.and("status", status.as_str());
@@ -46,6 +42,15 @@ impl Orders {
             query = query.and("product_ids", product_id.to_string());
         }
         Ok(self.view.list(query).await?)
+    }
+}
+
+/// Whose orders somebody sees who asks for these: a customer his own, an administrator those, or all.
+pub fn whose(known: Known, user_id: Option<Uuid>) -> Result<Option<Uuid>, SearchError> {
+    match user_id {
+        Some(other) if !known.is_admin() && other != known.id => Err(SearchError::Forbidden),
+        None if !known.is_admin() => Ok(Some(known.id)),
+        user_id => Ok(user_id),
     }
 }
 

@@ -1,48 +1,165 @@
 //! The checkouts that do not go on by themselves.
 
+use purlin::message::{Clock, Timestamp};
 use purlin::saga::{Directory, ListSagas, SagaState};
 use purlin::store::{Cause, Query, Store};
 use serde_json::{Value, json};
 
 use super::deadline::Deadline;
-
-/// How many are listed.
-const MOST: usize = 100;
+use crate::contracts::service::StuckPage;
 
 /// Lists what is stuck; cheap to clone.
 #[derive(Clone)]
 pub struct Stuck {
     store: Store,
     sagas: Directory,
+    clock: Clock,
 }
+
+/// A part of the list; one part comes after the other.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// Sagas in a state that needs somebody.
+    State(SagaState),
+    /// Sagas in a state that should be over by now.
+    Late(SagaState),
+    /// Choreographed checkouts that were not done in time.
+    Overdue,
+}
+
+const PARTS: [Part; 5] = [
+    Part::State(SagaState::Stuck),
+    Part::State(SagaState::Blocked),
+    Part::Late(SagaState::Running),
+    Part::Late(SagaState::Compensating),
+    Part::Overdue,
+];
 
 impl Stuck {
     /// What is stuck in a store.
-    pub fn new(store: &Store, sagas: Directory) -> Self {
-        Self { store: store.clone(), sagas }
+    pub fn new(store: &Store, sagas: Directory, clock: &Clock) -> Self {
+        Self { store: store.clone(), sagas, clock: clock.clone() }
     }
 
-    /// Sagas that are stuck or blocked, and choreographed checkouts that are overdue.
-    pub async fn list(self) -> Result<Vec<Value>, Cause> {
-        let mut stuck = Vec::new();
-        for state in [SagaState::Stuck, SagaState::Blocked] {
-            let wanted = ListSagas { state: Some(state), limit: MOST, ..ListSagas::default() };
-            for (id, row) in self.sagas.list(wanted).await?.items {
-                let error = row.error.map(|error| error.to_string());
-                stuck.push(json!({
-                    "id": id, "kind": row.kind, "state": row.state, "reason": row.reason, "error": error,
-                    "started_at": row.started_at, "deadline": row.deadline,
-                }));
+    /// A page of it, behind the one that `after` names.
+    pub async fn list(self, after: Option<String>, limit: usize) -> Result<StuckPage, Cause> {
+        let (mut part, mut behind) = place(after.as_deref());
+        let mut items = Vec::new();
+        while part < PARTS.len() {
+            let (found, next) = self.some(PARTS[part], behind.take(), limit - items.len()).await?;
+            items.extend(found);
+            (part, behind) = if next.is_some() { (part, next) } else { (part + 1, None) };
+            if items.len() >= limit && part < PARTS.len() {
+                let next = Some(format!("{part}/{}", behind.unwrap_or_default()));
+                return Ok(StuckPage { items, next });
             }
         }
-        let overdue = self.store.list::<Deadline>(Query::all().and("state", "stuck").limit(MOST)).await?;
-        for record in overdue.records {
+        Ok(StuckPage { items, next: None })
+    }
+
+    /// At most `limit` of a part, and behind which one it goes on.
+    async fn some(
+        &self,
+        part: Part,
+        behind: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<Value>, Option<String>), Cause> {
+        match part {
+            Part::State(state) => self.sagas(state, behind, limit, None).await,
+            Part::Late(state) => self.sagas(state, behind, limit, Some(self.clock.now())).await,
+            Part::Overdue => self.overdue(behind, limit).await,
+        }
+    }
+
+    /// Sagas in a state; of those that should be over before a time, if one is given.
+    async fn sagas(
+        &self,
+        state: SagaState,
+        behind: Option<String>,
+        limit: usize,
+        late: Option<Timestamp>,
+    ) -> Result<(Vec<Value>, Option<String>), Cause> {
+        let after = behind.and_then(|id| id.parse().ok());
+        let wanted = ListSagas { state: Some(state), after, limit, ..ListSagas::default() };
+        let page = self.sagas.list(wanted).await?;
+        let mut found = Vec::new();
+        for (id, row) in page.items {
+            let is_late = |now| row.deadline.is_some_and(|deadline| deadline < now);
+            if !late.is_none_or(is_late) {
+                continue;
+            }
+            let reason = row.reason.or_else(|| late.map(|_| "it goes on past its deadline".to_owned()));
+            found.push(json!({
+                "id": id, "kind": row.kind, "state": row.state, "reason": reason,
+                "error": row.error.map(|error| error.to_string()),
+                "started_at": row.started_at, "deadline": row.deadline,
+            }));
+        }
+        Ok((found, page.next.map(|id| id.to_string())))
+    }
+
+    async fn overdue(
+        &self,
+        behind: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<Value>, Option<String>), Cause> {
+        let query = Query::all().and("state", "stuck").after(behind).limit(limit);
+        let page = self.store.list::<Deadline>(query).await?;
+        let mut found = Vec::new();
+        for record in page.records {
             let row: Deadline = record.decode()?;
-            stuck.push(json!({
+            found.push(json!({
                 "id": row.order_id, "kind": "choreographed-checkout", "state": row.state,
                 "reason": row.reason, "deadline": row.deadline,
             }));
         }
-        Ok(stuck)
+        Ok((found, page.next))
+    }
+}
+
+/// In which part a page begins, and behind which one.
+fn place(after: Option<&str>) -> (usize, Option<String>) {
+    let Some((part, behind)) = after.and_then(|after| after.split_once('/')) else { return (0, None) };
+    (part.parse().unwrap_or(PARTS.len()), Some(behind.to_owned()).filter(|behind| !behind.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use purlin::message::new_id;
+    use purlin::store::Commit;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_is_stuck_is_listed_page_by_page() {
+        let (store, clock) = (Store::memory(), Clock::system());
+        store.define::<Deadline>().await.unwrap();
+        let sagas = Directory::new(&store, clock.clone());
+        sagas.prepare().await.unwrap();
+        let mut expected = BTreeSet::new();
+        for number in 0..250 {
+            let order_id = new_id();
+            let state = if number % 5 == 0 { "running" } else { "stuck" }.to_owned();
+            if state == "stuck" {
+                expected.insert(order_id.to_string());
+            }
+            let row = Deadline { order_id, deadline: clock.now(), state, reason: None };
+            store.commit(Commit::new().put(order_id.to_string(), &row)).await.unwrap();
+        }
+        let stuck = Stuck::new(&store, sagas, &clock);
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = stuck.clone().list(after, 30).await.unwrap();
+            assert!(page.items.len() <= 30);
+            seen.extend(page.items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), expected.len());
+        assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), expected);
     }
 }

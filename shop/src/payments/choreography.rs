@@ -4,7 +4,7 @@
 use purlin::aggregate::Repository;
 use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::message::{Clock, FaultKind};
-use purlin::store::{Commit, Row, Store};
+use purlin::store::{Commit, Revision, Row, Store};
 use serde::{Deserialize, Serialize};
 
 use super::errand::{Errand, Kind};
@@ -15,7 +15,7 @@ use crate::contracts::service::Base;
 
 const FLOW: Flow = Flow::Choreographed;
 
-/// What an order's payment will be, remembered until its stock is reserved.
+/// What an order's payment will be, remembered until it is asked for, or the order has ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Terms {
     amount: Money,
@@ -45,6 +45,7 @@ pub fn group(bus: &Bus, base: &Base, payments: &Repository<Payment>) -> Group {
         .on_with("payment.requested", &desk, charge)
         .on_with("shipment.refused", &desk, give_back)
         .on_with("shipment.cancelled", &desk, give_back)
+        .on_with("order.cancelled", &desk, forget)
 }
 
 async fn note(_: Desk, message: Message) -> Result<Commit, Failure> {
@@ -63,6 +64,10 @@ async fn request(desk: Desk, message: Message) -> Result<Commit, Failure> {
     }
     let key = order_id.to_string();
     let Some(terms) = desk.store.get::<Terms>(&key).await? else {
+        if desk.payments.load(order_id).await?.exists() {
+            // The payment was asked for, or given up, before: nobody needs to know any more how it is paid.
+            return Ok(Commit::new());
+        }
         let why = "the order's payment is not known, though its creation comes first";
         return Err(Failure::new(FaultKind::Unavailable, why));
     };
@@ -73,7 +78,16 @@ async fn request(desk: Desk, message: Message) -> Result<Commit, Failure> {
         decided => decided,
     };
     let change = desk.payments.change(order_id, decide).await?;
-    Ok(Commit::new().append_all(change.append))
+    Ok(Commit::new().append_all(change.append).delete::<Terms>(key, Revision::Any))
+}
+
+/// An order that ended before its stock was reserved is not paid.
+async fn forget(_: Desk, message: Message) -> Result<Commit, Failure> {
+    let InFlow { flow, order_id } = message.data()?;
+    if flow != Some(FLOW) {
+        return Ok(Commit::new());
+    }
+    Ok(Commit::new().delete::<Terms>(order_id.to_string(), Revision::Any))
 }
 
 /// The card network is asked by an errand: it may take its time, and nothing waits behind it.

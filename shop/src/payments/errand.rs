@@ -12,6 +12,7 @@ use purlin::message::{Clock, Fault, Timestamp, Uuid};
 use purlin::store::{Commit, CommitError, Field, ReadError, Record, Revision, Row, Store};
 use purlin::telemetry;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,12 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// How long an errand waits behind its first failure, and at most.
 const WAIT: (u64, u64) = (250, 10_000);
+
+/// How long an errand keeps its place that could not be put off.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// When a record is looked at again that cannot be read.
+const ASIDE: Duration = Duration::from_secs(60 * 60);
 
 /// What is to be done at the card network for an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,7 +100,8 @@ impl Errands {
             for record in this.store.due::<Errand>(this.clock.now(), AT_ONCE).await? {
                 if running.len() < AT_ONCE && in_hand.insert(record.key.clone()) {
                     let this = Arc::clone(&this);
-                    running.spawn(async move { this.run_one(record).await });
+                    let shutdown = shutdown.clone();
+                    running.spawn(async move { this.run_one(record, &shutdown).await });
                 }
             }
             tokio::select! {
@@ -113,7 +121,9 @@ impl Errands {
         Ok(())
     }
 
-    async fn run_one(&self, record: Record) -> String {
+    /// Does an errand; one that could not even be put off keeps its place for a while, so that it is not met again
+    /// at once, and again.
+    async fn run_one(&self, record: Record, shutdown: &CancellationToken) -> String {
         let key = record.key.clone();
         let trace = match record.decode::<Errand>() {
             Ok(errand) => errand.trace.and_then(|trace| trace.parse().ok()),
@@ -126,14 +136,23 @@ impl Errands {
         };
         if let Err(error) = end {
             tracing::warn!(order = key, error = &error as &dyn std::error::Error, "an errand has to wait");
+            if !matches!(error, ErrandError::Till(_)) {
+                shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            }
         }
         key
     }
 
     /// Does it, and commits its end with what is booked; or has it done later.
     async fn attempt(&self, record: &Record) -> Result<(), ErrandError> {
-        let errand: Errand = record.decode()?;
         let revision = Revision::Exact(record.revision);
+        let errand: Errand = match record.decode() {
+            Ok(errand) => errand,
+            Err(error) => {
+                self.put_aside(record, revision).await?;
+                return Err(ErrandError::Read(error));
+            }
+        };
         let end = || Commit::new().delete::<Errand>(&record.key, revision);
         let booked = match errand.kind {
             Kind::Charge => self.charge(errand.order_id).await,
@@ -167,6 +186,14 @@ impl Errands {
         let amount = self.till.give_back(order_id).await?;
         let decide = |payment: &Payment| Ok::<_, PaymentError>(payment.refund(FLOW, order_id, amount));
         Ok(self.till.payments().change(order_id, decide).await?)
+    }
+
+    /// Keeps a record that cannot be read as it is, out of the way of the others.
+    async fn put_aside(&self, record: &Record, revision: Revision) -> Result<(), ErrandError> {
+        let Ok(value) = serde_json::from_slice::<Value>(&record.value) else { return Ok(()) };
+        let due = self.clock.now().checked_add(ASIDE).unwrap_or(Timestamp::MAX);
+        let collection = Errand::collection();
+        self.commit(Commit::new().put_in(&collection, &record.key, &value, revision, Some(due))).await
     }
 
     /// Puts it off, for longer each time.

@@ -77,8 +77,7 @@ async fn show(State(products): State<Products>, Path(id): Path<Uuid>) -> Result<
 
 async fn create(State(products): State<Products>, Admin(admin): Admin, write: Write<NewProduct>) -> Response {
     let Write { request, body } = write;
-    let idempotency = &products.base.idempotency;
-    idempotency.run(&admin.caller(), &request, |attempt| products.create(attempt, &body)).await
+    products.base.keys.run(&admin.caller(), &request, |attempt| products.create(attempt, &body)).await
 }
 
 async fn change(
@@ -88,8 +87,7 @@ async fn change(
     write: Write<Changes>,
 ) -> Response {
     let Write { request, body } = write;
-    let idempotency = &products.base.idempotency;
-    idempotency.run(&admin.caller(), &request, |_| products.change(id, &body)).await
+    products.base.keys.run(&admin.caller(), &request, |_| products.change(id, &body)).await
 }
 
 impl Products {

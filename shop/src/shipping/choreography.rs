@@ -3,7 +3,7 @@
 use purlin::aggregate::Repository;
 use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::message::{FaultKind, new_id};
-use purlin::store::{Commit, Row, Store};
+use purlin::store::{Commit, Revision, Row, Store};
 use serde::{Deserialize, Serialize};
 
 use super::shipment::{Shipment, ShipmentError};
@@ -12,7 +12,7 @@ use crate::contracts::service::Base;
 
 const FLOW: Flow = Flow::Choreographed;
 
-/// Where an order goes, remembered until it is paid.
+/// Where an order goes, remembered until its shipment is made, or it has ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Destination {
     ship_to: ShipTo,
@@ -38,6 +38,7 @@ pub fn group(bus: &Bus, base: &Base, shipments: &Repository<Shipment>) -> Group 
         .on_with("order.created", &desk, note)
         .on_with("payment.completed", &desk, create)
         .on_with("order.cancel_requested", &desk, cancel)
+        .on_with("order.cancelled", &desk, forget)
 }
 
 async fn note(_: Desk, message: Message) -> Result<Commit, Failure> {
@@ -53,7 +54,12 @@ async fn create(desk: Desk, message: Message) -> Result<Commit, Failure> {
     if flow != Some(FLOW) {
         return Ok(Commit::new());
     }
-    let Some(destination) = desk.store.get::<Destination>(&order_id.to_string()).await? else {
+    let key = order_id.to_string();
+    let Some(destination) = desk.store.get::<Destination>(&key).await? else {
+        if desk.shipments.load(order_id).await?.exists() {
+            // It was made, or cancelled, before: nobody needs to know any more where it goes.
+            return Ok(Commit::new());
+        }
         let why = "the order's destination is not known, though its creation comes first";
         return Err(Failure::new(FaultKind::Unavailable, why));
     };
@@ -64,7 +70,16 @@ async fn create(desk: Desk, message: Message) -> Result<Commit, Failure> {
         Ok(decided) => Ok::<_, ShipmentError>(decided),
     };
     let change = desk.shipments.change(order_id, decide).await?;
-    Ok(Commit::new().append_all(change.append))
+    Ok(Commit::new().append_all(change.append).delete::<Destination>(key, Revision::Any))
+}
+
+/// An order that has ended goes nowhere.
+async fn forget(_: Desk, message: Message) -> Result<Commit, Failure> {
+    let InFlow { flow, order_id } = message.data()?;
+    if flow != Some(FLOW) {
+        return Ok(Commit::new());
+    }
+    Ok(Commit::new().delete::<Destination>(order_id.to_string(), Revision::Any))
 }
 
 async fn cancel(desk: Desk, message: Message) -> Result<Commit, Failure> {

@@ -52,18 +52,18 @@ struct Session {
     expires_at: Timestamp,
 }
 
-async fn register(State(users): State<Users>, Caller(caller): Caller, write: Write<NewUser>) -> Response {
+async fn register(State(users): State<Users>, caller: Caller, write: Write<NewUser>) -> Response {
     let Write { request, body } = write;
     if let Some((field, why)) = complaint(&body.email, &body.name, &body.password) {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-user");
         return problem.detail(format!("`{field}`: {why}")).with("field", field).into_response();
     }
-    users.base.idempotency.run(&caller, &request, |attempt| users.register(attempt, &body)).await
+    users.base.keys.run(&caller, &request, |attempt| users.register(attempt, &body)).await
 }
 
-async fn log_in(State(users): State<Users>, Caller(caller): Caller, write: Write<Credentials>) -> Response {
+async fn log_in(State(users): State<Users>, caller: Caller, write: Write<Credentials>) -> Response {
     let Write { request, body } = write;
-    users.base.idempotency.run(&caller, &request, |_| users.log_in(&body)).await
+    users.base.keys.run(&caller, &request, |_| users.log_in(&body)).await
 }
 
 async fn me(State(users): State<Users>, known: Known) -> Result<Answer<Shown>, Problem> {

@@ -17,7 +17,8 @@ use super::stores::Opened;
 use super::{doors, greeting, operator};
 use crate::config::{Config, Role};
 use crate::console::{Console, Watched};
-use crate::contracts::clients::{Inventory, Orders, Payments, Products, Shipping, Users};
+use crate::contracts::clients::{Inventory, Keys, Orders, Payments, Products, Shipping, Users};
+use crate::contracts::keys::{Elsewhere, Of};
 use crate::contracts::service::{Base, First, Service};
 use crate::payments::card_network::CardNetwork;
 use crate::users::FirstAdministrator;
@@ -142,7 +143,7 @@ impl Maker<'_> {
                 };
                 let helpers = orders::Helpers {
                     inventory: Inventory(lines.to(Role::Inventory, Repeats::Saga)?),
-                    payments: Payments(lines.to(Role::Payments, Repeats::Saga)?),
+                    payments: Payments::new(lines.to(Role::Payments, Repeats::Saga)?),
                     shipping: Shipping(lines.to(Role::Shipping, Repeats::Saga)?),
                 };
                 let breakers = self.process.breakers.clone();
@@ -167,7 +168,23 @@ impl Maker<'_> {
     async fn base(&mut self, role: Role) -> anyhow::Result<Base> {
         let store = self.open(role.name()).await?;
         let Process { clock, metrics, .. } = self.process;
-        Ok(Base::new(role.name(), store, clock.clone(), self.verifier.clone()).metrics(metrics))
+        let base = Base::new(role.name(), store, clock.clone(), self.verifier.clone());
+        Ok(base.metrics(metrics).elsewhere(self.elsewhere(role)?))
+    }
+
+    /// The other services that a caller may have used a key at.
+    fn elsewhere(&self, role: Role) -> anyhow::Result<Vec<Elsewhere>> {
+        let lines = Lines::new(self.process, self.addresses);
+        let takers = [
+            (Role::Users, Of::Users),
+            (Role::Orders, Of::Users),
+            (Role::Products, Of::Administrators),
+            (Role::Inventory, Of::Administrators),
+        ];
+        let others = takers.into_iter().filter(|(other, _)| *other != role);
+        // Who cannot be asked at once is not asked: nobody waits for a second try.
+        let line = |(other, of)| Ok(Elsewhere { keys: Keys(lines.to(other, Repeats::Saga)?), of });
+        others.map(line).collect()
     }
 
     async fn bus(&mut self) -> anyhow::Result<Bus> {

@@ -35,7 +35,7 @@ async fn a_wish_that_was_accepted_is_kept_and_all_is_given_back() {
                 accepted += 1;
                 let shown = answer.expect(202);
                 let kinds: Vec<_> = shown["history"].as_array().unwrap().iter().map(|e| &e["kind"]).collect();
-                assert!(kinds.contains(&&json!("order.cancel_requested")), "{shown}");
+                assert!(kinds.contains(&&json!("cancel_requested")), "{shown}");
                 // Once more is no matter.
                 ada.post_empty(&format!("/orders/{order}/cancel")).await.expect(202);
                 let ended = ada.ended(&order).await;

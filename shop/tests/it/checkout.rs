@@ -167,3 +167,58 @@ async fn what_everybody_wants_is_sold_to_everybody_without_a_refusal() {
     invariants::hold(&admin, &shop.operator()).await;
     assert!(!shop.said().contains("is parked"), "a message lost its race for a shelf");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_an_order_is_paid_and_where_it_goes_is_forgotten_with_its_end() {
+    let mut shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let (product, rare) = (admin.product("Lamp", 250, 100).await, admin.product("Clock", 99, 3).await);
+    let (first, second) = (ada.draft(&rare, 2).await, ada.draft(&rare, 3).await);
+    for (order, token, country) in [
+        (first, "tok_ok", "DE"),
+        (second, "tok_ok", "DE"),
+        (ada.draft(&product, 1).await, "tok_declined", "DE"),
+        (ada.draft(&product, 1).await, "tok_ok", "XX"),
+    ] {
+        let path = format!("/orders/{order}/submit");
+        ada.post(&path, &submission(token, "choreographed", country)).await.expect(202);
+        ada.ended(&order).await;
+    }
+    let waiting = ada.draft(&product, 1).await;
+    ada.submit(&waiting, "tok_down", "choreographed").await.expect(202);
+    ada.post_empty(&format!("/orders/{waiting}/cancel")).await.expect(202);
+    ada.ended(&waiting).await;
+    let mut left = Vec::new();
+    // What the services hear of the last end may come a little later.
+    for _ in 0..5 {
+        assert_eq!(shop.stop().await, Some(0));
+        left.clear();
+        for (service, collection) in [("payments", "payment_terms"), ("shipping", "destinations")] {
+            let file = shop.folder.join("data").join(format!("{service}.db"));
+            let engine = purlin_sqlite::Sqlite::open(purlin_sqlite::Options::new(file)).await.unwrap();
+            let store = purlin::store::Store::new(engine);
+            let found = store.list_records(collection, purlin::store::Query::all()).await.unwrap();
+            left.extend(found.records.into_iter().map(|record| (service, record.key)));
+            store.close().await;
+        }
+        shop.restart().await;
+        if left.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(left, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_adds_to_an_order_that_was_submitted_hears_that_first() {
+    let shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 10).await;
+    let order = ada.draft(&product, 1).await;
+    ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+    for (id, quantity) in [(purlin::message::new_id().to_string(), 1), (product, 10_000)] {
+        let item = json!({ "product_id": id, "quantity": quantity });
+        let refused = ada.post(&format!("/orders/{order}/items"), &item).await.problem(409);
+        assert_eq!(refused["type"], "/problems/order-not-draft");
+    }
+}

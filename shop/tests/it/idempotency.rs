@@ -114,3 +114,52 @@ async fn every_write_takes_a_key() {
     assert_eq!(cancelled.problem(409)["type"], "/problems/order-shipped");
     assert_eq!(admin.stock(&product).await, 103);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_stands_for_one_request_whichever_service_has_it() {
+    let mut shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let new = json!({ "name": "Pen", "price": { "amount": 5, "currency": "EUR" }, "stock": 7 });
+    let (add, empty) = (json!({ "add": 5 }), json!({ "items": [] }));
+    let pen = id_of(&admin.post_key("/products", &new, "made").await.expect(201));
+    let stock = format!("/products/{pen}/stock");
+    admin.post_key(&stock, &add, "added").await.expect(200);
+    admin.post_key("/orders", &empty, "ordered").await.expect(201);
+    let user = json!({ "email": "eve@example.org", "name": "Eve", "password": "correct horse" });
+    ada.post_key("/users", &user, "registered").await.expect(201);
+    let again = json!({ "email": "eva@example.org", "name": "Eva", "password": "correct horse" });
+    ada.post_key("/orders", &empty, "begun").await.expect(201);
+    let writes = [
+        (&admin, stock.as_str(), &add, "made"),
+        (&admin, "/orders", &empty, "made"),
+        (&admin, "/products", &new, "added"),
+        (&admin, "/orders", &empty, "added"),
+        (&admin, "/products", &new, "ordered"),
+        (&admin, stock.as_str(), &add, "ordered"),
+        (&admin, "/users", &again, "ordered"),
+        (&ada, "/orders", &empty, "registered"),
+        (&ada, "/users", &again, "begun"),
+    ];
+    for life in 0..2 {
+        for (who, path, body, key) in writes {
+            let who = if life == 0 {
+                who.clone()
+            } else {
+                crate::client::Client { base: shop.gateway.clone(), ..who.clone() }
+            };
+            let reused = who.post_key(path, body, key).await.problem(422);
+            assert_eq!(reused["type"], "/problems/idempotency-key-reused", "{path} {key} in life {life}");
+        }
+        if life == 0 {
+            // Those whose key it is get their answer, whoever else has tried it.
+            let replayed = admin.post_key("/products", &new, "made").await;
+            assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+            shop.kill().await;
+            shop.restart().await;
+        }
+    }
+    assert_eq!(shop.client().stock(&pen).await, 12);
+    // The same key of somebody else is another one.
+    let bob = shop.client().customer("bob").await;
+    bob.post_key("/orders", &empty, "made").await.expect(201);
+}

@@ -63,13 +63,13 @@ fn check_history(order: &Value, wrong: &mut Vec<String>) {
         .iter()
         .filter_map(|event| event["kind"].as_str())
         .collect();
-    for kind in ["order.submitted", "order.confirmed", "order.shipped", "order.cancelled"] {
+    for kind in ["submitted", "confirmed", "shipped", "cancelled"] {
         if kinds.iter().filter(|known| **known == kind).count() > 1 {
             wrong.push(format!("order {id}: {kind} more than once: {kinds:?}"));
         }
     }
     let has = |kind| kinds.contains(&kind);
-    if has("order.shipped") && (has("order.cancelled") || has("order.cancel_requested")) {
+    if has("shipped") && (has("cancelled") || has("cancel_requested")) {
         wrong.push(format!("order {id} was shipped and cancelled: {kinds:?}"));
     }
     if order["status"] == "cancelled" && !order["reason"].is_string() {

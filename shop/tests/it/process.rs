@@ -128,6 +128,8 @@ async fn the_console_shows_health_numbers_and_what_is_stuck() {
     assert!(operator.get("/metrics").await.body.as_str().unwrap().contains("# TYPE"));
     for list in ["/sagas/stuck", "/dead-letters"] {
         assert_eq!(operator.get(list).await.expect(200), json!({ "items": [], "next": null }));
+        operator.get(&format!("{list}?limit=0")).await.problem(400);
+        operator.get(&format!("{list}?cursor=nonsense")).await.problem(400);
     }
 }
 

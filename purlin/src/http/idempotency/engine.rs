@@ -91,6 +91,12 @@ impl Idempotency {
         })
     }
 
+    /// What is remembered of the key, whichever request it stands for.
+    pub(super) async fn finds(&self, ticket: &Ticket) -> Result<bool, ReadError> {
+        let found = self.store.get::<Entry>(&ticket.record).await?;
+        Ok(self.asked(ticket).finds(found))
+    }
+
     /// Claims, works, settles.
     pub(super) async fn settle<E, F, Fut>(
         &self,

@@ -52,6 +52,15 @@ impl Asked<'_> {
         }
     }
 
+    /// Does the key stand for a request, whichever?
+    pub(super) fn finds(&self, found: Option<Entry>) -> bool {
+        match found.map(|entry| entry.state) {
+            None | Some(State::Free) => false,
+            Some(State::Running(lease)) => self.holds(&lease),
+            Some(State::Answered(_) | State::Undoing { .. } | State::Undone(_)) => true,
+        }
+    }
+
     /// May the request be taken back? That overtakes whoever is doing it.
     pub(super) fn to_undo(&self, found: Option<Entry>) -> Claim {
         let lease = self.new_lease();
@@ -136,6 +145,16 @@ mod tests {
         let entry = Entry { state: State::Answered(answer(201)), ..taken(asked("a", 1).to_do(None)) };
         assert_eq!(asked("a", 9999).to_do(Some(entry.clone())), Claim::Replay(answer(201)));
         assert_eq!(asked("b", 9999).to_do(Some(entry)), Claim::Reused);
+    }
+
+    #[test]
+    fn a_key_stands_for_what_is_decided_or_being_worked_on() {
+        let running = taken(asked("a", 10).to_do(None));
+        assert!(asked("", 14).finds(Some(running.clone())));
+        assert!(!asked("", 15).finds(Some(running.clone())), "its worker has died");
+        assert!(!asked("", 11).finds(Some(Entry { state: State::Free, ..running.clone() })));
+        assert!(asked("", 99).finds(Some(Entry { state: State::Answered(answer(404)), ..running })));
+        assert!(!asked("", 11).finds(None));
     }
 
     #[test]

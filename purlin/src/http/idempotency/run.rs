@@ -43,6 +43,13 @@ impl Idempotency {
         response
     }
 
+    /// Whether a caller's key stands for a request of this store that is decided, or being worked on: for services
+    /// that share their callers, and so must not both take a key.
+    pub async fn knows(&self, caller: &str, key: &str) -> Result<bool, Problem> {
+        let ticket = self.ticket(caller, key, []).await?;
+        Ok(self.finds(&ticket).await?)
+    }
+
     async fn with_key<F, Fut>(
         &self,
         caller: &str,
@@ -88,10 +95,15 @@ impl Idempotency {
     }
 }
 
+/// The type of the problem that a key stands for another request.
+const REUSED: &str = "/problems/idempotency-key-reused";
+
 /// What is stored with the effect; a problem that does not decide is an error here, and frees the key.
 fn kept(decided: Result<Decided, Problem>) -> Result<(Commit, Answer), Problem> {
     match decided {
         Ok(decided) => Ok(decided.split()),
+        // What is said of the key itself is no answer to the request.
+        Err(problem) if problem.type_ == REUSED => Err(problem),
         Err(problem) if decides(problem.status) => Ok((Commit::new(), of_problem(&problem))),
         Err(problem) => Err(problem),
     }

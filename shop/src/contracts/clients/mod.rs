@@ -1,6 +1,7 @@
 //! What each service is asked by others.
 
 mod inventory;
+mod keys;
 mod orders;
 mod payments;
 mod products;
@@ -8,6 +9,7 @@ mod shipping;
 mod users;
 
 pub use inventory::Inventory;
+pub use keys::Keys;
 pub use orders::Orders;
 pub use payments::{Charged, Payments};
 pub use products::{Product, Products};

@@ -11,7 +11,11 @@ use crate::contracts::rpc::payments::{ChargeCard, RefundOrder};
 
 /// The payments service, as others see it.
 #[derive(Clone)]
-pub struct Payments(pub Line);
+pub struct Payments {
+    charges: Line,
+    /// Whoever wants his money back does not wait behind cards that take their time.
+    refunds: Line,
+}
 
 /// What became of a charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,11 @@ pub enum Charged {
 }
 
 impl Payments {
+    /// The service at the end of a line.
+    pub fn new(line: Line) -> Self {
+        Self { refunds: line.apart(), charges: line }
+    }
+
     /// Charges a card for an order, once.
     pub async fn charge(
         &self,
@@ -34,7 +43,7 @@ impl Payments {
         let amount = Some(RpcMoney { amount: amount.amount, currency: "EUR".into() });
         let asked = ChargeCard { order_id: order_id.to_string(), token: token.to_owned(), amount };
         let send = async |channel, request| PaymentsClient::new(channel).charge(request).await;
-        Ok(match self.0.call(Some(key), asked, send).await?.outcome {
+        Ok(match self.charges.call(Some(key), asked, send).await?.outcome {
             Some(Outcome::Completed(charge)) => Charged::Completed(charge),
             Some(Outcome::Pending(reason)) => Charged::Pending(reason),
             None => Charged::Pending("the payments service did not say what became of it".into()),
@@ -45,6 +54,6 @@ impl Payments {
     pub async fn refund(&self, key: &str, order_id: Uuid) -> Result<(), LineError> {
         let asked = RefundOrder { order_id: order_id.to_string() };
         let send = async |channel, request| PaymentsClient::new(channel).refund(request).await;
-        self.0.call(Some(key), asked, send).await.map(|_| ())
+        self.refunds.call(Some(key), asked, send).await.map(|_| ())
     }
 }

@@ -20,6 +20,9 @@ pub enum StockroomError {
     /// More wait for the stockroom than it can take.
     #[error("more wait for the stockroom than it can take")]
     Overloaded,
+    /// The stockroom was stopped before it had decided.
+    #[error("the stockroom was stopped: ask again")]
+    Stopped,
 }
 
 /// Why nothing could be decided.
@@ -34,6 +37,19 @@ pub enum Trouble {
     /// Somebody else changed the shelves, time and again.
     #[error("too many others change the same shelves")]
     Contended,
+    /// What is held for an order and what is on its shelves do not fit together.
+    #[error("an order's reservation and its shelves do not fit together")]
+    Stale,
+}
+
+impl Trouble {
+    /// Why a commit was not applied.
+    pub(super) fn of(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict(_) => Self::Contended,
+            error => Self::Commit(error),
+        }
+    }
 }
 
 impl Fault for StockroomError {
@@ -44,8 +60,10 @@ impl Fault for StockroomError {
                 Trouble::Load(error) => error.kind(),
                 Trouble::Commit(error) => error.kind(),
                 Trouble::Contended => FaultKind::Overloaded,
+                Trouble::Stale => FaultKind::Unavailable,
             },
             Self::Overloaded => FaultKind::Overloaded,
+            Self::Stopped => FaultKind::Unavailable,
         }
     }
 

@@ -1,55 +1,42 @@
 //! The stockroom: holds all lines of an order on their shelves, or none, in one commit.
 //!
-//! Everybody wants the same few shelves, so wishes are not decided one by one: whoever has the turn decides all
-//! that wait, in their order, and commits them together. Nothing depends on that but speed, since the versions of
-//! the streams decide; but nobody loses a race, and a shelf takes as many orders as a commit takes events.
+//! Everybody wants the same few shelves, so wishes are not decided one by one: one task, the [clerk](Clerk), decides
+//! all that wait, in their order, and commits them together. Nothing depends on that but speed, since the versions
+//! of the streams decide; but nobody loses a race, a shelf takes as many orders as a commit takes events, and who
+//! does not wait for his answer any more leaves nothing half done.
 
+mod clerk;
 mod desk;
 mod error;
+mod pages;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use purlin::aggregate::{LoadError, Repository, UpdateError};
 use purlin::message::Uuid;
-use purlin::store::{CommitError, Store};
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
+use purlin::store::Store;
+use purlin::telemetry;
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
-use super::reservation::{Reservation, ReserveError};
 use super::shelf::{Shelf, ShelfError};
 use crate::contracts::events::{Flow, Line};
-use desk::{Desk, Page};
+pub use clerk::Clerk;
+use clerk::Wish;
 pub use error::{StockroomError, Trouble};
+use pages::Pages;
 
 /// How many wishes may wait.
 const WAITING: usize = 10_000;
 
-/// How often wishes are decided anew because somebody else changed a shelf.
-const ATTEMPTS: usize = 20;
-
-/// How many shelves are kept in mind.
-const PAGES: usize = 10_000;
-
 /// The stockroom; cheap to clone.
 #[derive(Clone)]
 pub struct Stockroom {
-    store: Store,
     shelves: Repository<Shelf>,
-    reservations: Repository<Reservation>,
-    /// What is wanted and not decided.
-    wishes: Arc<Mutex<VecDeque<Wish>>>,
-    /// Who has it may change shelves.
-    turn: Arc<Turn<()>>,
-    /// Shelves as they were last committed.
-    pages: Arc<Mutex<HashMap<Uuid, Page>>>,
-}
-
-/// Something that somebody waits for.
-struct Wish {
-    order_id: Uuid,
-    flow: Flow,
-    wanted: Wanted,
-    answer: oneshot::Sender<Answer>,
+    pages: Arc<Pages>,
+    /// Who has it changes shelves: the clerk, or somebody who fills one.
+    turn: Arc<Mutex<()>>,
+    wishes: mpsc::Sender<Wish>,
 }
 
 /// What is wanted for an order.
@@ -63,54 +50,36 @@ enum Wanted {
     Leave,
 }
 
-type Answer = Result<Result<(), ReserveError>, Arc<Trouble>>;
-
 impl Stockroom {
-    /// The stockroom whose shelves are in `store`.
-    pub fn new(store: &Store) -> Self {
-        Self {
-            store: store.clone(),
-            shelves: Repository::new(store),
-            reservations: Repository::new(store),
-            wishes: Arc::default(),
-            turn: Arc::default(),
-            pages: Arc::default(),
-        }
+    /// The stockroom whose shelves are in `store`, and the clerk who does what is wanted of it.
+    pub fn new(store: &Store) -> (Self, Clerk) {
+        let (pages, turn) = (Arc::new(Pages::new(store)), Arc::new(Mutex::new(())));
+        let (wishes, inbox) = mpsc::channel(WAITING);
+        let clerk = Clerk::new(store, Arc::clone(&pages), Arc::clone(&turn), inbox);
+        (Self { shelves: Repository::new(store), pages, turn, wishes }, clerk)
     }
 
-    /// The shelves; who changes one has the [turn](Stockroom::turn) until he has committed.
+    /// The shelves; who changes one has the [turn](Stockroom::turn) until he has committed, so that he loses no race.
     pub fn shelves(&self) -> &Repository<Shelf> {
         &self.shelves
     }
 
-    /// Waits for the turn to change a shelf by oneself.
-    pub async fn turn(&self, product_id: Uuid) -> Taken {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        Taken { _turn: turn, room: self.clone(), product_id }
+    /// Waits for the turn to change shelves by oneself.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Gives a product its shelf; how many can be ordered of it.
     pub async fn open(&self, product_id: Uuid, quantity: i64) -> Result<i64, UpdateError<ShelfError>> {
-        let _turn = self.turn(product_id).await;
+        let _turn = self.turn().await;
         let shelf = self.shelves.update(product_id, |shelf| shelf.open(quantity)).await?;
         Ok(shelf.on_hand)
     }
 
     /// How many can be ordered of each product that has a shelf.
     pub async fn levels(&self, product_ids: &[Uuid]) -> Result<BTreeMap<Uuid, i64>, LoadError> {
-        let mut levels = BTreeMap::new();
-        for product_id in product_ids {
-            let known = self.pages().get(product_id).map(|page| page.shelf.on_hand);
-            let on_hand = match known {
-                Some(on_hand) => Some(on_hand),
-                None => {
-                    let shelf = self.shelves.load(product_id).await?;
-                    shelf.exists().then_some(shelf.on_hand)
-                }
-            };
-            levels.extend(on_hand.map(|on_hand| (*product_id, on_hand)));
-        }
-        Ok(levels)
+        let pages = self.pages.find(product_ids).await?.into_iter();
+        Ok(pages.filter(|(_, page)| page.version > 0).map(|(id, page)| (id, page.shelf.on_hand)).collect())
     }
 
     /// Holds all lines for an order; or, for good, none.
@@ -130,135 +99,59 @@ impl Stockroom {
 
     /// Wishes, and waits until it is committed that it was granted or refused.
     async fn wish(&self, flow: Flow, order_id: Uuid, wanted: Wanted) -> Result<(), StockroomError> {
-        loop {
-            let (answer, mut answered) = oneshot::channel();
-            self.queue(Wish { order_id, flow, wanted: wanted.clone(), answer })?;
-            let answer = tokio::select! {
-                biased;
-                answer = &mut answered => answer,
-                turn = self.turn.lock() => {
-                    // Those before us may have decided ours as well.
-                    if let Ok(answer) = answered.try_recv() {
-                        Ok(answer)
-                    } else {
-                        self.decide_all().await;
-                        drop(turn);
-                        answered.await
-                    }
-                }
-            };
-            // Who had the turn was stopped before he could answer: ask again, what is decided stays decided.
-            let Ok(answer) = answer else { continue };
-            return answer.map_err(StockroomError::Trouble)?.map_err(StockroomError::Refused);
-        }
-    }
-
-    fn queue(&self, wish: Wish) -> Result<(), StockroomError> {
-        let mut wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
-        if wishes.len() >= WAITING {
-            return Err(StockroomError::Overloaded);
-        }
-        wishes.push_back(wish);
-        Ok(())
-    }
-
-    /// Decides everything that waits, as much at a time as fits a commit. Only who has the turn may call it.
-    async fn decide_all(&self) {
-        loop {
-            let wishes = {
-                let mut waiting = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut events = 0;
-                let mut fits = |wish: &Wish| {
-                    events += wish.events();
-                    events <= desk::MOST_EVENTS
-                };
-                let many = waiting.iter().take_while(|wish| fits(wish)).count();
-                waiting.drain(..many).collect::<Vec<_>>()
-            };
-            if wishes.is_empty() {
-                return;
-            }
-            self.decide(wishes).await;
-        }
-    }
-
-    async fn decide(&self, wishes: Vec<Wish>) {
-        for _ in 0..ATTEMPTS {
-            let mut desk = Desk::new(&self.shelves, &self.reservations, &self.pages);
-            let mut decided = Vec::with_capacity(wishes.len());
-            for wish in &wishes {
-                decided.push(desk.decide(wish).await.map_err(Arc::new));
-            }
-            let committed = match desk.commit() {
-                Ok(commit) if commit.is_empty() => Ok(()),
-                Ok(commit) => self.store.commit(commit).await.map(|_| ()),
-                Err(error) => Err(CommitError::Invalid(error.to_string())),
-            };
-            match committed {
-                Ok(()) => {
-                    desk.remember(PAGES);
-                    for (wish, decided) in wishes.into_iter().zip(decided) {
-                        // Who does not wait any more will ask again if he must know.
-                        let _ = wish.answer.send(decided);
-                    }
-                    return;
-                }
-                Err(CommitError::Conflict(_)) => self.pages().clear(),
-                Err(error) => {
-                    self.pages().clear();
-                    let trouble = Arc::new(Trouble::Commit(error));
-                    for wish in wishes {
-                        let _ = wish.answer.send(Err(Arc::clone(&trouble)));
-                    }
-                    return;
-                }
-            }
-        }
-        let trouble = Arc::new(Trouble::Contended);
-        for wish in wishes {
-            let _ = wish.answer.send(Err(Arc::clone(&trouble)));
-        }
-    }
-
-    fn pages(&self) -> MutexGuard<'_, HashMap<Uuid, Page>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wish {
-    /// How many events it comes to at most.
-    fn events(&self) -> usize {
-        match &self.wanted {
-            Wanted::Reserve(lines) => lines.len() + 1,
-            // An order has as many lines as it was reserved with.
-            Wanted::Release | Wanted::Leave => 101,
-        }
-    }
-}
-
-/// The turn, taken to change one shelf; what was in mind of it is forgotten before somebody else has the turn.
-pub struct Taken {
-    _turn: OwnedMutexGuard<()>,
-    room: Stockroom,
-    product_id: Uuid,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.room.pages().remove(&self.product_id);
+        let (answer, answered) = oneshot::channel();
+        let wish = Wish { order_id, flow, wanted, trace: telemetry::current(), answer };
+        self.wishes.try_send(wish).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StockroomError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StockroomError::Stopped,
+        })?;
+        let answer = answered.await.map_err(|_| StockroomError::Stopped)?;
+        answer.map_err(StockroomError::Trouble)?.map_err(StockroomError::Refused)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Deref;
+
     use purlin::message::{Fault as _, new_id};
+    use purlin_sqlite::{Options, Sqlite};
+    use tokio::task::JoinSet;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
     const FLOW: Flow = Flow::Orchestrated;
 
-    async fn stockroom(stock: &[i64]) -> (Stockroom, Vec<Uuid>) {
-        let room = Stockroom::new(&Store::memory());
+    /// A stockroom whose clerk is at work.
+    struct Room {
+        room: Stockroom,
+        store: Store,
+        _clerk: JoinSet<()>,
+    }
+
+    impl Deref for Room {
+        type Target = Stockroom;
+
+        fn deref(&self) -> &Stockroom {
+            &self.room
+        }
+    }
+
+    impl Room {
+        fn new(store: Store) -> Self {
+            let ((room, clerk), mut tasks) = (Stockroom::new(&store), JoinSet::new());
+            tasks.spawn(async { clerk.run(CancellationToken::new()).await.unwrap() });
+            Self { room, store, _clerk: tasks }
+        }
+    }
+
+    async fn stockroom(stock: &[i64]) -> (Room, Vec<Uuid>) {
+        stockroom_in(Store::memory(), stock).await
+    }
+
+    async fn stockroom_in(store: Store, stock: &[i64]) -> (Room, Vec<Uuid>) {
+        let room = Room::new(store);
         let mut products = Vec::new();
         for quantity in stock {
             let product_id = new_id();
@@ -272,10 +165,10 @@ mod tests {
         Line { product_id, quantity }
     }
 
-    async fn on_hand(room: &Stockroom, products: &[Uuid]) -> Vec<i64> {
+    async fn on_hand(room: &Room, products: &[Uuid]) -> Vec<i64> {
         let known: Vec<i64> = room.levels(products).await.unwrap().into_values().collect();
-        let stored =
-            Stockroom::new(&room.store).levels(products).await.unwrap().into_values().collect::<Vec<_>>();
+        let (fresh, _) = Stockroom::new(&room.store);
+        let stored: Vec<i64> = fresh.levels(products).await.unwrap().into_values().collect();
         assert_eq!(known, stored, "what is in mind is what is stored");
         known
     }
@@ -321,7 +214,7 @@ mod tests {
         let (room, products) = stockroom(&[10]).await;
         let before = room.store.head();
         let reserve = |order| {
-            let (room, lines) = (room.clone(), [line(products[0], 3)]);
+            let (room, lines) = (room.room.clone(), [line(products[0], 3)]);
             async move { room.reserve(FLOW, order, &lines).await }
         };
         let outcomes = futures_util::future::join_all((0..20).map(|_| reserve(new_id()))).await;
@@ -337,11 +230,62 @@ mod tests {
         room.reserve(FLOW, new_id(), &[line(products[0], 1)]).await.unwrap();
         // Past the turn, as another process would.
         room.shelves.update(products[0], |shelf| shelf.add(2)).await.unwrap();
-        room.reserve(FLOW, new_id(), &[line(products[0], 1)]).await.unwrap_err();
-        let taken = room.turn(products[0]).await;
+        room.reserve(FLOW, new_id(), &[line(products[0], 2)]).await.unwrap();
+        let turn = room.turn().await;
         room.shelves.update(products[0], |shelf| shelf.add(2)).await.unwrap();
-        drop(taken);
-        room.reserve(FLOW, new_id(), &[line(products[0], 4)]).await.unwrap();
+        drop(turn);
+        room.reserve(FLOW, new_id(), &[line(products[0], 2)]).await.unwrap();
         assert_eq!(on_hand(&room, &products).await, [0]);
+    }
+
+    #[tokio::test]
+    async fn a_shelf_that_somebody_else_changes_is_shown_as_it_is() {
+        let (room, products) = stockroom(&[1, 7]).await;
+        assert_eq!(on_hand(&room, &products).await, [1, 7]);
+        for _ in 0..3 {
+            room.shelves.update(products[0], |shelf| shelf.add(2)).await.unwrap();
+        }
+        assert_eq!(on_hand(&room, &products).await, [7, 7]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_gives_up_when_it_is_committed_leaves_nothing_held_once_it_is_released() {
+        let folder = std::env::temp_dir().join(format!("stockroom-{}", new_id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let store = Store::new(Sqlite::open(Options::new(folder.join("inventory.db"))).await.unwrap());
+        let (room, products) = stockroom_in(store, &[5]).await;
+        let mut changes = room.store.watch();
+        for _ in 0..20 {
+            let (order, lines) = (new_id(), [line(products[0], 3)]);
+            changes.mark_unchanged();
+            tokio::select! {
+                biased;
+                _ = changes.changed() => {}
+                reserved = room.reserve(FLOW, order, &lines) => reserved.unwrap(),
+            }
+            room.release(FLOW, order).await.unwrap();
+            assert_eq!(on_hand(&room, &products).await, [5]);
+        }
+        room.store.close().await;
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_order_of_more_lines_than_a_commit_should_have_is_decided_and_stops_nobody() {
+        let (room, products) = stockroom(&[5]).await;
+        let lines: Vec<Line> = (0..2100).map(|_| line(new_id(), 1)).collect();
+        let refused = room.reserve(FLOW, new_id(), &lines).await.unwrap_err();
+        assert_eq!(refused.code(), "product-unavailable");
+        room.reserve(FLOW, new_id(), &[line(products[0], 1)]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stockroom_that_was_stopped_says_so() {
+        let (room, clerk) = Stockroom::new(&Store::memory());
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        clerk.run(stopped).await.unwrap();
+        let error = room.release(FLOW, new_id()).await.unwrap_err();
+        assert!(matches!(error, StockroomError::Stopped), "{error}");
     }
 }

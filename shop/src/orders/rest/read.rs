@@ -17,7 +17,7 @@ use super::super::Orders;
 use super::super::history::Shown;
 use super::super::order::Status;
 use super::super::progress::Progress;
-use super::super::search::{SearchError, Wanted, cursor, page};
+use super::super::search::{SearchError, Wanted, cursor, page, whose};
 use super::super::view::OrderRow;
 use super::may_see;
 use crate::contracts::events::Flow;
@@ -44,14 +44,19 @@ pub(super) async fn list(
 ) -> Result<Answer<Listing<OrderRow>>, Problem> {
     let Filter { status, user_id, product_id, after, limit, cursor: begin } = filter;
     let begin = cursor(begin.as_deref())?;
+    // Who may not see them does not wait for them either.
+    whose(known, user_id).map_err(refused)?;
     if let Some(position) = after {
         orders.caught_up(&position).await?;
     }
     let wanted = Wanted { status, user_id, product_id, limit: limit.get(), after: begin };
-    match orders.search(known, wanted).await {
-        Ok(rows) => Ok(Answer(page(rows))),
-        Err(SearchError::Forbidden) => Err(forbidden(&SearchError::Forbidden.to_string())),
-        Err(error) => Err(error.into()),
+    Ok(Answer(page(orders.search(known, wanted).await.map_err(refused)?)))
+}
+
+fn refused(error: SearchError) -> Problem {
+    match error {
+        SearchError::Forbidden => forbidden(&error.to_string()),
+        error => error.into(),
     }
 }
 
@@ -60,9 +65,9 @@ pub(super) async fn show(
     known: Known,
     Path(id): Path<Uuid>,
 ) -> Result<Answer<Shown>, Problem> {
-    let order = orders.orders.load(id).await?;
+    let (order, history) = orders.read(id).await?;
     may_see(known, &order)?;
-    Ok(Answer(orders.shown(id, &order).await?))
+    Ok(Answer(orders.show(id, &order, &history)))
 }
 
 pub(super) async fn saga(

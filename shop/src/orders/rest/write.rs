@@ -13,7 +13,7 @@ use super::super::checkout::{self, PlaceOrder};
 use super::super::order::{Checkout, Item, Order, OrderError};
 use super::owns;
 use crate::contracts::events::{Flow, Payment, ShipTo};
-use crate::contracts::numbers::Quantity;
+use crate::contracts::numbers::{MOST_LINES, Quantity};
 use crate::contracts::who::Known;
 
 /// The longest text of a destination or a token, in bytes.
@@ -42,7 +42,7 @@ pub(super) struct Submission {
 pub(super) async fn draft(State(orders): State<Orders>, known: Known, write: Write<NewOrder>) -> Response {
     let Write { request, body } = write;
     let run = |attempt| orders.draft(known, attempt, &body);
-    orders.base.idempotency.run(&known.caller(), &request, run).await
+    orders.base.keys.run(&known.caller(), &request, run).await
 }
 
 pub(super) async fn add_item(
@@ -53,7 +53,7 @@ pub(super) async fn add_item(
 ) -> Response {
     let Write { request, body } = write;
     let run = |_| orders.add_item(known, id, body);
-    orders.base.idempotency.run(&known.caller(), &request, run).await
+    orders.base.keys.run(&known.caller(), &request, run).await
 }
 
 pub(super) async fn submit(
@@ -67,8 +67,8 @@ pub(super) async fn submit(
         return problem.into_response();
     }
     let run = |_| orders.submit(known, id, &body);
-    let response = orders.base.idempotency.run(&known.caller(), &request, run).await;
-    orders.sagas.kick(id);
+    let response = orders.base.keys.run(&known.caller(), &request, run).await;
+    orders.go_on(id, &response);
     response
 }
 
@@ -83,12 +83,19 @@ pub(super) async fn cancel(
         return problem.detail("cancelling takes no body").into_response();
     }
     let run = |_| orders.cancel(known, id);
-    let response = orders.base.idempotency.run(&known.caller(), &request, run).await;
-    orders.sagas.kick(id);
+    let response = orders.base.keys.run(&known.caller(), &request, run).await;
+    orders.go_on(id, &response);
     response
 }
 
 impl Orders {
+    /// Has the checkout of an order go on at once, if the answer says that there is something to do.
+    fn go_on(&self, id: Uuid, response: &Response) {
+        if response.status().is_success() {
+            self.sagas.kick(id);
+        }
+    }
+
     async fn draft(&self, known: Known, attempt: Attempt, new: &NewOrder) -> Result<Decided, Problem> {
         self.users.exists(known.id).await?;
         let items = self.priced(&Order::default(), &new.items).await?;
@@ -101,6 +108,8 @@ impl Orders {
     async fn add_item(&self, known: Known, id: Uuid, new: NewItem) -> Result<Decided, Problem> {
         let order = self.orders.load(id).await?;
         owns(known.id, &order)?;
+        // Before anybody else is asked about the item: nothing he says could make the order a draft again.
+        order.is_draft()?;
         let Some(item) = self.priced(&order, &[new]).await?.pop() else { return Err(Problem::bug()) };
         let added = self.orders.change(id, |order| order.add_item(item.clone())).await?;
         let shown = self.shown(id, &added.root).await?;
@@ -152,7 +161,7 @@ impl Orders {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        if wanted.len() > super::super::order::MOST_LINES {
+        if wanted.len() > MOST_LINES {
             return Err(OrderError::TooManyLines.into());
         }
         let (products, levels) = tokio::join!(self.products.find(&ids), self.inventory.levels(&ids));

@@ -1,6 +1,9 @@
 //! The network's ledger: money that moved.
 
-use purlin::message::{Timestamp, Uuid};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use purlin::message::{Timestamp, Uuid, new_id};
 use purlin::store::{Field, Row};
 use serde::{Deserialize, Serialize};
 
@@ -34,4 +37,43 @@ pub enum Kind {
 impl Row for Entry {
     const COLLECTION: &'static str = "ledger";
     const FIELDS: &'static [Field] = &[Field::text("order_id"), Field::text("kind")];
+}
+
+/// The entries that are being written; cheap to clone.
+///
+/// An entry has its id before it is committed, so that one with a later id may be committed first. Whoever reads page
+/// by page would go past the earlier one: what is later than the oldest that is being written is not shown yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Writing(Arc<Mutex<BTreeSet<Uuid>>>);
+
+/// An entry that is being written.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) id: Uuid,
+    writing: Writing,
+}
+
+impl Writing {
+    /// Begins an entry.
+    pub(super) fn begin(&self) -> Begun {
+        let mut ids = self.ids();
+        let id = new_id();
+        ids.insert(id);
+        Begun { id, writing: self.clone() }
+    }
+
+    /// The oldest that is being written.
+    pub(super) fn oldest(&self) -> Option<Uuid> {
+        self.ids().first().copied()
+    }
+
+    fn ids(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.writing.ids().remove(&self.id);
+    }
 }

@@ -6,7 +6,7 @@ use purlin::message::{Clock, Fault, FaultKind, Timestamp, new_id};
 use purlin::store::{Commit, CommitError, Page, Query, ReadError, Revision, Row, Store};
 
 use super::charge::{Charge, Outcome};
-use super::ledger::{Entry, Kind};
+use super::ledger::{Entry, Kind, Writing};
 use super::{Answer, Order};
 use crate::contracts::money::Money;
 
@@ -21,6 +21,7 @@ const ATTEMPTS: usize = 20;
 pub struct CardNetwork {
     store: Store,
     clock: Clock,
+    writing: Writing,
 }
 
 impl CardNetwork {
@@ -28,7 +29,7 @@ impl CardNetwork {
     pub async fn new(store: &Store, clock: &Clock) -> Result<Self, CommitError> {
         store.define::<Charge>().await?;
         store.define::<Entry>().await?;
-        Ok(Self { store: store.clone(), clock: clock.clone() })
+        Ok(Self { store: store.clone(), clock: clock.clone(), writing: Writing::default() })
     }
 
     /// Charges a card under a key.
@@ -38,10 +39,14 @@ impl CardNetwork {
             let (id, now) = (new_id(), self.clock.now());
             let decision = charge.ask(order, id, now);
             let mut commit = Commit::new().put_expecting(key, &charge, expected, None);
+            let begun = self.writing.begin();
             if decision.moves {
-                commit = enter(commit, order, Kind::Charge, order.amount, now);
+                let (id, order_id, amount) = (begun.id, order.order_id, order.amount);
+                commit = enter(commit, &Entry { id, order_id, kind: Kind::Charge, amount, at: now });
             }
-            if self.commit(commit).await? {
+            let committed = self.commit(commit).await?;
+            drop(begun);
+            if committed {
                 self.until(charge.answer_at).await;
                 return Ok(if decision.lost { lost().await } else { decision.answer });
             }
@@ -58,8 +63,10 @@ impl CardNetwork {
             }
             let (moves, amount) = charge.refund();
             let mut commit = Commit::new().put_expecting(key, &charge, expected, None);
+            let begun = self.writing.begin();
             if let (Some(amount), Some(order)) = (moves, &charge.order) {
-                commit = enter(commit, order, Kind::Refund, amount, self.clock.now());
+                let (id, order_id, at) = (begun.id, order.order_id, self.clock.now());
+                commit = enter(commit, &Entry { id, order_id, kind: Kind::Refund, amount, at });
             }
             if self.commit(commit).await? {
                 return Ok(amount);
@@ -70,7 +77,14 @@ impl CardNetwork {
 
     /// A page of the ledger, the oldest entry first.
     pub async fn ledger(&self, query: Query) -> Result<Page, ReadError> {
-        self.store.list::<Entry>(query).await
+        let oldest = self.writing.oldest().map(|id| id.to_string());
+        let mut page = self.store.list::<Entry>(query).await?;
+        let is_settled = |key: &str| oldest.as_deref().is_none_or(|oldest| key < oldest);
+        if page.records.last().is_some_and(|last| !is_settled(&last.key)) {
+            page.records.retain(|record| is_settled(&record.key));
+            page.next = None;
+        }
+        Ok(page)
     }
 
     async fn find(&self, key: &str) -> Result<(Charge, Revision), NetworkError> {
@@ -103,12 +117,9 @@ async fn lost() -> Answer {
     Answer::Unavailable("the answer was lost".to_owned())
 }
 
-fn enter(commit: Commit, order: &Order, kind: Kind, amount: Money, at: Timestamp) -> Commit {
-    if amount == Money::ZERO {
-        return commit;
-    }
-    let entry = Entry { id: new_id(), order_id: order.order_id, kind, amount, at };
-    commit.put(entry.id.to_string(), &entry)
+/// Money that moves is entered; none is no entry.
+fn enter(commit: Commit, entry: &Entry) -> Commit {
+    if entry.amount == Money::ZERO { commit } else { commit.put(entry.id.to_string(), entry) }
 }
 
 /// The network itself failed, whatever the card.
@@ -165,6 +176,17 @@ mod tests {
         network.refund("one").await.unwrap();
         network.refund("one").await.unwrap();
         assert_eq!(ledger(&network).await, [(Kind::Charge, 700), (Kind::Refund, 700)]);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_the_ledger_ends_before_what_is_being_written() {
+        let network = network().await;
+        network.charge("one", &order("tok_ok")).await.unwrap();
+        let writing = network.writing.begin();
+        network.charge("two", &order("tok_ok")).await.unwrap();
+        assert_eq!(ledger(&network).await.len(), 1);
+        drop(writing);
+        assert_eq!(ledger(&network).await.len(), 2);
     }
 
     #[tokio::test]

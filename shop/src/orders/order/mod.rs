@@ -1,14 +1,19 @@
 //! An order: what a customer puts together, submits, and gets, or does not get.
 
+mod error;
+mod event;
+mod status;
+
 use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind, Timestamp, Uuid};
+use purlin::message::{Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::events::{Done, Flow, Line, OrderCreated, Payment, Refused, ShipTo};
 use crate::contracts::money::Money;
-
-/// The most lines of one order.
-pub const MOST_LINES: usize = 100;
+use crate::contracts::numbers::MOST_LINES;
+pub use error::OrderError;
+pub use event::{OrderEvent, Submitted};
+pub use status::Status;
 
 /// An order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,43 +36,6 @@ pub struct Order {
     pub reason: Option<String>,
 }
 
-/// How far an order has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Items can be added.
-    Draft,
-    /// It is being checked out.
-    Submitted,
-    /// It is paid and has a shipment.
-    Confirmed,
-    /// It is on its way: the end.
-    Shipped,
-    /// It will not be: the other end.
-    Cancelled,
-}
-
-impl Status {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Submitted => "submitted",
-            Self::Confirmed => "confirmed",
-            Self::Shipped => "shipped",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The one that is written so; else what to say.
-    pub fn named(name: &str) -> Result<Self, String> {
-        [Self::Draft, Self::Submitted, Self::Confirmed, Self::Shipped, Self::Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == name)
-            .ok_or_else(|| format!("`{name}` is no status: draft, submitted, confirmed, shipped, cancelled"))
-    }
-}
-
 /// A line of an order, with the name and the price that the product had when it was added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -79,50 +47,6 @@ pub struct Item {
     pub quantity: u32,
     /// What one costs.
     pub price: Money,
-}
-
-/// What happens to orders.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderEvent {
-    /// Somebody began an order.
-    Drafted {
-        /// Whose it is.
-        user_id: Uuid,
-        /// What is in it from the start.
-        items: Vec<Item>,
-    },
-    /// Something was added.
-    ItemAdded(Item),
-    /// The customer ordered it.
-    Submitted(Submitted),
-    /// The same, for the services that carry out a choreographed checkout.
-    Created(OrderCreated),
-    /// The order is to end; what was taken for it is being given back.
-    CancelRequested(Refused),
-    /// The checkout cannot succeed; what was taken for it is being given back.
-    CheckoutFailed(Refused),
-    /// Paid, and its shipment is made.
-    Confirmed(Done),
-    /// On its way.
-    Shipped(Done),
-    /// Ended, and nothing is held for it.
-    Cancelled(Refused),
-}
-
-/// What is said when an order is submitted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submitted {
-    /// How the checkout is carried through.
-    pub flow: Flow,
-    /// When.
-    pub at: Timestamp,
-    /// What it costs.
-    pub total: Money,
-    /// How it is paid.
-    pub payment: Payment,
-    /// Where it goes.
-    pub ship_to: ShipTo,
 }
 
 impl Aggregate for Order {
@@ -161,8 +85,9 @@ impl Aggregate for Order {
             OrderEvent::Created(_)
             | OrderEvent::CancelRequested(_)
             | OrderEvent::Confirmed(_)
-            | OrderEvent::Shipped(_)
-            | OrderEvent::Cancelled(_) => true,
+            | OrderEvent::Shipped(_) => true,
+            // Nobody else has heard of a draft, and what others hear says which flow it belongs to.
+            OrderEvent::Cancelled(why) => why.flow.is_some(),
             OrderEvent::Drafted { .. }
             | OrderEvent::ItemAdded(_)
             | OrderEvent::Submitted(_)
@@ -181,13 +106,18 @@ impl Order {
         Ok(OrderEvent::Drafted { user_id, items })
     }
 
+    /// Whether items can be added, and it can be submitted.
+    pub fn is_draft(&self) -> Result<(), OrderError> {
+        match self.status {
+            Some(Status::Draft) => Ok(()),
+            None => Err(OrderError::NotFound),
+            Some(_) => Err(OrderError::NotDraft),
+        }
+    }
+
     /// Adds a line.
     pub fn add_item(&self, item: Item) -> Result<OrderEvent, OrderError> {
-        match self.status {
-            Some(Status::Draft) => {}
-            None => return Err(OrderError::NotFound),
-            Some(_) => return Err(OrderError::NotDraft),
-        }
+        self.is_draft()?;
         let mut items = self.items.clone();
         items.push(item.clone());
         within_limits(&items)?;
@@ -196,11 +126,9 @@ impl Order {
 
     /// Orders what is in it. A choreographed order is announced to the services that carry it out.
     pub fn submit(&self, id: Uuid, with: Checkout, at: Timestamp) -> Result<Vec<OrderEvent>, OrderError> {
-        match self.status {
-            Some(Status::Draft) if self.items.is_empty() => return Err(OrderError::Empty),
-            Some(Status::Draft) => {}
-            None => return Err(OrderError::NotFound),
-            Some(_) => return Err(OrderError::NotDraft),
+        self.is_draft()?;
+        if self.items.is_empty() {
+            return Err(OrderError::Empty);
         }
         let total = self.total()?;
         let Checkout { flow, payment, ship_to } = with;
@@ -321,61 +249,9 @@ fn within_limits(items: &[Item]) -> Result<(), OrderError> {
     }
 }
 
-/// What cannot be done with an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
-    /// There is no such order.
-    #[error("there is no such order")]
-    NotFound,
-    /// There is one already.
-    #[error("the order exists already")]
-    Exists,
-    /// Nothing is in it.
-    #[error("cannot submit an empty order")]
-    Empty,
-    /// It was submitted or cancelled before.
-    #[error("the order is not a draft any more")]
-    NotDraft,
-    /// It is on its way.
-    #[error("the order is shipped and cannot be cancelled any more")]
-    Shipped,
-    /// It was cancelled, or is about to be.
-    #[error("the order is being cancelled")]
-    Ending,
-    /// Its total cannot be written down.
-    #[error("the order's total is more than can be charged")]
-    TooExpensive,
-    /// It has too many lines.
-    #[error("an order has at most {MOST_LINES} lines")]
-    TooManyLines,
-}
-
-impl Fault for OrderError {
-    fn kind(&self) -> FaultKind {
-        match self {
-            Self::NotFound => FaultKind::NotFound,
-            Self::Exists | Self::Empty | Self::NotDraft | Self::Shipped | Self::Ending => FaultKind::Conflict,
-            Self::TooExpensive | Self::TooManyLines => FaultKind::Rejected,
-        }
-    }
-
-    fn code(&self) -> &str {
-        match self {
-            Self::NotFound => "not-found",
-            Self::Exists => "order-exists",
-            Self::Empty => "empty-order",
-            Self::NotDraft => "order-not-draft",
-            Self::Shipped => "order-shipped",
-            Self::Ending => "order-ending",
-            Self::TooExpensive => "order-too-expensive",
-            Self::TooManyLines => "order-too-large",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use purlin::message::new_id;
+    use purlin::message::{Fault as _, new_id};
 
     use super::*;
 

@@ -1,0 +1,18 @@
+//! Asking a service for the idempotency keys that it knows.
+
+use crate::contracts::line::{Line, LineError};
+use crate::contracts::rpc::keys::FindKey;
+use crate::contracts::rpc::keys::keys_client::KeysClient;
+
+/// A service's keys, as others see them.
+#[derive(Clone)]
+pub struct Keys(pub Line);
+
+impl Keys {
+    /// Whether a caller's key stands for a request of that service.
+    pub async fn find(&self, caller: &str, key: &str) -> Result<bool, LineError> {
+        let asked = FindKey { caller: caller.to_owned(), key: key.to_owned() };
+        let send = async |channel, request| KeysClient::new(channel).find(request).await;
+        self.0.call(None, asked, send).await.map(|found| found.found)
+    }
+}
