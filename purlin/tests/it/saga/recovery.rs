@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use purlin::message::{Clock, Envelope, TraceContext};
-use purlin::saga::{End, Function, ListSagas, Saga, SagaError, SagaState, Sagas};
+use purlin::saga::{End, Function, ListSagas, Saga, SagaError, SagaRow, SagaState, Sagas};
 use purlin::store::memory::{Faults, Memory};
-use purlin::store::{Commit, CommitError, Expected, Revision, Row, Store, StreamId};
+use purlin::store::{Commit, CommitError, Expected, Field, Revision, Row, Store, StreamId};
 use purlin::telemetry::{self, Metrics};
 use purlin::testing::saga::{Crash, survive};
 use serde::{Deserialize, Serialize};
@@ -172,7 +172,8 @@ async fn a_record_that_cannot_be_read_is_listed_and_hides_no_other() {
         state: String,
     }
     impl Row for Rubbish {
-        const COLLECTION: &'static str = "sagas";
+        const COLLECTION: &'static str = SagaRow::COLLECTION;
+        const FIELDS: &'static [Field] = SagaRow::FIELDS;
     }
     let (store, world) = (Store::memory(), World::default());
     let process = Process::start(on(&store, &world, &Clock::system())).await;
