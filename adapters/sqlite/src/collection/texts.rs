@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 
-use super::random_name;
+use super::change::random_name;
 
 /// The texts of a record's field: the rows of `json_each` that are strings, when the member is an array at all.
 fn texts_of(record: &str, field: &str) -> String {
@@ -21,14 +21,14 @@ pub(super) fn add_field(connection: &Connection, name: &str, field: &str) -> rus
     let member = |record: &str| format!("json_extract({record}._value, '$.{field}')");
     let (add, changed) = (random_name(), format!("{} IS NOT {}", member("old"), member("new")));
     let insert =
-        format!("INSERT OR IGNORE INTO {table} SELECT j.value, new._key FROM {};", texts_of("new", field));
+        format!("INSERT INTO {table} SELECT DISTINCT j.value, new._key FROM {};", texts_of("new", field));
     let delete = format!(
         "DELETE FROM {table} WHERE _key = old._key AND value IN (SELECT j.value FROM {});",
         texts_of("old", field)
     );
     connection.execute_batch(&format!(
         "CREATE TABLE {table}(value TEXT NOT NULL, _key TEXT NOT NULL, PRIMARY KEY(value, _key)) WITHOUT ROWID;
-         INSERT OR IGNORE INTO {table} SELECT j.value, r._key FROM \"{name}\" AS r, {of_all};
+         INSERT INTO {table} SELECT DISTINCT j.value, r._key FROM \"{name}\" AS r, {of_all};
          CREATE TRIGGER \"{add}.insert\" AFTER INSERT ON \"{name}\" BEGIN {insert} END;
          CREATE TRIGGER \"{add}.update\" AFTER UPDATE ON \"{name}\" WHEN {changed} BEGIN {delete} {insert} END;
          CREATE TRIGGER \"{add}.delete\" AFTER DELETE ON \"{name}\" BEGIN {delete} END;",

@@ -1,9 +1,7 @@
 //! Files: who may open them, and what is in them.
 
 use purlin::message::{Clock, Envelope, Fault, FaultKind};
-use purlin::store::{
-    Collection, Commit, Expected, Field, LogFilter, Position, Query, Row, Store, StreamId, TokenError,
-};
+use purlin::store::{Commit, Expected, LogFilter, Position, Row, Store, StreamId};
 use purlin_sqlite::{OpenError, Options, Sqlite};
 
 use crate::folder::Folder;
@@ -94,76 +92,6 @@ async fn nobody_but_the_owner_reads_the_files_of_a_store() {
 }
 
 #[tokio::test]
-async fn a_backup_is_a_store_as_of_one_instant() {
-    let folder = Folder::new();
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    store.commit(Commit::new().append(stream(1), Expected::Any, [event()])).await.unwrap();
-    store.backup(&folder.file("copy")).await.unwrap();
-    store.commit(Commit::new().append(stream(1), Expected::Any, [event()])).await.unwrap();
-    assert!(store.backup(&folder.file("copy")).await.is_err(), "a file that is there is not written over");
-    let copy = purlin_sqlite::open(folder.file("copy")).await.unwrap();
-    assert_eq!((copy.head(), store.head()), (Position(1), Position(2)));
-    copy.close().await;
-    store.close().await;
-}
-
-#[tokio::test]
-async fn a_copy_that_goes_on_is_another_incarnation_each_time_one_is_restored() {
-    let folder = Folder::new();
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    store.commit(Commit::new().append(stream(1), Expected::Any, [event()])).await.unwrap();
-    let token = store.token(store.head());
-    let before = store.log_id();
-    store.backup(&folder.file("copy")).await.unwrap();
-    store.close().await;
-    // A backup, a backup of it that nobody has opened, and the store's own files.
-    purlin_sqlite::restore(folder.file("copy"), folder.file("b")).await.unwrap();
-    purlin_sqlite::restore(folder.file("copy"), folder.file("c")).await.unwrap();
-    purlin_sqlite::restore(folder.file("a"), folder.file("d")).await.unwrap();
-    let again = purlin_sqlite::restore(folder.file("copy"), folder.file("b")).await.unwrap_err();
-    assert!(matches!(again, OpenError::Database { .. }), "what is there is not written over: {again}");
-    assert!(purlin_sqlite::restore(folder.file("none"), folder.file("e")).await.is_err());
-    let mut seen = vec![before];
-    for name in ["copy", "b", "c", "d"] {
-        let restored = purlin_sqlite::open(folder.file(name)).await.unwrap();
-        let id = restored.log_id();
-        assert_eq!((id.log, restored.head()), (before.log, Position(1)), "`{name}` is the same log");
-        assert!(!seen.contains(&id), "`{name}` begins a life of its own");
-        assert_eq!(restored.parse_token(&token), Err(TokenError::OtherIncarnation));
-        seen.push(id);
-        restored.close().await;
-        let reopened = purlin_sqlite::open(folder.file(name)).await.unwrap();
-        assert_eq!(reopened.log_id(), id, "and goes on with it");
-        reopened.close().await;
-    }
-    let original = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    assert_eq!((original.log_id(), original.parse_token(&token)), (before, Ok(Position(1))));
-    original.close().await;
-}
-
-#[tokio::test]
-async fn a_backup_that_fails_leaves_nothing_and_reads_go_on_beside_several() {
-    let folder = Folder::new();
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    store.commit(Commit::new().append(stream(1), Expected::Any, [event()])).await.unwrap();
-    let names = ["b", "c", "d", "e"].map(|name| folder.file(name));
-    let backups = futures_util::future::join_all(names.iter().map(|to| store.backup(to)));
-    let (made, read) = futures_util::future::join(backups, store.read_stream(&stream(1), 1, 10)).await;
-    assert!(made.iter().all(Result::is_ok), "{made:?}");
-    assert_eq!(read.unwrap().len(), 1);
-    let nowhere = folder.file("none").join("copy.db");
-    assert!(store.backup(&nowhere).await.is_err());
-    // What another process left that died while it wrote one.
-    std::fs::write(folder.file("f").with_extension("db.part"), "half of it").unwrap();
-    store.backup(&folder.file("f")).await.unwrap();
-    store.close().await;
-    assert!(store.backup(&folder.file("g")).await.is_err(), "a closed store writes no backup");
-    let left = std::fs::read_dir(folder.file("a").parent().unwrap()).unwrap();
-    let parts = left.filter(|entry| entry.as_ref().unwrap().path().to_string_lossy().contains(".part"));
-    assert_eq!(parts.count(), 0);
-}
-
-#[tokio::test]
 async fn what_is_damaged_is_told_from_what_cannot_be_read_at_the_moment() {
     let folder = Folder::new();
     let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
@@ -205,69 +133,6 @@ async fn a_reader_of_few_events_goes_past_all_that_it_does_not_want() {
         found.extend(page.events.iter().map(|event| event.position.0));
     }
     assert_eq!((found, after), (vec![43, 93], Position(95)));
-    store.close().await;
-}
-
-#[tokio::test]
-async fn what_a_swap_put_aside_goes_away_and_the_rest_stays() {
-    let folder = Folder::new();
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    let fields = vec![Field::integer("n"), Field::texts("tags")];
-    let [live, next] =
-        ["rows", "rows_v2"].map(|name| Collection { name: name.into(), fields: fields.clone().into() });
-    for (of, count) in [(&live, 1700), (&next, 3)] {
-        store.define_collection(of.clone()).await.unwrap();
-        let put = |commit: Commit, n: i64| {
-            let row = serde_json::json!({ "n": n, "tags": ["a", n.to_string()] });
-            commit.put_in(of, n.to_string(), &row, purlin::store::Revision::Any, None)
-        };
-        store.commit((0..count).fold(Commit::new(), put)).await.unwrap();
-    }
-    store.swap("rows_v2", "rows").await.unwrap();
-    let found = store.list_records("rows", Query::all().and("tags", "a")).await.unwrap();
-    assert_eq!(found.records.len(), 3);
-    store.drop_collection("rows_v2").await.unwrap();
-    store.close().await;
-    // It is put aside; whoever opens the store next goes on with it.
-    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
-    let tables = || {
-        let mut select = file
-            .prepare("SELECT name FROM sqlite_schema WHERE type <> 'index' AND name LIKE '%rows%'")
-            .unwrap();
-        let names = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        names.collect::<Result<Vec<_>, _>>().unwrap()
-    };
-    assert_eq!(tables(), ["rows", "rows.tags"]);
-    let gone = || {
-        let sql = "SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_gone%' ESCAPE '\\'";
-        file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
-    };
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    while gone() > 0 {
-        tokio::task::yield_now().await;
-    }
-    let found = store.list_records("rows", Query::all().and("n", 2)).await.unwrap();
-    assert_eq!(found.records.len(), 1);
-    store.close().await;
-}
-
-#[tokio::test]
-async fn a_collection_of_an_older_program_gets_what_it_lacks() {
-    let folder = Folder::new();
-    let tagged = Collection { name: "tagged".into(), fields: vec![Field::texts("tags")].into() };
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    store.define_collection(Collection { fields: [].as_slice().into(), ..tagged.clone() }).await.unwrap();
-    store.close().await;
-    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
-    file.execute_batch(
-        r#"UPDATE _collection SET fields = 'tags:texts';
-           INSERT INTO tagged(_key, _revision, _position, _value) VALUES('k', 1, 0, '{"tags":["x"]}');"#,
-    )
-    .unwrap();
-    drop(file);
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    let found = store.list_records("tagged", Query::all().and("tags", "x")).await.unwrap();
-    assert_eq!(found.records.len(), 1);
     store.close().await;
 }
 
@@ -384,30 +249,4 @@ async fn a_revision_is_not_given_out_again_when_the_clock_is_set_back() {
         last = revision;
         store.close().await;
     }
-}
-
-#[tokio::test]
-async fn a_collection_may_have_any_legal_name_and_fields() {
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Odd {
-        due: String,
-        key: i64,
-        value: bool,
-    }
-    impl Row for Odd {
-        const COLLECTION: &'static str = "orders__status";
-        const FIELDS: &'static [Field] =
-            &[Field::text("due"), Field::integer("key"), Field::boolean("value")];
-    }
-    let folder = Folder::new();
-    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    let orders = Collection { name: "orders".into(), fields: vec![Field::text("status")].into() };
-    store.define_collection(orders).await.unwrap();
-    store.define::<Odd>().await.unwrap();
-    let odd = Odd { due: "soon".into(), key: 1, value: true };
-    store.commit(Commit::new().put("a", &odd)).await.unwrap();
-    let found =
-        store.list::<Odd>(Query::all().and("due", "soon").and("key", 1).and("value", true)).await.unwrap();
-    assert_eq!(found.records.len(), 1);
-    store.close().await;
 }

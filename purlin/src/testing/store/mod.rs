@@ -23,6 +23,7 @@ mod concurrency;
 mod model;
 mod records;
 mod restarts;
+mod texts;
 
 use crate::message::Envelope;
 use crate::store::{Collection, Field, LogFilter, Position, Recorded, Row, Store, StreamId};
@@ -40,6 +41,7 @@ pub trait Harness: Sync {
 pub async fn conformance<H: Harness>(harness: &H) {
     appends::run(harness).await;
     records::run(harness).await;
+    texts::run(harness).await;
     concurrency::run(harness).await;
     model::run(harness).await;
     closing::run(harness).await;

@@ -1,0 +1,94 @@
+//! The tables of collections.
+
+use purlin::store::{Collection, Commit, Field, Query, Row};
+
+use crate::folder::Folder;
+
+#[tokio::test]
+async fn what_a_swap_put_aside_goes_away_and_the_rest_stays() {
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    let fields = vec![Field::integer("n"), Field::texts("tags")];
+    let [live, next] =
+        ["rows", "rows_v2"].map(|name| Collection { name: name.into(), fields: fields.clone().into() });
+    for (of, count) in [(&live, 1700), (&next, 3)] {
+        store.define_collection(of.clone()).await.unwrap();
+        let put = |commit: Commit, n: i64| {
+            let row = serde_json::json!({ "n": n, "tags": ["a", n.to_string()] });
+            commit.put_in(of, n.to_string(), &row, purlin::store::Revision::Any, None)
+        };
+        store.commit((0..count).fold(Commit::new(), put)).await.unwrap();
+    }
+    store.swap("rows_v2", "rows").await.unwrap();
+    let found = store.list_records("rows", Query::all().and("tags", "a")).await.unwrap();
+    assert_eq!(found.records.len(), 3);
+    store.drop_collection("rows_v2").await.unwrap();
+    store.close().await;
+    // It is put aside; whoever opens the store next goes on with it.
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    let tables = || {
+        let mut select = file
+            .prepare("SELECT name FROM sqlite_schema WHERE type <> 'index' AND name LIKE '%rows%'")
+            .unwrap();
+        let names = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        names.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    assert_eq!(tables(), ["rows", "rows.tags"]);
+    let gone = || {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_gone%' ESCAPE '\\'";
+        file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    while gone() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let found = store.list_records("rows", Query::all().and("n", 2)).await.unwrap();
+    assert_eq!(found.records.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_collection_of_an_older_program_gets_what_it_lacks() {
+    let folder = Folder::new();
+    let tagged = Collection { name: "tagged".into(), fields: vec![Field::texts("tags")].into() };
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    store.define_collection(Collection { fields: [].as_slice().into(), ..tagged.clone() }).await.unwrap();
+    store.close().await;
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    file.execute_batch(
+        r#"UPDATE _collection SET fields = 'tags:texts';
+           INSERT INTO tagged(_key, _revision, _position, _value) VALUES('k', 1, 0, '{"tags":["x"]}');"#,
+    )
+    .unwrap();
+    drop(file);
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    let found = store.list_records("tagged", Query::all().and("tags", "x")).await.unwrap();
+    assert_eq!(found.records.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_collection_may_have_any_legal_name_and_fields() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Odd {
+        due: String,
+        key: i64,
+        value: bool,
+    }
+    impl Row for Odd {
+        const COLLECTION: &'static str = "orders__status";
+        const FIELDS: &'static [Field] =
+            &[Field::text("due"), Field::integer("key"), Field::boolean("value")];
+    }
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    let orders = Collection { name: "orders".into(), fields: vec![Field::text("status")].into() };
+    store.define_collection(orders).await.unwrap();
+    store.define::<Odd>().await.unwrap();
+    let odd = Odd { due: "soon".into(), key: 1, value: true };
+    store.commit(Commit::new().put("a", &odd)).await.unwrap();
+    let found =
+        store.list::<Odd>(Query::all().and("due", "soon").and("key", 1).and("value", true)).await.unwrap();
+    assert_eq!(found.records.len(), 1);
+    store.close().await;
+}
