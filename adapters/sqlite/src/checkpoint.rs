@@ -96,10 +96,12 @@ pub(crate) fn passive(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Moves all of the WAL, and waits a moment for readers of its beginning, so that the next commit begins it anew.
-pub(crate) fn restart(connection: &Connection) -> rusqlite::Result<()> {
+/// Whether it will.
+pub(crate) fn restart(connection: &Connection) -> rusqlite::Result<bool> {
     const PATIENCE: Duration = Duration::from_millis(50);
     connection.busy_timeout(PATIENCE)?;
-    let restarted = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+    let restarted =
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
     connection.busy_timeout(schema::BUSY)?;
     restarted
 }

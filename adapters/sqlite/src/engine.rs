@@ -199,7 +199,9 @@ impl Engine for Sqlite {
         let bytes = Queued::weigh(&commit);
         // The caller's thread makes ready what it can: the writer's time is everybody's.
         let keys = commit.appends.iter().map(|append| self.shared.keys.of(append.stream.as_str())).collect();
-        let queued = if self.shared.admits(bytes) {
+        let queued = if self.jobs.is_closed() {
+            Err(unavailable(Closed))
+        } else if self.shared.admits(bytes) {
             let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, bytes, answer }));
             sent.map_err(|error| {
                 self.shared.took(bytes);

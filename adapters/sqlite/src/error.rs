@@ -1,6 +1,7 @@
 //! Why a store's file could not be opened, and how errors of SQLite become errors of the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use purlin::message::{Fault, FaultKind};
 use purlin::store::{Cause, CommitError, ReadError};
@@ -50,6 +51,17 @@ impl Fault for OpenError {
             Self::File { .. } | Self::InUse { .. } | Self::Database { .. } => FaultKind::Unavailable,
             Self::Newer { .. } => FaultKind::Rejected,
         }
+    }
+}
+
+/// Why a transaction was not applied. What SQLite will not take of a commit, it will not take the next time either.
+pub(crate) fn refused(error: &Arc<rusqlite::Error>) -> CommitError {
+    use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
+    match error.sqlite_error_code() {
+        Some(ConstraintViolation | TooBig | TypeMismatch) => {
+            CommitError::Invalid(format!("SQLite refuses it: {error}"))
+        }
+        _ => unavailable(Arc::clone(error)),
     }
 }
 

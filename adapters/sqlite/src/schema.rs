@@ -112,7 +112,7 @@ pub(crate) fn look(file: &Path) -> Result<bool, SchemaError> {
     }
     let look = |flags: OpenFlags| {
         let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.busy_timeout(BUSY)?;
         is_store(&connection)
     };
     match look(OpenFlags::SQLITE_OPEN_READ_ONLY) {

@@ -53,20 +53,27 @@ fn add_column(connection: &Connection, name: &str, field: &Field) -> rusqlite::R
         FieldType::Text | FieldType::Texts => ("TEXT", "= 'text'"),
     };
     let (field, index) = (field.name, random_name());
+    let value = readable("_value");
     connection.execute_batch(&format!(
         "ALTER TABLE \"{name}\" ADD COLUMN \"{field}\" {kind};
-         UPDATE \"{name}\" SET \"{field}\" = json_extract(_value, '$.{field}')
-             WHERE json_type(_value, '$.{field}') {is_kind};
+         UPDATE \"{name}\" SET \"{field}\" = json_extract({value}, '$.{field}')
+             WHERE json_type({value}, '$.{field}') {is_kind};
          CREATE INDEX \"{index}.{field}\" ON \"{name}\"(\"{field}\");"
     ))
 }
 
 fn drop_column(connection: &Connection, name: &str, field: &str) -> rusqlite::Result<()> {
-    let index =
-        "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND name LIKE '%.' || ?2";
+    let index = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 \
+                 AND substr(name, instr(name, '.') + 1) = ?2";
     let index: String = connection.query_row(index, (name, field), |row| row.get(0))?;
     connection
         .execute_batch(&format!("DROP INDEX \"{index}\"; ALTER TABLE \"{name}\" DROP COLUMN \"{field}\";"))
+}
+
+/// A record's JSON as SQLite's functions take it. What is nested deeper than they read (1,000) is null to them instead
+/// of an error that stops everybody: such a record is kept and found by its key, and has no values in its fields.
+pub(super) fn readable(value: &str) -> String {
+    format!("CASE WHEN json_valid({value}) THEN {value} END")
 }
 
 /// A name that nothing in the file has.

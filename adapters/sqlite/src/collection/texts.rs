@@ -5,20 +5,21 @@
 
 use rusqlite::Connection;
 
-use super::change::random_name;
+use super::change::{random_name, readable};
 
 /// The texts of a record's field: the rows of `json_each` that are strings, when the member is an array at all.
 fn texts_of(record: &str, field: &str) -> String {
+    let value = readable(&format!("{record}._value"));
     format!(
-        "json_each({record}._value, '$.{field}') AS j \
-         WHERE j.type = 'text' AND json_type({record}._value, '$.{field}') = 'array'"
+        "json_each({value}, '$.{field}') AS j WHERE j.type = 'text' AND json_type({value}, '$.{field}') = 'array'"
     )
 }
 
 /// Makes the table of a field and fills it.
 pub(super) fn add_field(connection: &Connection, name: &str, field: &str) -> rusqlite::Result<()> {
     let table = format!("\"{name}.{field}\"");
-    let member = |record: &str| format!("json_extract({record}._value, '$.{field}')");
+    let member =
+        |record: &str| format!("json_extract({}, '$.{field}')", readable(&format!("{record}._value")));
     let (add, changed) = (random_name(), format!("{} IS NOT {}", member("old"), member("new")));
     let insert =
         format!("INSERT INTO {table} SELECT DISTINCT j.value, new._key FROM {};", texts_of("new", field));

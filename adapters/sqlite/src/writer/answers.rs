@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{SendError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::{Outcome, Queued};
-use crate::error::unavailable;
+use super::{EndOnPanic, Outcome, Queued};
+use crate::error::refused;
 
 /// So few are told by the writer itself: handing them over would take as long, and they would wait longer.
 const FEW: usize = 8;
@@ -48,7 +48,7 @@ impl Answers {
     /// Tells all that nothing of theirs was applied, and why.
     pub(super) fn refuse(&self, waiting: Vec<Queued>, error: rusqlite::Error) {
         let error = Arc::new(error);
-        let outcomes = waiting.iter().map(|_| Err(unavailable(Arc::clone(&error)))).collect();
+        let outcomes = waiting.iter().map(|_| Err(refused(&error))).collect();
         self.give(waiting, outcomes);
     }
 }
@@ -64,6 +64,7 @@ impl Drop for Answers {
 }
 
 fn tell((waiting, outcomes): Group) {
+    let _end = EndOnPanic;
     let commits = waiting.into_iter().zip(outcomes).map(|(queued, outcome)| {
         // Whoever asked may have gone; the commit has happened all the same.
         let _ = queued.answer.send(outcome);

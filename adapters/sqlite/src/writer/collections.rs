@@ -71,20 +71,4 @@ impl Writer {
         }
         changed
     }
-
-    /// A slice of what collections leave that were removed.
-    pub(super) fn shrink_gone(&mut self) {
-        let shrunk = (|| {
-            execute(&self.connection, "BEGIN IMMEDIATE")?;
-            let more = collection::shrink_gone(&self.connection)?;
-            execute(&self.connection, "COMMIT")?;
-            Ok::<_, rusqlite::Error>(more)
-        })();
-        self.gone = shrunk.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what a removed collection left could not be cleared; it is tried again later");
-            self.start_over();
-            false
-        });
-        self.checkpointer.notice();
-    }
 }

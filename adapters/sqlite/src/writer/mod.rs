@@ -92,12 +92,14 @@ pub(crate) struct Writer {
     upkeep_after: Option<Instant>,
     /// There may be rows of collections that were removed.
     gone: bool,
+    /// After it failed, or met a reader that would not end, the cutting of a long WAL rests until then.
+    cut_after: Option<Instant>,
     _lock: Lock,
 }
 
 /// A panic in the writer may have come after a COMMIT: whoever waits must not be told that nothing happened. The
 /// process ends as if it was killed, and its next life finds what is true.
-struct EndOnPanic;
+pub(crate) struct EndOnPanic;
 
 impl Drop for EndOnPanic {
     fn drop(&mut self) {
@@ -154,6 +156,7 @@ impl Writer {
             seal_at: 0,
             upkeep_after: None,
             gone: true,
+            cut_after: None,
             _lock: lock,
         };
         writer.load()?;
@@ -193,15 +196,9 @@ impl Writer {
 
     /// Serves until the queue closes.
     pub(crate) fn serve(mut self) {
-        let _end = EndOnPanic;
         let mut jobs = Vec::with_capacity(BATCH);
         loop {
-            if self.queue.is_empty() && !self.queue.is_closed() && self.upkeep_is_needed() {
-                self.keep_up();
-                continue;
-            }
-            if self.queue.is_empty() && !self.queue.is_closed() && self.gone {
-                self.shrink_gone();
+            if self.queue.is_empty() && !self.queue.is_closed() && self.keep_up() {
                 continue;
             }
             if self.queue.blocking_recv_many(&mut jobs, BATCH) == 0 {
@@ -248,6 +245,8 @@ impl Writer {
     }
 
     fn commit_taken(&mut self, waiting: Vec<Queued>) {
+        // Dropped before those who wait, who would else hear that nothing happened.
+        let _end = EndOnPanic;
         match self.transact(&waiting) {
             Ok(outcomes) => self.answers.give(waiting, outcomes),
             // Nothing was applied, and that is sure: whoever waits need not wait for the store to be well again.

@@ -1,14 +1,18 @@
-//! What the writer does now and then, when nobody waits for it: checkpoints, runs of the index, their merges.
+//! What the writer does now and then: checkpoints, runs of the index, their merges, and what removed collections left.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Writer, execute};
 use crate::checkpoint::{passive, restart};
+use crate::collection;
 use crate::index::run::Builder;
 
-/// How long the upkeep of the index rests after it failed.
+/// How long the upkeep rests after it failed.
 const RESTS: Duration = Duration::from_secs(30);
+
+/// How long the WAL is left to grow when a reader keeps it from beginning anew.
+const CUT_RESTS: Duration = Duration::from_secs(5);
 
 /// Pages of WAL after which the writer itself moves what is left of it, so that it begins anew: the checkpoints
 /// beside it never catch up with a writer that never rests.
@@ -20,22 +24,30 @@ const WAL_IS_LONG: i64 = 8 * WAL_PAGES;
 impl Writer {
     pub(super) fn after_commits(&mut self) {
         self.checkpointer.notice();
-        let pages = self.checkpointer.take_wal_pages();
-        let shortened = match pages {
-            _ if pages > WAL_IS_LONG => restart(&self.connection),
-            _ if pages > WAL_PAGES => passive(&self.connection).map(drop),
-            _ => Ok(()),
-        };
-        if let Err(error) = shortened {
-            tracing::warn!(%error, "a checkpoint failed; the next one tries again");
-        }
+        self.shorten_wal();
         let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
         if tail >= self.seal_at {
             self.seal(tail);
         }
-        if self.upkeep_is_needed() {
-            self.keep_up();
+        self.keep_up();
+    }
+
+    /// Lets the next commit begin the WAL anew, if it is long.
+    fn shorten_wal(&mut self) {
+        let pages = self.checkpointer.take_wal_pages();
+        let now = Instant::now();
+        if pages <= WAL_PAGES || self.cut_after.is_some_and(|after| now < after) {
+            return;
         }
+        let shortened = match pages > WAL_IS_LONG {
+            true => restart(&self.connection),
+            false => passive(&self.connection).map(|_| true),
+        };
+        let done = shortened.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a checkpoint failed; a later one tries again");
+            false
+        });
+        self.cut_after = (!done).then_some(now + CUT_RESTS);
     }
 
     /// Makes a run of the tail.
@@ -68,13 +80,24 @@ impl Writer {
         }
     }
 
-    pub(super) fn upkeep_is_needed(&self) -> bool {
-        self.upkeep_after.is_none_or(|after| after <= Instant::now())
-            && self.upkeep.is_needed(&self.shared.index.read().expect("no panic holds the index"))
+    /// A slice of what is to be tidied up, if there is anything.
+    pub(super) fn keep_up(&mut self) -> bool {
+        if self.upkeep_after.is_some_and(|after| Instant::now() < after) {
+            return false;
+        }
+        if self.upkeep.is_needed(&self.shared.index.read().expect("no panic holds the index")) {
+            self.merge();
+        } else if self.gone {
+            self.shrink_gone();
+        } else {
+            return false;
+        }
+        self.checkpointer.notice();
+        true
     }
 
-    /// A slice of the index's upkeep, in a transaction of its own.
-    pub(super) fn keep_up(&mut self) {
+    /// A slice of the index's merges, in a transaction of its own.
+    fn merge(&mut self) {
         let shared = Arc::clone(&self.shared);
         let stepped = (|| {
             let index = shared.index.read().expect("no panic holds the index");
@@ -94,6 +117,21 @@ impl Writer {
                 self.upkeep_after = Some(Instant::now() + RESTS);
             }
         }
-        self.checkpointer.notice();
+    }
+
+    /// A slice of what collections leave that were removed.
+    fn shrink_gone(&mut self) {
+        let shrunk = (|| {
+            execute(&self.connection, "BEGIN IMMEDIATE")?;
+            let more = collection::shrink_gone(&self.connection)?;
+            execute(&self.connection, "COMMIT")?;
+            Ok::<_, rusqlite::Error>(more)
+        })();
+        self.gone = shrunk.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a removed collection left could not be cleared; it is tried again later");
+            self.start_over();
+            self.upkeep_after = Some(Instant::now() + RESTS);
+            true
+        });
     }
 }

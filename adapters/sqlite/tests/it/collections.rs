@@ -92,3 +92,32 @@ async fn a_collection_may_have_any_legal_name_and_fields() {
     assert_eq!(found.records.len(), 1);
     store.close().await;
 }
+
+/// A member nested deeper than SQLite's JSON functions read.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Deep {
+    labels: Vec<String>,
+    state: String,
+    below: Box<serde_json::value::RawValue>,
+}
+
+impl Row for Deep {
+    const COLLECTION: &'static str = "deep";
+    const FIELDS: &'static [Field] = &[Field::texts("labels")];
+}
+
+#[tokio::test]
+async fn a_record_that_sqlite_cannot_look_into_stops_nobody() {
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    store.define::<Deep>().await.unwrap();
+    let below = format!("{}1{}", "[".repeat(2_000), "]".repeat(2_000));
+    let below = serde_json::value::RawValue::from_string(below).unwrap();
+    let row = Deep { labels: vec!["a".into()], state: "new".into(), below };
+    store.commit(Commit::new().put("one", &row)).await.unwrap();
+    store.commit(Commit::new().put("one", &row)).await.unwrap();
+    assert!(store.get::<Deep>("one").await.unwrap().is_some(), "it is found by its key");
+    let more = Collection { name: "deep".into(), fields: vec![Field::text("state")].into() };
+    store.define_collection(more).await.unwrap();
+    store.close().await;
+}
