@@ -62,7 +62,7 @@ pub async fn start(
     for (role, service) in services {
         let Service { name, store, router, tasks, first, stuck } = service;
         let router = router.merge(probes(&process.health, &process.metrics));
-        process.serve_room(name, addresses.listener(role)?, router);
+        process.serve_room(name, addresses.listener(role)?, router, Some(&store));
         if let Some(bus) = bus.as_ref().filter(|_| role.needs_bus()) {
             let (bus, source) = (bus.clone(), store.clone());
             process.run_until_closed(format!("{name}/relay"), move || bus.relay(name, &source));
@@ -77,7 +77,7 @@ pub async fn start(
     if roles.contains(&Role::Assistant) {
         let orders = Orders(Lines::new(process, addresses).to(Role::Orders, Repeats::Line)?);
         let router = assistant::router(&config.model, orders, verifier).map_err(|error| anyhow!(error))?;
-        process.serve_room("assistant", addresses.listener(Role::Assistant)?, router);
+        process.serve_room("assistant", addresses.listener(Role::Assistant)?, router, None);
     }
     if roles.contains(&Role::Console) {
         let console = Console {
