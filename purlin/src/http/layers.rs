@@ -106,10 +106,10 @@ async fn around(State(edge): State<Edge>, request: Request, next: Next) -> Respo
             response.headers_mut().insert(name, value);
         }
     }
-    if let Some(log) = log.filter(|_| !response.headers().contains_key(POSITION)) {
-        if let Ok(token) = HeaderValue::try_from(log.token(log.head())) {
-            response.headers_mut().insert(POSITION, token);
-        }
+    if let Some(log) = log.filter(|_| !response.headers().contains_key(POSITION))
+        && let Ok(token) = HeaderValue::try_from(log.token(log.head()))
+    {
+        response.headers_mut().insert(POSITION, token);
     }
     response
 }

@@ -194,3 +194,35 @@ fn in_progress() -> Problem {
         .detail("another request with this Idempotency-Key is still running: send this again in a moment")
         .retry_after(Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use purlin::message::Uuid;
+    use purlin::resilience::{Breakers, CallPolicy, Caller as Calls, Retry};
+    use purlin::store::Commit;
+    use tokio::net::TcpListener;
+
+    use super::super::line::Line;
+    use super::super::who::{Known, Role};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_hangs_stops_nobody_however_little_time_he_has() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (deadline, attempt) = (Duration::from_secs(60), Duration::from_secs(30));
+        let policy = CallPolicy { deadline, attempt, retry: Retry::NEVER, ..CallPolicy::default() };
+        let calls = Calls::new("keys-users", policy, &Breakers::new());
+        let line = Line::new(&format!("http://{}", silent.local_addr().unwrap()), calls).unwrap();
+        let users = Elsewhere { name: "users", keys: clients::Keys(line), of: Of::Users };
+        let metrics = Metrics::new();
+        let keys = Keys::new(&Store::memory(), &Clock::system());
+        let keys = keys.elsewhere(vec![users], About::Everybody, &metrics);
+        let caller = Caller::Known(Known { id: Uuid::nil(), role: Role::User });
+        let request = WriteRequest::new("POST", "/orders", "{}").with_key("k");
+        let work = keys
+            .run(&caller, &request, |_| async { Decided::new(Commit::new(), StatusCode::CREATED, &"done") });
+        let answer = deadline::within(Deadline::after(Duration::from_secs(1)), work).await;
+        assert_eq!(answer.status(), 201);
+        assert!(metrics.render().contains("shop_keys_unasked_total{service=\"users\"} 1"));
+    }
+}

@@ -175,5 +175,8 @@ async fn a_key_stands_for_one_request_whichever_service_has_it() {
 /// How often the users service was asked about keys.
 fn calls(metrics: &str) -> u64 {
     let line = "purlin_calls_total{callee=\"keys-users\",outcome=\"ok\"} ";
-    metrics.lines().find_map(|text| text.strip_prefix(line)).map_or(0, |count| count.parse().unwrap())
+    metrics
+        .lines()
+        .find_map(|text| text.strip_prefix(line))
+        .map_or(0, |count| count.parse().expect("a count"))
 }
