@@ -141,6 +141,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use purlin::message::new_id;
+    use purlin::saga::SagaRow;
     use purlin::store::Commit;
 
     use super::*;
@@ -174,5 +175,43 @@ mod tests {
         }
         assert_eq!(seen.len(), expected.len());
         assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn few_late_sagas_among_many_are_found_in_few_pages() {
+        let (store, clock) = (Store::memory(), Clock::system());
+        store.define::<Deadline>().await.unwrap();
+        let sagas = Directory::new(&store, clock.clone());
+        sagas.prepare().await.unwrap();
+        let (late, early) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let mut expected = Vec::new();
+        for chunk in 0..10 {
+            let mut commit = Commit::new();
+            for number in 0..1000 {
+                let id = new_id();
+                let is_late = chunk % 5 == 1 && number < 3;
+                expected.extend(is_late.then(|| id.to_string()));
+                let deadline = if is_late { late } else { early };
+                let row = json!({
+                    "kind": "place-order", "state": SagaState::Running, "started_at": late, "deadline": deadline,
+                });
+                let row: SagaRow = serde_json::from_value(row).unwrap();
+                commit = commit.put(id.to_string(), &row);
+            }
+            store.commit(commit).await.unwrap();
+        }
+        let stuck = Stuck::new(&store, sagas, &clock);
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = stuck.clone().list(after, 1).await.unwrap();
+            assert!(page.items.len() <= 1);
+            seen.extend(page.items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+            (after, pages) = (page.next, pages + 1);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected);
+        assert!(pages < 15, "{pages} pages for {} late sagas", expected.len());
     }
 }
