@@ -106,7 +106,7 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Connections at once; the next ones wait in the kernel's queue.
     pub connections: usize,
-    /// Connections at once from one address (one IPv6 network of 64 bits); further ones are closed at once.
+    /// Connections at once from one address (one IPv6 network of 64 bits); further ones are answered 503.
     pub connections_per_address: usize,
     /// Time from the first byte of a head to its last, and from a connection's start to its first byte.
     pub head_timeout_ms: u64,

@@ -39,6 +39,8 @@ pub(crate) struct Exchanges {
     routes: RouteTable,
     verifier: Option<Verifier>,
     rate: Option<RateLimit>,
+    /// How many tokens that do not hold an address may show.
+    tokens: Option<RateLimit>,
     /// The further limits of single routes, by their place in the table.
     route_rates: HashMap<usize, RateLimit>,
     upstreams: Upstreams,
@@ -70,6 +72,7 @@ impl Exchanges {
         Self {
             route_rates: route_rates.filter_map(|(at, route)| Some((at, limit(route.rate?)))).collect(),
             rate: config.rate.map(limit),
+            tokens: config.rate.map(limit),
             upstreams: Upstreams::new(&config.pools, &config.limits, &tasks, metrics),
             seen: Seen::new(metrics),
             routes: RouteTable::new(config.routes),
@@ -205,8 +208,10 @@ impl Exchanges {
         }
     }
 
-    /// Who asks, once his share allows it. Only a token that was verified before is known for nothing: for any other
-    /// the address gives of its share first, so that nobody has us verify what he makes up.
+    /// Who asks, once his share allows it: the user's if his token holds, else the address's.
+    ///
+    /// A token that was not verified before costs us work. So an address may show only so many that do not hold, which
+    /// are counted apart: those who share an address with many others keep their own shares, whatever the others do.
     async fn limited_caller(
         &self,
         peer: IpAddr,
@@ -216,14 +221,22 @@ impl Exchanges {
     ) -> Result<Caller, Refusal> {
         let caller = match self.verified(headers) {
             Some(claims) => Caller::Known(claims),
-            None => {
-                self.limit_address(peer, start, notes)?;
-                self.caller(headers).await
+            None if headers.contains_key(AUTHORIZATION) => {
+                let address = RateKey::of_address(peer);
+                let mut share = None;
+                if let Err(refusal) = limit(self.tokens.as_ref(), address, start, &mut share) {
+                    notes.share = share;
+                    return Err(refusal);
+                }
+                let caller = self.caller(headers).await;
+                if let (Caller::Known(_), Some(tokens)) = (&caller, &self.tokens) {
+                    tokens.give_back(&address);
+                }
+                caller
             }
+            None => Caller::Anonymous,
         };
-        if let Caller::Known(_) = &caller {
-            limit(self.rate.as_ref(), caller.rate_key(peer), start, &mut notes.share)?;
-        }
+        limit(self.rate.as_ref(), caller.rate_key(peer), start, &mut notes.share)?;
         Ok(caller)
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use purlin::telemetry::Rarely;
 use purlin::telemetry::metrics::{Counter, Family, Gauge, Histogram, Metrics, SECONDS};
 
 use crate::core::Refusal;
@@ -16,6 +17,7 @@ pub(crate) struct Seen {
     refusals: Family<Counter, 1>,
     connections: Gauge,
     connections_refused: Counter,
+    warning: Rarely,
 }
 
 /// A connection is open until this is dropped.
@@ -27,7 +29,7 @@ impl Seen {
         let connections = metrics.gauge("gateway_connections", "Connections from outside", []);
         let refused = metrics.counter(
             "gateway_connections_refused",
-            "Connections closed at once: their address had as many as it may",
+            "Connections turned away: their address had as many as it may",
             [],
         );
         Self {
@@ -45,6 +47,7 @@ impl Seen {
             ),
             connections: connections.with([]),
             connections_refused: refused.with([]),
+            warning: Rarely::every(Duration::from_secs(1)),
         }
     }
 
@@ -66,10 +69,15 @@ impl Seen {
         }
     }
 
-    /// A connection was closed at once, because its address has as many as it may.
+    /// A connection was turned away, because its address has as many as it may.
     pub(crate) fn connection_refused(&self, peer: SocketAddr) {
         self.connections_refused.inc();
-        tracing::debug!(%peer, "a connection was refused: its address has as many as it may");
+        if self.warning.is_time() {
+            tracing::warn!(
+                %peer,
+                "a connection was refused: its address has as many as it may (`connections_per_address`)"
+            );
+        }
     }
 
     pub(crate) fn connection_opens(&self) -> Open {

@@ -5,6 +5,7 @@ mod guard;
 mod places;
 mod sniff;
 mod streams;
+mod turned_away;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ pub(crate) async fn serve(
     let room = Arc::new(Semaphore::new(limits.connections));
     let (places, stopping) = (Places::new(limits.connections_per_address), CancellationToken::new());
     let (streams, _end_of_streams) = Tasks::new();
+    let told = Arc::new(Semaphore::new(turned_away::AT_ONCE));
     let mut connections = JoinSet::new();
     tokio::select! {
         () = shutdown => {}
@@ -47,6 +49,13 @@ pub(crate) async fn serve(
                 while connections.try_join_next().is_some() {}
                 let Some(place) = places.take(peer.ip()) else {
                     exchanges.connection_refused(peer);
+                    // Nothing is kept for who has too much already, but a word.
+                    if let Ok(turn) = Arc::clone(&told).try_acquire_owned() {
+                        connections.spawn(telemetry::inherit(async move {
+                            turned_away::turn_away(stream).await;
+                            drop(turn);
+                        }));
+                    }
                     continue;
                 };
                 let connection = Connection {

@@ -8,5 +8,6 @@
 mod body;
 mod pool;
 mod send;
+mod wire;
 
 pub(crate) use send::{Call, Upstreams};

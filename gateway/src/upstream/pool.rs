@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::uri::Authority;
+use purlin::resilience::{RetryBudget, RetryBudgetConfig};
 use tokio::time::Instant;
 
 /// Endpoints that answer alike.
@@ -13,6 +14,8 @@ pub(super) struct Pool {
     turn: AtomicUsize,
     origin: Instant,
     pause: Duration,
+    /// How many requests may be sent again.
+    pub(super) retries: RetryBudget,
 }
 
 /// Where one of them listens.
@@ -28,7 +31,9 @@ impl Pool {
     pub(super) fn new(endpoints: impl IntoIterator<Item = Authority>, pause: Duration) -> Self {
         let endpoint = |authority| Endpoint { authority, rests_until: AtomicU64::new(0) };
         let endpoints = endpoints.into_iter().map(endpoint).collect();
-        Self { endpoints, turn: AtomicUsize::new(0), origin: Instant::now(), pause }
+        let origin = Instant::now();
+        let retries = RetryBudget::new(RetryBudgetConfig::default(), origin);
+        Self { endpoints, turn: AtomicUsize::new(0), origin, pause, retries }
     }
 
     /// The endpoints in the order in which the next request tries them: in turn, those that rest last.

@@ -7,8 +7,9 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::TokioTimer;
+use purlin::http::REQUEST_TIMEOUT;
 use purlin::telemetry::metrics::{Counter, Family, Metrics};
 use tokio::time::Instant;
 
@@ -19,11 +20,12 @@ use crate::unread::Unread;
 
 use super::body::{BodyFault, Loan, Outgoing};
 use super::pool::{Endpoint, Pool};
+use super::wire::{Connector, was_idle, watched};
 
 /// All services that requests can go to.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
-    client: Client<HttpConnector, Outgoing>,
+    client: Client<Connector, Outgoing>,
     pools: BTreeMap<String, Pool>,
     body_limit: u64,
     unreached: Family<Counter, 1>,
@@ -42,6 +44,13 @@ pub(crate) struct Call<'a> {
     pub(crate) headers: HeaderMap,
     /// Until when the head of the answer must be there.
     pub(crate) deadline: Instant,
+}
+
+/// Why one try at one endpoint got no answer.
+struct Failed {
+    error: hyper_util::client::legacy::Error,
+    /// Whether the service closed the connection while the request was on its way, as it does with idle ones.
+    idle: bool,
 }
 
 /// Idle connections that are kept for each endpoint.
@@ -64,7 +73,7 @@ impl Upstreams {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(connector);
+            .build(watched(connector));
         let pause = Duration::from_millis(limits.endpoint_pause_ms);
         let pool = |pool: &config::Pool| {
             Pool::new(pool.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()), pause)
@@ -89,14 +98,15 @@ impl Upstreams {
         unread: &mut Unread,
     ) -> Result<Response<Incoming>, Refusal> {
         let pool = self.pools.get(call.pool).ok_or(Refusal::Unavailable)?;
+        pool.retries.earn();
         let order = pool.order(Instant::now());
         let (mut next, mut again) = (0, call.is_repeatable());
         while let Some(endpoint) = order.get(next) {
             let body = unread.take().ok_or(Refusal::Unavailable)?;
             let (outgoing, loan) = Outgoing::lend(body, self.body_limit);
-            let failure = match self.attempt(call, endpoint, outgoing, &loan).await {
+            let Failed { error, idle } = match self.attempt(call, endpoint, outgoing, &loan).await {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(failure)) => failure,
+                Ok(Err(failed)) => failed,
                 Err(refusal) => {
                     unread.give_back(loan.returned());
                     return Err(refusal);
@@ -108,20 +118,19 @@ impl Upstreams {
             if let Some(fault) = loan.fault() {
                 return Err(self.fault(fault));
             }
-            if failure.is_connect() {
+            if error.is_connect() {
                 pool.rest(endpoint, Instant::now());
                 self.unreached.with([endpoint.authority.as_str()]).inc();
-                tracing::warn!(endpoint = %endpoint.authority, error = %failure, "an endpoint could not be reached");
+                tracing::warn!(endpoint = %endpoint.authority, %error, "an endpoint could not be reached");
                 if !whole {
                     break;
                 }
                 next += 1;
-            } else if again && whole {
-                // The service closed the connection while the request was on its way, as it does with idle ones.
+            } else if again && whole && idle && pool.retries.spend(Instant::now()) {
                 again = false;
-                tracing::debug!(endpoint = %endpoint.authority, error = %failure, "a request is sent again");
+                tracing::debug!(endpoint = %endpoint.authority, %error, "a request is sent again");
             } else {
-                tracing::warn!(endpoint = %endpoint.authority, error = %failure, "a service broke off");
+                tracing::warn!(endpoint = %endpoint.authority, %error, "a service broke off");
                 return Err(Refusal::BrokeOff);
             }
         }
@@ -135,11 +144,15 @@ impl Upstreams {
         endpoint: &Endpoint,
         body: Outgoing,
         loan: &Loan,
-    ) -> Result<Result<Response<Incoming>, hyper_util::client::legacy::Error>, Refusal> {
-        let exchange = self.client.request(call.request(endpoint, body));
+    ) -> Result<Result<Response<Incoming>, Failed>, Refusal> {
+        let mut request = call.request(endpoint, body);
+        let connection = capture_connection(&mut request);
+        let exchange = self.client.request(request);
         tokio::select! {
             biased;
-            response = exchange => Ok(response),
+            response = exchange => {
+                Ok(response.map_err(|error| Failed { error, idle: was_idle(&connection) }))
+            }
             fault = loan.faulted() => Err(self.fault(fault)),
             () = tokio::time::sleep_until(call.deadline) => {
                 Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout })
@@ -170,6 +183,10 @@ impl Call<'_> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_parts(uri).expect("a scheme, an authority and a path are a URI");
         *request.headers_mut() = self.headers.clone();
+        // A second try has less time than the first.
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
+        let left = u64::try_from(left).unwrap_or(u64::MAX).max(1);
+        request.headers_mut().insert(REQUEST_TIMEOUT, left.into());
         request
     }
 }

@@ -329,3 +329,31 @@ async fn a_request_that_does_no_harm_twice_is_sent_again_when_its_connection_bro
         assert_eq!(answer.status, status, "{request}: {}", answer.text());
     }
 }
+
+#[tokio::test]
+async fn a_request_is_not_sent_again_if_a_new_connection_broke_or_a_part_of_an_answer_came() {
+    for part in ["", "HTTP/1.1 2"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Running::start(config(&[listener.local_addr().unwrap()])).await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut buffer = [0; 1024];
+            let (mut fresh, _) = listener.accept().await.unwrap();
+            assert!(fresh.read(&mut buffer).await.unwrap() > 0);
+            drop(fresh);
+            let (mut used, _) = listener.accept().await.unwrap();
+            assert!(used.read(&mut buffer).await.unwrap() > 0);
+            used.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            assert!(used.read(&mut buffer).await.unwrap() > 0);
+            used.write_all(part.as_bytes()).await.unwrap();
+            drop(used);
+            let (mut last, _) = listener.accept().await.unwrap();
+            assert!(last.read(&mut buffer).await.unwrap() > 0);
+            last.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await.unwrap();
+        });
+        assert_eq!(gateway.ask(GET).await.problem(), "broke-off");
+        assert_eq!(gateway.ask(GET).await.text(), "ok");
+        let answer = gateway.ask(GET).await;
+        assert_eq!(answer.status, if part.is_empty() { 200 } else { 503 }, "{part:?}");
+    }
+}

@@ -152,7 +152,12 @@ async fn one_address_cannot_take_all_connections() {
         caller.write(GET).await;
         assert_eq!(caller.answer().await.status, 200);
     }
-    assert!(gateway.connect().await.is_closed().await);
+    let mut third = gateway.connect().await;
+    third.write(GET).await;
+    let answer = third.answer().await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "overloaded"));
+    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert!(third.is_closed().await);
     drop(first);
     connected(&gateway, 1).await;
     assert_eq!(gateway.ask(GET).await.status, 200);

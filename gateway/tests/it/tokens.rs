@@ -125,11 +125,31 @@ async fn users_have_shares_of_their_own() {
         assert_eq!(ask(&gateway, "/mine", &a).await.status, status);
     }
     assert_eq!(ask(&gateway, "/mine", &b).await.status, 200);
-    // A token that was not verified yet counts for its address, whether it holds or not.
-    assert_eq!(ask(&gateway, "/mine", "made.up.once").await.status, 401);
-    assert_eq!(ask(&gateway, "/mine", "made.up.twice").await.status, 429);
-    assert_eq!(ask(&gateway, "/mine", &c).await.status, 429);
+    // Nobody's share is spent by those without a token at his address,
+    for status in [200, 200, 200, 429] {
+        assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, status);
+    }
+    assert_eq!(ask(&gateway, "/mine", &c).await.status, 200);
+    // and who makes up tokens gets no further than so many.
+    for status in [429, 429, 429] {
+        assert_eq!(ask(&gateway, "/mine", "made.up.token").await.status, status);
+    }
+    assert_eq!(ask(&gateway, "/mine", &token("d")).await.status, 429);
     assert_eq!(ask(&gateway, "/mine", &b).await.status, 200);
+}
+
+#[tokio::test]
+async fn many_users_behind_one_address_are_all_let_in() {
+    let (signer, _) = Signer::generate().unwrap();
+    let issuer = Issuer::start(signer.document()).await;
+    let service = Service::named("service").await;
+    let mut config = guarded(&service, issuer.url());
+    config.rate = Some(Rate { per_second: 1, burst: 2 });
+    let gateway = Running::with_clock(config, clock()).await;
+    for user in 0..20 {
+        let token = signer.sign(&claims(&user.to_string(), &[])).unwrap();
+        assert_eq!(ask(&gateway, "/mine", &token).await.status, 200, "{user}");
+    }
 }
 
 #[tokio::test]

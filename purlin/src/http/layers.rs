@@ -15,11 +15,13 @@ use tokio::time::Instant;
 
 use crate::message::{TraceContext, new_id};
 use crate::resilience::{Deadline, DeadlineExceeded, deadline};
+use crate::store::Store;
 use crate::telemetry::metrics::{Counter, Family, Histogram, SECONDS};
 use crate::telemetry::{self, Metrics};
 
 use super::exchange::{self, Exchange};
 use super::extract::path_of;
+use super::idempotency::POSITION;
 use super::{PROBLEM_JSON, Problem, grpc};
 
 /// The header that names a request.
@@ -37,6 +39,7 @@ const GRACE: Duration = Duration::from_millis(250);
 pub struct Edge {
     service: Arc<str>,
     max_timeout: Duration,
+    log: Option<Store>,
     requests: Family<Counter, 4>,
     seconds: Family<Histogram, 3>,
 }
@@ -47,6 +50,7 @@ impl Edge {
         Self {
             service: service.into(),
             max_timeout: Duration::from_secs(30),
+            log: None,
             requests: metrics.counter(
                 "purlin_http_requests",
                 "Requests answered",
@@ -59,6 +63,13 @@ impl Edge {
                 SECONDS,
             ),
         }
+    }
+
+    /// Every answer to a write that bears no position yet bears that of this store's log: what was refused was refused
+    /// on what the log had come to.
+    pub fn log(mut self, store: &Store) -> Self {
+        self.log = Some(store.clone());
+        self
     }
 
     /// The longest time that a request gets, whatever it asks for.
@@ -85,6 +96,8 @@ async fn around(State(edge): State<Edge>, request: Request, next: Next) -> Respo
     let deadline =
         Deadline::after(timeout_of(request.headers()).unwrap_or(edge.max_timeout).min(edge.max_timeout));
     let service = Arc::clone(&edge.service);
+    let writes = !request.method().is_safe() && !grpc::is_grpc(request.headers());
+    let log = edge.log.clone().filter(|_| writes);
     let answer = deadline::within(deadline, Box::pin(counted(edge, request, next)));
     let answer = telemetry::service::within(service, exchange::within(exchange, answer));
     let mut response = telemetry::in_trace(trace, answer).await;
@@ -92,6 +105,11 @@ async fn around(State(edge): State<Edge>, request: Request, next: Next) -> Respo
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
+    }
+    if let Some(log) = log.filter(|_| !response.headers().contains_key(POSITION))
+        && let Ok(token) = HeaderValue::try_from(log.token(log.head()))
+    {
+        response.headers_mut().insert(POSITION, token);
     }
     response
 }

@@ -64,6 +64,15 @@ impl RateLimit {
         answer
     }
 
+    /// Gives back one request that [`check`](Self::check) took of `key`'s quota.
+    pub fn give_back<K: Hash + ?Sized>(&self, key: &K) {
+        let hash = self.hasher.hash_one(key);
+        let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let full_at = shard.cell(hash);
+        *full_at = full_at.saturating_sub(self.share.interval);
+    }
+
     /// How many keys are remembered at the moment.
     pub fn keys(&self) -> usize {
         let len = |shard: &Mutex<Shard>| {
@@ -189,6 +198,17 @@ mod tests {
         let limit = RateLimit::new(RateLimitConfig { per_second, burst, max_keys });
         let origin = limit.origin;
         (limit, origin)
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let (limit, start) = limit(1.0, 1, 100);
+        for _ in 0..3 {
+            limit.check("ann", start).unwrap();
+            limit.give_back("ann");
+        }
+        limit.check("ann", start).unwrap();
+        assert!(limit.check("ann", start).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! When to stop.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
+    cause: Arc<OnceLock<String>>,
 }
 
 /// SIGINT and SIGTERM, heard from when this is made on: one that comes before somebody asks is not missed, and does
@@ -42,6 +44,19 @@ impl Shutdown {
     /// Tells everybody to stop. Once begun it cannot be taken back.
     pub fn begin(&self) {
         self.token.cancel();
+    }
+
+    /// Tells everybody to stop because of a failure, which is the cause if nothing else was.
+    pub fn begin_because(&self, failure: impl Into<String>) {
+        if !self.has_begun() {
+            let _ = self.cause.set(failure.into());
+        }
+        self.begin();
+    }
+
+    /// The failure that it began with, if it was one.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.get().map(String::as_str)
     }
 
     /// Whether it has begun.
@@ -82,5 +97,16 @@ mod tests {
         let (shutdown, mut signals) = (Shutdown::new(), Signals::listen().unwrap());
         shutdown.begin();
         assert!(!shutdown.on_signals(&mut signals).await);
+    }
+
+    #[test]
+    fn the_first_failure_is_the_cause_unless_it_was_to_stop_anyway() {
+        let (failed, told) = (Shutdown::new(), Shutdown::new());
+        failed.begin_because("the first");
+        failed.begin_because("another");
+        assert_eq!(failed.cause(), Some("the first"));
+        told.begin();
+        told.begin_because("too late");
+        assert_eq!(told.cause(), None);
     }
 }

@@ -115,8 +115,8 @@ impl Supervisor {
         self.take(Arc::clone(&name), move |id| async move {
             if let Err(Failed { error, .. }) = outcome(task).await {
                 tracing::error!(task = &*name, error, "a task failed that cannot be started again: stopping");
+                supervisor.shutdown.begin_because(format!("`{name}`: {error}"));
                 supervisor.update(id, |status| status.last_error = Some(error));
-                supervisor.shutdown.begin();
             }
         });
     }

@@ -32,8 +32,10 @@ mod context;
 mod health;
 pub mod logs;
 pub mod metrics;
+mod rarely;
 pub mod service;
 
 pub use context::{current, in_trace, inherit};
 pub use health::{Check, CheckReport, Health, HealthReport};
 pub use metrics::Metrics;
+pub use rarely::Rarely;

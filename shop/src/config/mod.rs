@@ -47,6 +47,8 @@ pub struct Config {
     pub model: Model,
     /// Requests a second of one caller.
     pub rate: Rate,
+    /// Connections at once of one address; none: the gateway's own limit, or half of what there can be.
+    pub connections_per_address: Option<usize>,
     /// Registrations and log-ins a second of one address.
     pub sign_in_rate: Rate,
 }
@@ -127,6 +129,7 @@ impl Config {
             admin_password: options.admin_password.filter(|password| !password.is_empty()),
             model,
             rate: Rate { per_second: options.rate.unwrap_or(200), burst: options.rate_burst.unwrap_or(400) },
+            connections_per_address: options.connections_per_address,
             sign_in_rate: Rate {
                 per_second: options.sign_in_rate.unwrap_or(10),
                 burst: options.sign_in_burst.unwrap_or(50),

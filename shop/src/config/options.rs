@@ -80,6 +80,10 @@ pub struct Options {
     /// Requests at once of each caller [default: 400]
     #[arg(long, env = "SHOP_RATE_BURST", value_name = "N")]
     pub rate_burst: Option<u32>,
+    /// Connections at once of each address; further ones are answered 503 [default: 2000, or half of what the process may
+    /// open if that is less]
+    #[arg(long, env = "SHOP_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub connections_per_address: Option<usize>,
     /// Registrations, and log-ins, a second of each address [default: 10]
     #[arg(long, env = "SHOP_SIGN_IN_RATE", value_name = "N")]
     pub sign_in_rate: Option<u32>,
@@ -190,6 +194,7 @@ impl Options {
             anthropic_model: self.anthropic_model.or(other.anthropic_model),
             rate: self.rate.or(other.rate),
             rate_burst: self.rate_burst.or(other.rate_burst),
+            connections_per_address: self.connections_per_address.or(other.connections_per_address),
             sign_in_rate: self.sign_in_rate.or(other.sign_in_rate),
             sign_in_burst: self.sign_in_burst.or(other.sign_in_burst),
         }

@@ -1,8 +1,8 @@
 //! A caller's `Idempotency-Key` stands for one request in the whole shop, though each service keeps its own.
 //!
-//! A service claims a key in its own store and then asks the others whether they know it. Of two that claim the same
-//! key at once at least one finds the other, so never both are done. Nothing is written elsewhere: a claim that died
-//! with its process, or came to nothing, is unknown again at once. A service that cannot be asked stops nobody.
+//! A service claims a key in its own store and then asks the others what they know of it. Of two that claim the same
+//! key at once at least one finds the other, so never both are done. No claim is written elsewhere: one that died with
+//! its process, or came to nothing, is unknown again at once. A service that cannot be asked stops nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,29 +11,43 @@ use axum::Router;
 use axum::response::Response;
 use futures_util::future::join_all;
 use http::StatusCode;
-use purlin::http::{Attempt, Decided, Idempotency, Problem, WriteRequest};
+use purlin::http::{Attempt, Decided, Idempotency, KeyState, Problem, WriteRequest};
+use purlin::message::Clock;
+use purlin::resilience::{Deadline, deadline};
+use purlin::store::Store;
+use purlin::telemetry::metrics::{Counter, Family};
+use purlin::telemetry::{Metrics, Rarely};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response as Reply, Status};
 
+use super::announced::Announced;
 use super::clients;
 use super::line::door;
 use super::rpc::keys::keys_server::{self, KeysServer};
 use super::rpc::keys::{FindKey, FoundKey};
 use super::who::Caller;
 
-/// How long another service is waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 /// One effect for each key; cheap to clone.
 #[derive(Clone)]
 pub struct Keys {
     own: Idempotency,
-    elsewhere: Arc<[Elsewhere]>,
+    announced: Announced,
+    elsewhere: Arc<Others>,
+}
+
+/// The other services that take keys.
+struct Others {
+    services: Vec<Elsewhere>,
+    about: About,
+    unasked: Family<Counter, 1>,
+    warning: Rarely,
 }
 
 /// Another service that takes keys.
 #[derive(Clone)]
 pub struct Elsewhere {
+    /// Its name.
+    pub name: &'static str,
     /// How it is asked.
     pub keys: clients::Keys,
     /// Whose keys it can know.
@@ -49,15 +63,30 @@ pub enum Of {
     Administrators,
 }
 
+/// About whose keys a service asks the others. At most one asks about less than everybody's, or two could take a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Everybody's.
+    Everybody,
+    /// Only those of callers about whom one of the others asked before.
+    Announced,
+}
+
 impl Keys {
-    /// The keys of a service.
-    pub fn new(own: Idempotency) -> Self {
-        Self { own, elsewhere: Arc::default() }
+    /// The keys of a service. The stores of this program are locked for one process, so what another one had in hand
+    /// died with it.
+    pub fn new(store: &Store, clock: &Clock) -> Self {
+        let own = Idempotency::new(store, clock.clone()).sole();
+        Self {
+            own,
+            announced: Announced::new(store, clock),
+            elsewhere: Others::new(Vec::new(), About::Everybody, &Metrics::new()),
+        }
     }
 
-    /// Says where else the same caller may have used a key.
-    pub fn elsewhere(self, elsewhere: Vec<Elsewhere>) -> Self {
-        Self { elsewhere: elsewhere.into(), ..self }
+    /// Says where else the same callers may have used a key.
+    pub fn elsewhere(self, services: Vec<Elsewhere>, about: About, metrics: &Metrics) -> Self {
+        Self { elsewhere: Others::new(services, about, metrics), ..self }
     }
 
     /// Answers a request that writes, as [`Idempotency::run`], unless its key stands for another one elsewhere.
@@ -77,18 +106,25 @@ impl Keys {
     }
 
     async fn is_free_elsewhere(&self, caller: &Caller, key: &str) -> Result<(), Problem> {
-        let name = caller.name();
-        let asked = self.elsewhere.iter().filter(|service| service.of.includes(caller));
-        let asked = asked.map(|service| tokio::time::timeout(PATIENCE, service.keys.find(&name, key)));
-        for answer in join_all(asked).await {
+        let (name, others) = (caller.name(), &*self.elsewhere);
+        let asked: Vec<_> = others.services.iter().filter(|service| service.of.includes(caller)).collect();
+        if asked.is_empty() || others.about == About::Announced && !self.announced.has(&name).await? {
+            return Ok(());
+        }
+        // Half of the caller's time is for the work itself.
+        let half = deadline::current().map_or(Duration::MAX, |deadline| deadline.remaining() / 2);
+        let find = async |service: &Elsewhere| (service.name, service.keys.find(&name, key).await);
+        let answers = join_all(asked.into_iter().map(find));
+        let mut running = false;
+        for (service, answer) in deadline::within(Deadline::after(half), answers).await {
             match answer {
-                Ok(Ok(true)) => return Err(reused()),
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a service could not be asked for its keys"),
-                Err(_) => tracing::debug!("a service did not say in time whether it knows a key"),
+                Ok(KeyState::Decided) => return Err(reused()),
+                Ok(KeyState::Running) => running = true,
+                Ok(KeyState::Unknown) => {}
+                Err(error) => others.unasked(service, &error),
             }
         }
-        Ok(())
+        if running { Err(in_progress()) } else { Ok(()) }
     }
 
     /// Deletes keys whose time is over, until told to stop.
@@ -99,6 +135,28 @@ impl Keys {
     /// Where other services ask.
     pub fn door(&self) -> Router {
         door(KeysServer::new(self.clone()))
+    }
+}
+
+impl Others {
+    fn new(services: Vec<Elsewhere>, about: About, metrics: &Metrics) -> Arc<Self> {
+        let unasked = metrics.counter(
+            "shop_keys_unasked",
+            "Idempotency keys that were taken though a service could not say whether it knows them",
+            ["service"],
+        );
+        Arc::new(Self { services, about, unasked, warning: Rarely::every(Duration::from_secs(1)) })
+    }
+
+    fn unasked(&self, service: &'static str, error: &(dyn std::error::Error + 'static)) {
+        self.unasked.with([service]).inc();
+        if self.warning.is_time() {
+            tracing::warn!(
+                service,
+                error,
+                "a key is taken though a service could not say whether it knows it"
+            );
+        }
     }
 }
 
@@ -115,13 +173,56 @@ impl Of {
 impl keys_server::Keys for Keys {
     async fn find(&self, request: Request<FindKey>) -> Result<Reply<FoundKey>, Status> {
         let FindKey { caller, key } = request.into_inner();
-        let found = self.own.knows(&caller, &key).await;
-        let found = found.map_err(|_| Status::unavailable("the keys cannot be read"))?;
-        Ok(Reply::new(FoundKey { found }))
+        let unreadable = |_| Status::unavailable("the keys cannot be read");
+        // Whoever claims the key here after this looks whether his caller is noted, and asks.
+        if self.elsewhere.about == About::Announced {
+            self.announced.note(&caller).await.map_err(unreadable)?;
+        }
+        let state = self.own.state_of(&caller, &key).await.map_err(unreadable)?;
+        let (found, running) = (state != KeyState::Unknown, state == KeyState::Running);
+        Ok(Reply::new(FoundKey { found, running }))
     }
 }
 
 fn reused() -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused")
         .detail("this Idempotency-Key was used for another request: choose a new one")
+}
+
+fn in_progress() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "idempotency-key-in-progress")
+        .detail("another request with this Idempotency-Key is still running: send this again in a moment")
+        .retry_after(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use purlin::message::Uuid;
+    use purlin::resilience::{Breakers, CallPolicy, Caller as Calls, Retry};
+    use purlin::store::Commit;
+    use tokio::net::TcpListener;
+
+    use super::super::line::Line;
+    use super::super::who::{Known, Role};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_hangs_stops_nobody_however_little_time_he_has() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (deadline, attempt) = (Duration::from_secs(60), Duration::from_secs(30));
+        let policy = CallPolicy { deadline, attempt, retry: Retry::NEVER, ..CallPolicy::default() };
+        let calls = Calls::new("keys-users", policy, &Breakers::new());
+        let line = Line::new(&format!("http://{}", silent.local_addr().unwrap()), calls).unwrap();
+        let users = Elsewhere { name: "users", keys: clients::Keys(line), of: Of::Users };
+        let metrics = Metrics::new();
+        let keys = Keys::new(&Store::memory(), &Clock::system());
+        let keys = keys.elsewhere(vec![users], About::Everybody, &metrics);
+        let caller = Caller::Known(Known { id: Uuid::nil(), role: Role::User });
+        let request = WriteRequest::new("POST", "/orders", "{}").with_key("k");
+        let work = keys
+            .run(&caller, &request, |_| async { Decided::new(Commit::new(), StatusCode::CREATED, &"done") });
+        let answer = deadline::within(Deadline::after(Duration::from_secs(1)), work).await;
+        assert_eq!(answer.status(), 201);
+        assert!(metrics.render().contains("shop_keys_unasked_total{service=\"users\"} 1"));
+    }
 }

@@ -4,6 +4,7 @@
 //! [client](clients) or heard as an [event](events). Nothing here decides anything about an order, a payment or a
 //! shelf.
 
+mod announced;
 pub mod clients;
 pub mod events;
 pub mod keys;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Extension, Router};
-use purlin::http::Idempotency;
 use purlin::message::Clock;
 use purlin::store::{BoxFuture, Cause, Store};
 use purlin::telemetry::Metrics;
@@ -11,7 +10,7 @@ use purlin_gateway::auth::Verifier;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::keys::{Elsewhere, Keys};
+use super::keys::{About, Elsewhere, Keys};
 
 /// What a service stands on.
 #[derive(Clone)]
@@ -33,8 +32,7 @@ pub struct Base {
 impl Base {
     /// A service's ground.
     pub fn new(name: &'static str, store: Store, clock: Clock, verifier: Verifier) -> Self {
-        // The stores of this program are locked for one process, so what another one had in hand died with it.
-        let keys = Keys::new(Idempotency::new(&store, clock.clone()).sole());
+        let keys = Keys::new(&store, &clock);
         Self { name, store, clock, keys, verifier, metrics: Metrics::new() }
     }
 
@@ -43,9 +41,9 @@ impl Base {
         Self { metrics: metrics.clone(), ..self }
     }
 
-    /// Says which other services take keys of the same callers.
-    pub fn elsewhere(mut self, elsewhere: Vec<Elsewhere>) -> Self {
-        self.keys = self.keys.elsewhere(elsewhere);
+    /// Says which other services take keys of the same callers, and about whose they are asked.
+    pub fn elsewhere(mut self, elsewhere: Vec<Elsewhere>, about: About) -> Self {
+        self.keys = self.keys.elsewhere(elsewhere, about, &self.metrics);
         self
     }
 

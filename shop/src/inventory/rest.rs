@@ -80,8 +80,16 @@ async fn list(
     let levels = rows.items.into_iter().map(|(_, row)| row);
     let ids: Vec<Uuid> = levels.clone().map(|level| level.product_id).collect();
     // A shelf was opened in vain if what makes the product died before there was one.
-    let products = inventory.products.find(&ids).await?;
-    let items = levels.filter(|level| products.contains_key(&level.product_id)).collect();
+    let items = match inventory.products.find(&ids).await {
+        Ok(products) => levels.filter(|level| products.contains_key(&level.product_id)).collect(),
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "shelves without a product are shown as well"
+            );
+            levels.collect()
+        }
+    };
     Ok(Answer(Listing { items, next: rows.next.map(|key| CURSORS.write(&key)) }))
 }
 

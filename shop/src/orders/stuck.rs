@@ -8,6 +8,12 @@ use serde_json::{Value, json};
 use super::deadline::Deadline;
 use crate::contracts::service::StuckPage;
 
+/// How many sagas that may be late are looked at together.
+const READ: usize = 256;
+
+/// How often is read for one page; what is not found by then is for the next.
+const READS: usize = 16;
+
 /// Lists what is stuck; cheap to clone.
 #[derive(Clone)]
 pub struct Stuck {
@@ -41,15 +47,17 @@ impl Stuck {
         Self { store: store.clone(), sagas, clock: clock.clone() }
     }
 
-    /// A page of it, behind the one that `after` names.
+    /// A page of it, behind the one that `after` names; perhaps an empty one that is not the last.
     pub async fn list(self, after: Option<String>, limit: usize) -> Result<StuckPage, Cause> {
         let (mut part, mut behind) = place(after.as_deref());
         let mut items = Vec::new();
+        let mut reads = 0;
         while part < PARTS.len() {
+            reads += 1;
             let (found, next) = self.some(PARTS[part], behind.take(), limit - items.len()).await?;
             items.extend(found);
             (part, behind) = if next.is_some() { (part, next) } else { (part + 1, None) };
-            if items.len() >= limit && part < PARTS.len() {
+            if (items.len() >= limit || reads >= READS) && part < PARTS.len() {
                 let next = Some(format!("{part}/{}", behind.unwrap_or_default()));
                 return Ok(StuckPage { items, next });
             }
@@ -80,10 +88,15 @@ impl Stuck {
         late: Option<Timestamp>,
     ) -> Result<(Vec<Value>, Option<String>), Cause> {
         let after = behind.and_then(|id| id.parse().ok());
-        let wanted = ListSagas { state: Some(state), after, limit, ..ListSagas::default() };
+        let read = if late.is_some() { limit.max(READ) } else { limit };
+        let wanted = ListSagas { state: Some(state), after, limit: read, ..ListSagas::default() };
         let page = self.sagas.list(wanted).await?;
-        let mut found = Vec::new();
+        let (mut found, mut last) = (Vec::new(), after);
         for (id, row) in page.items {
+            if found.len() >= limit {
+                return Ok((found, last.map(|id| id.to_string())));
+            }
+            last = Some(id);
             let is_late = |now| row.deadline.is_some_and(|deadline| deadline < now);
             if !late.is_none_or(is_late) {
                 continue;
@@ -128,6 +141,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use purlin::message::new_id;
+    use purlin::saga::SagaRow;
     use purlin::store::Commit;
 
     use super::*;
@@ -161,5 +175,43 @@ mod tests {
         }
         assert_eq!(seen.len(), expected.len());
         assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn few_late_sagas_among_many_are_found_in_few_pages() {
+        let (store, clock) = (Store::memory(), Clock::system());
+        store.define::<Deadline>().await.unwrap();
+        let sagas = Directory::new(&store, clock.clone());
+        sagas.prepare().await.unwrap();
+        let (late, early) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let mut expected = Vec::new();
+        for chunk in 0..10 {
+            let mut commit = Commit::new();
+            for number in 0..1000 {
+                let id = new_id();
+                let is_late = chunk % 5 == 1 && number < 3;
+                expected.extend(is_late.then(|| id.to_string()));
+                let deadline = if is_late { late } else { early };
+                let row = json!({
+                    "kind": "place-order", "state": SagaState::Running, "started_at": late, "deadline": deadline,
+                });
+                let row: SagaRow = serde_json::from_value(row).unwrap();
+                commit = commit.put(id.to_string(), &row);
+            }
+            store.commit(commit).await.unwrap();
+        }
+        let stuck = Stuck::new(&store, sagas, &clock);
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = stuck.clone().list(after, 1).await.unwrap();
+            assert!(page.items.len() <= 1);
+            seen.extend(page.items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+            (after, pages) = (page.next, pages + 1);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected);
+        assert!(pages < 15, "{pages} pages for {} late sagas", expected.len());
     }
 }

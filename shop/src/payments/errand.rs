@@ -188,9 +188,10 @@ impl Errands {
         Ok(self.till.payments().change(order_id, decide).await?)
     }
 
-    /// Keeps a record that cannot be read as it is, out of the way of the others.
+    /// Keeps a record that cannot be read as it is, or as text if it is no JSON, out of the way of the others.
     async fn put_aside(&self, record: &Record, revision: Revision) -> Result<(), ErrandError> {
-        let Ok(value) = serde_json::from_slice::<Value>(&record.value) else { return Ok(()) };
+        let value = serde_json::from_slice::<Value>(&record.value)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&record.value).into());
         let due = self.clock.now().checked_add(ASIDE).unwrap_or(Timestamp::MAX);
         let collection = Errand::collection();
         self.commit(Commit::new().put_in(&collection, &record.key, &value, revision, Some(due))).await

@@ -55,7 +55,7 @@ pub struct FirstAdministrator {
 pub async fn service(base: Base, first: &FirstAdministrator) -> Result<Service, Cause> {
     base.store.define::<Address>().await?;
     let tokens = Tokens::open(&base.store, &base.clock).await?;
-    let (users, passwords) = (Repository::new(&base.store), Passwords::new(2)?);
+    let (users, passwords) = (Repository::new(&base.store), Passwords::for_cores()?);
     let users = Users { base: base.clone(), users, passwords, tokens };
     users.first_administrator(first).await?;
     let doors = Router::new().merge(rest::router(users.clone())).merge(rpc::router(users));

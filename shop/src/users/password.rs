@@ -8,8 +8,12 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use purlin::message::{Fault, FaultKind};
 use tokio::sync::Semaphore;
 
-/// How many wait for their turn at most: what a few seconds are enough for.
-const WAITING: usize = 64;
+/// How many wait for their turn at most: more than one address may send at once. Each waits for as long as his request
+/// may take, and no longer.
+const WAITING: usize = 256;
+
+/// How many are worked on at once at most, whatever the cores: each takes 19 MiB.
+const MOST: usize = 8;
 
 /// Hashes and checks passwords; cheap to clone.
 #[derive(Clone)]
@@ -22,8 +26,13 @@ pub struct Passwords {
 }
 
 impl Passwords {
+    /// One at once for each core.
+    pub fn for_cores() -> Result<Self, PasswordError> {
+        Self::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST))
+    }
+
     /// At most so many at once; further ones wait, but not many.
-    pub fn new(at_once: usize) -> Result<Self, PasswordError> {
+    fn new(at_once: usize) -> Result<Self, PasswordError> {
         let nobody = hash("nobody has this password")?.into();
         let (turns, places) = (Semaphore::new(at_once), Semaphore::new(at_once + WAITING));
         Ok(Self { turns: Arc::new(turns), places: Arc::new(places), nobody })

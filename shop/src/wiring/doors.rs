@@ -64,7 +64,8 @@ fn limits(config: &Config, descriptors: u64) -> Limits {
     let usual = Limits::default();
     let room = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).max(1);
     let connections = usual.connections.min(room);
-    let connections_per_address = usual.connections_per_address.min(connections.div_ceil(2));
+    let each = || usual.connections_per_address.min(connections.div_ceil(2));
+    let connections_per_address = config.connections_per_address.unwrap_or_else(each);
     Limits { connections, connections_per_address, drain_timeout_ms: millis(config.drain), ..usual }
 }
 

@@ -1,5 +1,6 @@
 //! The lines between services: how long each is waited for, and when it is left alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use purlin::resilience::{BreakerConfig, CallPolicy, Caller, Retry};
@@ -35,6 +36,19 @@ impl<'a> Lines<'a> {
         Ok(Line::new(&self.addresses.url(role), self.caller(role.name(), policy(role, repeats)))?)
     }
 
+    /// A line to a role that is asked for its keys. Whoever waits for the answer waits with a customer's request in
+    /// hand, so it is not for long, nobody waits for a second try, and it has a breaker apart from that of real calls.
+    pub fn keys(&self, role: Role) -> anyhow::Result<Line> {
+        let policy = CallPolicy {
+            // Longer than an attempt, or one that hangs would be our caller's lack of time, not the other's fault.
+            deadline: Duration::from_secs(1),
+            attempt: Duration::from_millis(500),
+            retry: Retry::NEVER,
+            ..CallPolicy::default()
+        };
+        Ok(Line::new(&self.addresses.url(role), self.caller(format!("keys-{}", role.name()), policy))?)
+    }
+
     /// How the payments reach the card network: it takes its time, and is asked again by whoever asked.
     pub fn card_network(&self) -> Caller {
         let policy = CallPolicy {
@@ -47,7 +61,7 @@ impl<'a> Lines<'a> {
         self.caller("card-network", policy)
     }
 
-    fn caller(&self, name: &'static str, policy: CallPolicy) -> Caller {
+    fn caller(&self, name: impl Into<Arc<str>>, policy: CallPolicy) -> Caller {
         Caller::observed(name, policy, &self.process.breakers, &self.process.metrics)
     }
 }

@@ -9,8 +9,8 @@ use axum::serve::ListenerExt as _;
 use purlin::http::{Edge, layers};
 use purlin::message::Clock;
 use purlin::resilience::Breakers;
-use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, TaskState, raise_descriptors, serve};
-use purlin::store::Cause;
+use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, raise_descriptors, serve};
+use purlin::store::{Cause, Store};
 use purlin::telemetry::{Health, Metrics, service};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
@@ -80,10 +80,8 @@ impl Process {
         if self.signalled.load(Ordering::Acquire) {
             return None;
         }
-        let tasks = self.doors.tasks().into_iter().chain(self.rooms.tasks());
-        let failed = tasks.filter(|task| task.state == TaskState::Ended);
-        let failed = failed.filter_map(|task| Some(format!("`{}`: {}", task.name, task.last_error?))).next();
-        Some(failed.unwrap_or_else(|| "a task ended that the process cannot do without".to_owned()))
+        let cause = self.doors_close.cause().or(self.rooms_close.cause());
+        Some(cause.unwrap_or("a task ended that the process cannot do without").to_owned())
     }
 
     /// Closes the doors, finishing what is in hand; then the rooms.
@@ -103,14 +101,16 @@ impl Process {
         self.doors_close.token()
     }
 
-    /// Answers requests to a service until the rooms close.
-    pub fn serve_room(&self, name: &'static str, listener: TcpListener, router: Router) {
-        self.serve(&self.rooms, self.rooms_close.token(), name, listener, router);
+    /// Answers requests to a service until the rooms close; to writes with the position of its log.
+    pub fn serve_room(&self, name: &'static str, listener: TcpListener, router: Router, log: Option<&Store>) {
+        let edge = self.edge(name);
+        let edge = log.into_iter().fold(edge, Edge::log);
+        self.serve(&self.rooms, self.rooms_close.token(), name, listener, layers(router, edge));
     }
 
     /// Answers requests of operators until the doors close.
     pub fn serve_door(&self, name: &'static str, listener: TcpListener, router: Router) {
-        self.serve(&self.doors, self.doors_close.token(), name, listener, router);
+        self.serve(&self.doors, self.doors_close.token(), name, listener, layers(router, self.edge(name)));
     }
 
     /// Answers the operator's requests on a socket of the data folder until the rooms close.
@@ -124,6 +124,10 @@ impl Process {
         self.rooms.spawn_once("operator/serve", server);
     }
 
+    fn edge(&self, name: &'static str) -> Edge {
+        Edge::new(name, &self.metrics).max_timeout(Duration::from_secs(70))
+    }
+
     fn serve(
         &self,
         supervisor: &Supervisor,
@@ -135,9 +139,8 @@ impl Process {
         let listener = listener.tap_io(|io| {
             let _ = io.set_nodelay(true);
         });
-        let edge = Edge::new(name, &self.metrics).max_timeout(Duration::from_secs(70));
         let config = ServeConfig { drain: self.drain, ..ServeConfig::default() };
-        let server = serve(listener, layers(router, edge), config, shutdown);
+        let server = serve(listener, router, config, shutdown);
         let server = service::within(name, async {
             server.await;
             Ok::<_, std::convert::Infallible>(())

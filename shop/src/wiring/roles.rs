@@ -18,7 +18,7 @@ use super::{doors, greeting, operator};
 use crate::config::{Config, Role};
 use crate::console::{Console, Watched};
 use crate::contracts::clients::{Inventory, Keys, Orders, Payments, Products, Shipping, Users};
-use crate::contracts::keys::{Elsewhere, Of};
+use crate::contracts::keys::{About, Elsewhere, Of};
 use crate::contracts::service::{Base, First, Service};
 use crate::payments::card_network::CardNetwork;
 use crate::users::FirstAdministrator;
@@ -62,7 +62,7 @@ pub async fn start(
     for (role, service) in services {
         let Service { name, store, router, tasks, first, stuck } = service;
         let router = router.merge(probes(&process.health, &process.metrics));
-        process.serve_room(name, addresses.listener(role)?, router);
+        process.serve_room(name, addresses.listener(role)?, router, Some(&store));
         if let Some(bus) = bus.as_ref().filter(|_| role.needs_bus()) {
             let (bus, source) = (bus.clone(), store.clone());
             process.run_until_closed(format!("{name}/relay"), move || bus.relay(name, &source));
@@ -77,7 +77,7 @@ pub async fn start(
     if roles.contains(&Role::Assistant) {
         let orders = Orders(Lines::new(process, addresses).to(Role::Orders, Repeats::Line)?);
         let router = assistant::router(&config.model, orders, verifier).map_err(|error| anyhow!(error))?;
-        process.serve_room("assistant", addresses.listener(Role::Assistant)?, router);
+        process.serve_room("assistant", addresses.listener(Role::Assistant)?, router, None);
     }
     if roles.contains(&Role::Console) {
         let console = Console {
@@ -169,7 +169,9 @@ impl Maker<'_> {
         let store = self.open(role.name()).await?;
         let Process { clock, metrics, .. } = self.process;
         let base = Base::new(role.name(), store, clock.clone(), self.verifier.clone());
-        Ok(base.metrics(metrics).elsewhere(self.elsewhere(role)?))
+        // Orders have by far the most keys: whoever else takes one tells them.
+        let about = if role == Role::Orders { About::Announced } else { About::Everybody };
+        Ok(base.metrics(metrics).elsewhere(self.elsewhere(role)?, about))
     }
 
     /// The other services that a caller may have used a key at.
@@ -182,8 +184,8 @@ impl Maker<'_> {
             (Role::Inventory, Of::Administrators),
         ];
         let others = takers.into_iter().filter(|(other, _)| *other != role);
-        // Who cannot be asked at once is not asked: nobody waits for a second try.
-        let line = |(other, of)| Ok(Elsewhere { keys: Keys(lines.to(other, Repeats::Saga)?), of });
+        let line =
+            |(other, of)| Ok(Elsewhere { name: Role::name(other), keys: Keys(lines.keys(other)?), of });
         others.map(line).collect()
     }
 

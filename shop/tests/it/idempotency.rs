@@ -140,6 +140,14 @@ async fn a_key_stands_for_one_request_whichever_service_has_it() {
         (&ada, "/orders", &empty, "registered"),
         (&ada, "/users", &again, "begun"),
     ];
+    // A customer's orders ask nobody about his keys, until he uses one elsewhere.
+    let asked = async || shop.operator().get("/metrics").await.body.as_str().unwrap().to_owned();
+    let bea = shop.client().customer("bea").await;
+    let before = calls(&asked().await);
+    bea.post_key("/orders", &empty, "b").await.expect(201);
+    assert_eq!(calls(&asked().await), before);
+    ada.post_key("/orders", &empty, "a").await.expect(201);
+    assert_eq!(calls(&asked().await), before + 1);
     for life in 0..2 {
         for (who, path, body, key) in writes {
             let who = if life == 0 {
@@ -162,4 +170,13 @@ async fn a_key_stands_for_one_request_whichever_service_has_it() {
     // The same key of somebody else is another one.
     let bob = shop.client().customer("bob").await;
     bob.post_key("/orders", &empty, "made").await.expect(201);
+}
+
+/// How often the users service was asked about keys.
+fn calls(metrics: &str) -> u64 {
+    let line = "purlin_calls_total{callee=\"keys-users\",outcome=\"ok\"} ";
+    metrics
+        .lines()
+        .find_map(|text| text.strip_prefix(line))
+        .map_or(0, |count| count.parse().expect("a count"))
 }

@@ -111,9 +111,17 @@ async fn a_role_that_needs_a_bus_says_so() {
     }
     let help = program(&folder).arg("--help").output().await.unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for option in
-        ["--data", "--store", "--bus", "--gateway", "--console", "--drain", "SHOP_DATA", "[default: 10s]"]
-    {
+    for option in [
+        "--data",
+        "--store",
+        "--bus",
+        "--gateway",
+        "--console",
+        "--drain",
+        "--connections-per-address",
+        "SHOP_DATA",
+        "[default: 10s]",
+    ] {
         assert!(help.contains(option), "{option} is not in {help}");
     }
     std::fs::remove_dir_all(folder).unwrap();

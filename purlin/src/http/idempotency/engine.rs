@@ -14,7 +14,7 @@ use crate::store::{Commit, CommitError, Position, ReadError, Revision, Row, Stor
 
 use super::attempt::{Attempt, id_of};
 use super::entry::{Answer, Entry, State};
-use super::machine::{Asked, Claim};
+use super::machine::{Asked, Claim, KeyState};
 use super::secret::{Secret, SecretError, hex};
 
 /// How long a worker that says nothing keeps its key.
@@ -92,9 +92,9 @@ impl Idempotency {
     }
 
     /// What is remembered of the key, whichever request it stands for.
-    pub(super) async fn finds(&self, ticket: &Ticket) -> Result<bool, ReadError> {
+    pub(super) async fn state(&self, ticket: &Ticket) -> Result<KeyState, ReadError> {
         let found = self.store.get::<Entry>(&ticket.record).await?;
-        Ok(self.asked(ticket).finds(found))
+        Ok(self.asked(ticket).state(found))
     }
 
     /// Claims, works, settles.

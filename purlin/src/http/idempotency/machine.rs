@@ -33,6 +33,17 @@ pub(super) enum Claim {
     Undone,
 }
 
+/// What a key stands for, whichever the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// Nothing, as far as is known here.
+    Unknown,
+    /// A request that is being worked on, and may still come to nothing.
+    Running,
+    /// A request that is decided.
+    Decided,
+}
+
 impl Asked<'_> {
     /// May the request be done?
     pub(super) fn to_do(&self, found: Option<Entry>) -> Claim {
@@ -52,12 +63,12 @@ impl Asked<'_> {
         }
     }
 
-    /// Does the key stand for a request, whichever?
-    pub(super) fn finds(&self, found: Option<Entry>) -> bool {
+    /// What does the key stand for?
+    pub(super) fn state(&self, found: Option<Entry>) -> KeyState {
         match found.map(|entry| entry.state) {
-            None | Some(State::Free) => false,
-            Some(State::Running(lease)) => self.holds(&lease),
-            Some(State::Answered(_) | State::Undoing { .. } | State::Undone(_)) => true,
+            Some(State::Running(lease)) if self.holds(&lease) => KeyState::Running,
+            None | Some(State::Free | State::Running(_)) => KeyState::Unknown,
+            Some(State::Answered(_) | State::Undoing { .. } | State::Undone(_)) => KeyState::Decided,
         }
     }
 
@@ -150,11 +161,13 @@ mod tests {
     #[test]
     fn a_key_stands_for_what_is_decided_or_being_worked_on() {
         let running = taken(asked("a", 10).to_do(None));
-        assert!(asked("", 14).finds(Some(running.clone())));
-        assert!(!asked("", 15).finds(Some(running.clone())), "its worker has died");
-        assert!(!asked("", 11).finds(Some(Entry { state: State::Free, ..running.clone() })));
-        assert!(asked("", 99).finds(Some(Entry { state: State::Answered(answer(404)), ..running })));
-        assert!(!asked("", 11).finds(None));
+        assert_eq!(asked("", 14).state(Some(running.clone())), KeyState::Running);
+        assert_eq!(asked("", 15).state(Some(running.clone())), KeyState::Unknown, "its worker has died");
+        let free = Entry { state: State::Free, ..running.clone() };
+        assert_eq!(asked("", 11).state(Some(free)), KeyState::Unknown);
+        let decided = Entry { state: State::Answered(answer(404)), ..running };
+        assert_eq!(asked("", 99).state(Some(decided)), KeyState::Decided);
+        assert_eq!(asked("", 11).state(None), KeyState::Unknown);
     }
 
     #[test]

@@ -44,5 +44,6 @@ mod secret;
 pub use answer::{Decided, POSITION, REPLAYED};
 pub use attempt::Attempt;
 pub use engine::{Idempotency, SweepError};
+pub use machine::KeyState;
 pub use once::{Done, Key, Once, OnceError, Refusal};
 pub use request::{IDEMPOTENCY_KEY, Write, WriteRequest};

@@ -11,7 +11,7 @@ use crate::store::{Commit, CommitError, Position};
 use super::answer::{POSITION, REPLAYED, decides, of_problem};
 use super::engine::{Settled, TRIES, Unsettled, Verb};
 use super::entry::Answer;
-use super::{Attempt, Decided, Idempotency, WriteRequest};
+use super::{Attempt, Decided, Idempotency, KeyState, WriteRequest};
 
 impl Idempotency {
     /// Answers a request that writes: decides, commits effect and answer as one, and gives the answer again when
@@ -43,11 +43,11 @@ impl Idempotency {
         response
     }
 
-    /// Whether a caller's key stands for a request of this store that is decided, or being worked on: for services
-    /// that share their callers, and so must not both take a key.
-    pub async fn knows(&self, caller: &str, key: &str) -> Result<bool, Problem> {
+    /// What a caller's key stands for in this store: for services that share their callers, and so must not both take
+    /// a key.
+    pub async fn state_of(&self, caller: &str, key: &str) -> Result<KeyState, Problem> {
         let ticket = self.ticket(caller, key, []).await?;
-        Ok(self.finds(&ticket).await?)
+        Ok(self.state(&ticket).await?)
     }
 
     async fn with_key<F, Fut>(
@@ -95,15 +95,15 @@ impl Idempotency {
     }
 }
 
-/// The type of the problem that a key stands for another request.
-const REUSED: &str = "/problems/idempotency-key-reused";
+/// The types of problems that say something of the key, not of the request.
+const OF_KEYS: [&str; 2] = ["/problems/idempotency-key-reused", "/problems/idempotency-key-in-progress"];
 
 /// What is stored with the effect; a problem that does not decide is an error here, and frees the key.
 fn kept(decided: Result<Decided, Problem>) -> Result<(Commit, Answer), Problem> {
     match decided {
         Ok(decided) => Ok(decided.split()),
         // What is said of the key itself is no answer to the request.
-        Err(problem) if problem.type_ == REUSED => Err(problem),
+        Err(problem) if OF_KEYS.contains(&&*problem.type_) => Err(problem),
         Err(problem) if decides(problem.status) => Ok((Commit::new(), of_problem(&problem))),
         Err(problem) => Err(problem),
     }

@@ -191,6 +191,18 @@ async fn a_key_stands_for_one_method_path_and_body() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_the_key_is_no_answer_to_the_request() {
+    let house = house();
+    for (status, code) in [(422, "idempotency-key-reused"), (409, "idempotency-key-in-progress")] {
+        let refuse = async |_| Err(Problem::new(StatusCode::from_u16(status).unwrap(), code));
+        let told = told(house.idempotency.run("alice", &post("k"), refuse).await).await;
+        assert_eq!((told.status, told.replayed), (status, false));
+    }
+    let told = told(house.idempotency.run("alice", &post("k"), async |at| place(at)).await).await;
+    assert_eq!((told.status, told.replayed), (201, false));
+}
+
+#[tokio::test]
 async fn keys_of_different_callers_never_meet() {
     let house = house();
     let mut ids = Vec::new();

@@ -82,6 +82,7 @@ impl Clerk {
 
     /// Decides the first of those that wait, as many as fit a commit, and commits them together.
     async fn decide(&self, waiting: &mut VecDeque<Wish>) {
+        let mut reloaded = false;
         for attempt in 1..=ATTEMPTS {
             let mut desk = Desk::new(&self.pages, &self.reservations);
             desk.prepare(waiting.iter()).await;
@@ -92,7 +93,9 @@ impl Clerk {
                 }
                 decided.push(desk.decide(wish).await);
             }
-            if attempt < ATTEMPTS && decided.iter().any(|decided| matches!(decided, Err(Trouble::Stale))) {
+            // What is still stale when everything was read anew stays so: it is told, and stops nobody else.
+            if !reloaded && decided.iter().any(|decided| matches!(decided, Err(Trouble::Stale))) {
+                reloaded = true;
                 self.pages.forget();
                 continue;
             }

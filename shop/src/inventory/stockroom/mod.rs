@@ -114,11 +114,14 @@ impl Stockroom {
 mod tests {
     use std::ops::Deref;
 
-    use purlin::message::{Fault as _, new_id};
+    use purlin::aggregate::Aggregate as _;
+    use purlin::message::{Envelope, Fault as _, new_id};
+    use purlin::store::{Commit, Expected, StreamId};
     use purlin_sqlite::{Options, Sqlite};
     use tokio::task::JoinSet;
     use tokio_util::sync::CancellationToken;
 
+    use super::super::reservation::{Reservation, StockEvent, StockReserved};
     use super::*;
 
     const FLOW: Flow = Flow::Orchestrated;
@@ -171,6 +174,29 @@ mod tests {
         let stored: Vec<i64> = fresh.levels(products).await.unwrap().into_values().collect();
         assert_eq!(known, stored, "what is in mind is what is stored");
         known
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_together_is_told_and_stops_nobody() {
+        let (room, products) = stockroom(&[5]).await;
+        let broken = new_id();
+        // A reservation of which no shelf knows.
+        let event = StockEvent::Reserved(StockReserved {
+            flow: FLOW,
+            order_id: broken,
+            lines: vec![line(products[0], 1)],
+        });
+        let stream = StreamId::new(Reservation::KIND, broken).unwrap();
+        let event = Envelope::new(Reservation::KIND, &event).unwrap();
+        room.store.commit(Commit::new().append(stream, Expected::NoStream, [event])).await.unwrap();
+        let lines = [line(products[0], 2)];
+        let (released, reserved) =
+            tokio::join!(room.release(FLOW, broken), room.reserve(FLOW, new_id(), &lines));
+        assert!(
+            matches!(released, Err(StockroomError::Trouble(trouble)) if matches!(*trouble, Trouble::Stale))
+        );
+        reserved.unwrap();
+        assert_eq!(on_hand(&room, &products).await, [3]);
     }
 
     #[tokio::test]

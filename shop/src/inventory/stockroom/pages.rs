@@ -38,6 +38,8 @@ pub(super) struct Pages {
     store: Store,
     shelves: Repository<Shelf>,
     known: Mutex<Known>,
+    /// Who has it reads on; those who wait for it find that done.
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// What is in mind.
@@ -50,12 +52,17 @@ struct Known {
 impl Pages {
     pub(super) fn new(store: &Store) -> Self {
         let known = Known { through: store.head(), pages: HashMap::new() };
-        Self { store: store.clone(), shelves: Repository::new(store), known: Mutex::new(known) }
+        let (store, shelves, known) = (store.clone(), Repository::new(store), Mutex::new(known));
+        Self { store, shelves, known, reading: tokio::sync::Mutex::default() }
     }
 
     /// Reads what has happened to the shelves in mind.
     pub(super) async fn follow(&self) -> Result<(), LoadError> {
         let (head, filter) = (self.store.head(), LogFilter::category(Shelf::KIND));
+        if self.known().through >= head {
+            return Ok(());
+        }
+        let _reading = self.reading.lock().await;
         loop {
             let after = self.known().through;
             if after >= head {

@@ -97,8 +97,10 @@ impl Orders {
     }
 
     async fn draft(&self, known: Known, attempt: Attempt, new: &NewOrder) -> Result<Decided, Problem> {
-        self.users.exists(known.id).await?;
-        let items = self.priced(&Order::default(), &new.items).await?;
+        let none = Order::default();
+        let (exists, items) = tokio::join!(self.users.exists(known.id), self.priced(&none, &new.items));
+        exists?;
+        let items = items?;
         let drafted = self.orders.change(attempt.id, |order| order.draft(known.id, items.clone())).await?;
         let shown = self.shown(attempt.id, &drafted.root).await?;
         Decided::new(Commit::new().append_all(drafted.append), StatusCode::CREATED, &shown)?

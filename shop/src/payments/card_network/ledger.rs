@@ -42,7 +42,8 @@ impl Row for Entry {
 /// The entries that are being written; cheap to clone.
 ///
 /// An entry has its id before it is committed, so that one with a later id may be committed first. Whoever reads page
-/// by page would go past the earlier one: what is later than the oldest that is being written is not shown yet.
+/// by page would go past the earlier one: what is later than the oldest that is being written, or than all that was begun
+/// when somebody began to read, is not shown yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Writing(Arc<Mutex<BTreeSet<Uuid>>>);
 
@@ -62,9 +63,10 @@ impl Writing {
         Begun { id, writing: self.clone() }
     }
 
-    /// The oldest that is being written.
-    pub(super) fn oldest(&self) -> Option<Uuid> {
-        self.ids().first().copied()
+    /// Before which everything is written: the oldest that is being written, else whatever will be begun.
+    pub(super) fn written_before(&self) -> Uuid {
+        let ids = self.ids();
+        ids.first().copied().unwrap_or_else(new_id)
     }
 
     fn ids(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
@@ -75,5 +77,20 @@ impl Writing {
 impl Drop for Begun {
     fn drop(&mut self) {
         self.writing.ids().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_begun_while_somebody_reads_is_behind_where_he_stops() {
+        let writing = Writing::default();
+        let end = writing.written_before();
+        let first = writing.begin();
+        assert!(end < first.id);
+        writing.begin();
+        assert_eq!(writing.written_before(), first.id);
     }
 }

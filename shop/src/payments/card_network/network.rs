@@ -77,9 +77,9 @@ impl CardNetwork {
 
     /// A page of the ledger, the oldest entry first.
     pub async fn ledger(&self, query: Query) -> Result<Page, ReadError> {
-        let oldest = self.writing.oldest().map(|id| id.to_string());
+        let end = self.writing.written_before().to_string();
         let mut page = self.store.list::<Entry>(query).await?;
-        let is_settled = |key: &str| oldest.as_deref().is_none_or(|oldest| key < oldest);
+        let is_settled = |key: &str| key < end.as_str();
         if page.records.last().is_some_and(|last| !is_settled(&last.key)) {
             page.records.retain(|record| is_settled(&record.key));
             page.next = None;
