@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::message::Uuid;
-use crate::resilience::Retry;
+use crate::resilience::{Retry, dice};
 use crate::store::StreamId;
 
 /// Aggregates share so many turns; two that share one wait for each other now and then, and nothing worse.
@@ -65,8 +64,7 @@ impl Attempts<'_> {
         if self.held.is_none() {
             self.held = Some(self.turn.lock().await);
         } else if self.lost > AT_ONCE {
-            let dice = f64::from(Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX);
-            tokio::time::sleep(PAUSES.delay(self.lost - AT_ONCE, dice)).await;
+            tokio::time::sleep(PAUSES.delay(self.lost - AT_ONCE, dice())).await;
         }
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{FaultKind, Timestamp};
-use crate::resilience::{Deadline, Retry};
+use crate::resilience::{Deadline, Retry, dice};
 use crate::store::Commit;
 
 use super::engine::Engine;
 use super::journal::{Entry, Outcome, Payload};
 use super::record::Request;
 use super::requests::requests;
-use super::step::{COMPENSATION_RETRY, dice, guarded, until_then, worth_a_note};
+use super::step::{COMPENSATION_RETRY, guarded, until_then, worth_a_note};
 use super::writer::{Refused, Stop};
 use super::{At, Failure, SagaState};
 
