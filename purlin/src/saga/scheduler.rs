@@ -115,14 +115,20 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
     async fn look(&mut self) {
         self.backlog = false;
         let now = Instant::now();
-        // Those that had faults are remembered for a while longer: the next one may be one in a row.
-        self.resting.retain(|_, rest| now < rest.until + REST);
+        self.forget_rested(now);
         let looked = self.look_at_sagas().await;
         self.log_failure(looked);
         let looked = self.look_at_requests().await;
         self.log_failure(looked);
         let looked = self.revive().await;
         self.log_failure(looked);
+    }
+
+    /// Those that had faults are remembered for a while longer, and for as long as they are at work: the next fault may
+    /// be one in a row.
+    fn forget_rested(&mut self, now: Instant) {
+        let live = self.sagas.desk.live();
+        self.resting.retain(|id, rest| now < rest.until + REST || live.contains_key(id));
     }
 
     async fn look_at_sagas(&mut self) -> Result<(), ReadError> {

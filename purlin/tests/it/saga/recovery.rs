@@ -137,6 +137,23 @@ async fn a_saga_whose_journal_can_never_be_written_is_set_aside_and_listed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_saga_that_works_long_before_it_is_interrupted_is_set_aside_as_well() {
+    async fn slow(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+        let step = saga.step("w".repeat(2 << 20), async |_| {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            Ok::<_, Infallible>(1)
+        });
+        step.await
+    }
+    let (store, world) = (Store::memory(), World::default());
+    let process = Process::start(on(&store, &world, &Clock::system()).register("slow", slow)).await;
+    let id = process.begin("slow", &()).await;
+    let view = process.until_state(id, SagaState::Blocked).await;
+    assert!(view.reason.unwrap().contains("interrupted 3 times in a row"));
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn signals_and_outcomes_that_one_commit_cannot_hold_take_several() {
     const MANY: usize = 24;
     async fn heavy(saga: Saga<World>, _: ()) -> Result<usize, SagaError> {
