@@ -186,7 +186,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Ok(news);
         }
         let mut asked = Asked::of(self.cell.id);
-        while let Some(records) = asked.page(&self.writer.store).await? {
+        while let Some(records) = asked.next(&self.writer.store).await? {
             for record in records {
                 if let Ok(Request::Retry) = record.decode().map(Request::asked) {
                     self.resume();

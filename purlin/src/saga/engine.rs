@@ -212,7 +212,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let mut news = self.unblock();
         if self.mailbox.take() {
             let mut asked = Asked::of(self.cell.id);
-            while let Some(records) = asked.page(&self.writer.store).await? {
+            while let Some(records) = asked.next(&self.writer.store).await? {
                 for record in &records {
                     news |= self.heed(record);
                     self.writer.relieve().await?;

@@ -16,7 +16,7 @@ use super::writer::{Refused, Stop, Writer};
 pub(super) async fn block(writer: &mut Writer, id: Uuid, mailbox: &Mailbox, why: String) -> Result<(), Stop> {
     mailbox.take();
     let mut asked = Asked::of(id);
-    while let Some(records) = asked.page(&writer.store).await? {
+    while let Some(records) = asked.next(&writer.store).await? {
         let effect = set_aside(&writer.consumed, &records)?;
         let known = writer.row.state == SagaState::Blocked && writer.row.reason.as_ref() == Some(&why);
         if known && effect.is_empty() {
@@ -51,28 +51,41 @@ fn set_aside(consumed: &[(String, u64)], records: &[Record]) -> Result<Commit, S
     Ok(effect)
 }
 
-/// What was asked of a saga from outside and is not taken note of, a page at a time.
+/// What was asked of a saga from outside and is not taken note of, so much at a time as one commit can write anew.
 pub(super) struct Asked {
     id: Uuid,
+    /// Read, and not looked at yet.
+    read: Vec<Record>,
     /// Behind which one the next page begins; none: there is no next page.
     after: Option<Option<String>>,
 }
 
 impl Asked {
-    /// How many are looked at at a time: of the largest, as many as one commit can write.
+    /// How many are read at a time.
     const PAGE: usize = 100;
+    /// How many bytes are looked at at a time, give or take one request.
+    const BYTES: usize = 4 << 20;
 
     pub(super) fn of(id: Uuid) -> Self {
-        Self { id, after: Some(None) }
+        Self { id, read: Vec::new(), after: Some(None) }
     }
 
-    /// The next page; the first one may be empty.
-    pub(super) async fn page(&mut self, store: &Store) -> Result<Option<Vec<Record>>, Stop> {
-        let Some(after) = self.after.take() else { return Ok(None) };
-        let query = Query::all().prefix(format!("{}/", self.id)).limit(Self::PAGE).after(after);
-        let page = store.list::<Request>(query).await?;
-        self.after = page.next.map(Some);
-        Ok(Some(page.records))
+    /// The next of them; the first time there may be none.
+    pub(super) async fn next(&mut self, store: &Store) -> Result<Option<Vec<Record>>, Stop> {
+        if self.read.is_empty() {
+            let Some(after) = self.after.take() else { return Ok(None) };
+            let query = Query::all().prefix(format!("{}/", self.id)).limit(Self::PAGE).after(after);
+            let page = store.list::<Request>(query).await?;
+            (self.read, self.after) = (page.records, page.next.map(Some));
+        }
+        let mut bytes = 0;
+        let fits = self.read.iter().take_while(|record| {
+            let room = bytes < Self::BYTES;
+            bytes += record.value.len();
+            room
+        });
+        let rest = self.read.split_off(fits.count());
+        Ok(Some(std::mem::replace(&mut self.read, rest)))
     }
 }
 
@@ -82,7 +95,7 @@ const EARLY: Duration = Duration::from_secs(24 * 3600);
 /// Keeps what was asked of a saga that is not there yet, out of the way of what is due; once it is too old, drops it.
 pub(super) async fn keep_early(store: &Store, id: Uuid, now: Timestamp) -> Result<(), Stop> {
     let mut asked = Asked::of(id);
-    while let Some(records) = asked.page(store).await? {
+    while let Some(records) = asked.next(store).await? {
         commit(store, keep(&records, id, now)?).await?;
     }
     Ok(())
@@ -111,7 +124,7 @@ fn keep(records: &[Record], id: Uuid, now: Timestamp) -> Result<Commit, Stop> {
 /// Nobody will take note of what is asked of a saga that is over.
 pub(super) async fn drop_requests(store: &Store, id: Uuid) -> Result<(), Stop> {
     let mut asked = Asked::of(id);
-    while let Some(records) = asked.page(store).await? {
+    while let Some(records) = asked.next(store).await? {
         let dropped = records.iter().fold(Commit::new(), |dropped, record| {
             dropped.delete::<Request>(&record.key, Revision::Exact(record.revision))
         });

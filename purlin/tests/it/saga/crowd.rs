@@ -218,6 +218,7 @@ async fn all_blocked_sagas_are_tried_after_a_start_however_little_room_there_is(
 
 #[tokio::test(start_paused = true)]
 async fn all_that_was_asked_too_early_is_kept_however_much_it_is() {
+    const LARGE: usize = 30;
     async fn hears(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
         let mut sum = 0;
         for _ in 0..250 {
@@ -232,13 +233,17 @@ async fn all_that_was_asked_too_early_is_kept_however_much_it_is() {
     for _ in 0..250 {
         process.store.commit(process.sagas.signal(id, "s", &1).unwrap()).await.unwrap();
     }
+    let (large, never) = ("x".repeat(500_000), new_id());
+    for _ in 0..LARGE {
+        process.store.commit(process.sagas.signal(never, "s", &large).unwrap()).await.unwrap();
+    }
     for _ in 0..5 {
         pass(&time, SECOND).await;
     }
     let now = time.clock.now();
     let kept = process.store.list_records("saga_signals", Query::all().limit(1000)).await.unwrap().records;
     let due = kept.iter().filter(|record| record.due.is_none_or(|due| due <= now));
-    assert_eq!((kept.len(), due.count()), (250, 0), "none is in the way of what is due");
+    assert_eq!((kept.len(), due.count()), (250 + LARGE, 0), "none is in the way of what is due");
     process.store.commit(process.sagas.start("hears", id, &()).unwrap()).await.unwrap();
     pass_until_over(&time, &process, id, 5 * SECOND).await;
     assert_eq!(process.show(id).await.output, Some(250.into()));
