@@ -61,7 +61,7 @@ impl<A: Aggregate> Repository<A> {
                 break;
             }
         }
-        self.snapshots.make_up(&self.store, &stream, &root, revision).await;
+        self.snapshots.make_up(&self.store, &stream, &mut root, revision).await;
         Ok(root)
     }
 
@@ -77,7 +77,8 @@ impl<A: Aggregate> Repository<A> {
     /// Loads, decides, and commits what was decided; when somebody else was faster, on the new state again.
     ///
     /// The decision is called once for each attempt. A decision of no events commits nothing. Callers of this
-    /// repository (and its clones) who want the same aggregate take turns once one of them was too slow.
+    /// repository (and its clones) who want the same aggregate take turns once one of them was too slow, for as long
+    /// as others wait; nobody waits for a caller of another aggregate.
     ///
     /// Dropping the future does not undo a commit that is under way, and whether it happened is then not known. Who
     /// wants to ask again commits a [`Repository::change`] under an id ([`Commit::with_id`]).
@@ -98,11 +99,8 @@ impl<A: Aggregate> Repository<A> {
             if append.events.is_empty() {
                 return Ok(root);
             }
-            match self.commit(&root, append).await {
-                Ok(()) => {
-                    root.committed();
-                    return Ok(root);
-                }
+            match self.commit(&mut root, append).await {
+                Ok(()) => return Ok(root),
                 Err(CommitError::Conflict(Conflict::Stream { .. })) => attempts.lost().await,
                 Err(error) => return Err(UpdateError::Commit(error)),
             }
@@ -136,15 +134,18 @@ impl<A: Aggregate> Repository<A> {
         let append = root.append(stream).map_err(UpdateError::Encode)?;
         if !append.events.is_empty() {
             self.commit(root, append).await.map_err(UpdateError::Commit)?;
-            root.committed();
         }
         Ok(())
     }
 
     /// Commits what was recorded in a root, and a snapshot with it when one is due.
-    async fn commit(&self, root: &Root<A>, append: Append) -> Result<(), CommitError> {
-        let commit = self.snapshots.add(&self.store, root, Commit::new().append_all(append)).await;
-        self.store.commit(commit).await.map(drop)
+    async fn commit(&self, root: &mut Root<A>, append: Append) -> Result<(), CommitError> {
+        let commit = Commit::new().append_all(append);
+        let with = self.snapshots.add(&self.store, root, &commit).await;
+        let with_snapshot = with.is_some();
+        self.store.commit(with.unwrap_or(commit)).await?;
+        root.committed(with_snapshot);
+        Ok(())
     }
 
     /// At most `limit` of its events from a version on, as they stand in the log.

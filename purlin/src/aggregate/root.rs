@@ -14,7 +14,7 @@ pub struct Root<A: Aggregate> {
     id: String,
     state: A,
     version: u64,
-    /// The version of the snapshot that it was loaded from.
+    /// The version of the last snapshot that is known: the one that it was loaded from, or one written since.
     snapshot: u64,
     uncommitted: Vec<A::Event>,
 }
@@ -94,10 +94,18 @@ impl<A: Aggregate> Root<A> {
         Ok(Append { stream, expected: Expected::Version(self.version), events })
     }
 
-    /// After the append was committed.
-    pub(super) fn committed(&mut self) {
+    /// After the append was committed, and perhaps a snapshot with it.
+    pub(super) fn committed(&mut self, with_snapshot: bool) {
         self.version += self.uncommitted.len() as u64;
         self.uncommitted.clear();
+        if with_snapshot {
+            self.snapshot_written();
+        }
+    }
+
+    /// After a snapshot of the version was written.
+    pub(super) fn snapshot_written(&mut self) {
+        self.snapshot = self.version;
     }
 }
 

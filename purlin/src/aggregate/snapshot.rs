@@ -1,10 +1,11 @@
 //! A state that was written down, so that loading need not fold every event from the first on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use crate::store::{Commit, CommitError, ReadError, Revision, Row, Store, StreamId};
 
@@ -26,11 +27,15 @@ impl Row for Snapshot {
 #[derive(Default)]
 pub(super) struct Snapshots {
     ready: OnceCell<()>,
-    /// A state did not fit into a record. It was told, and is not tried at every turn any more.
-    large: AtomicBool,
+    /// The aggregates whose state did not fit into a record, and the version at which that was last tried.
+    large: Mutex<HashMap<StreamId, u64>>,
     /// Held by the one reader who makes up for a snapshot that is missing.
-    overdue: Mutex<()>,
+    overdue: AsyncMutex<()>,
 }
+
+/// So many aggregates whose state is too large are known at most. Then they are forgotten, and each is tried, and
+/// told of, once more.
+const LARGE: usize = 1024;
 
 /// An aggregate as of its last snapshot.
 pub(super) struct Found<A: Aggregate> {
@@ -70,37 +75,32 @@ impl Snapshots {
         Ok(Found { root, revision })
     }
 
-    /// The commit of what a root decided, with a snapshot in it when one is due. It costs no commit of its own, and
+    /// The commit of what a root decided with a snapshot in it, when one is due. It costs no commit of its own, and
     /// needs no condition but the append's: when the append holds, the state is what the snapshot says.
-    pub(super) async fn add<A: Aggregate>(&self, store: &Store, root: &Root<A>, commit: Commit) -> Commit {
-        let (before, after) = (root.version(), root.version() + root.uncommitted().len() as u64);
-        if !self.is_due::<A>(root.snapshot(), before, after) || self.prepare(store).await.is_err() {
-            return commit;
+    pub(super) async fn add<A: Aggregate>(
+        &self,
+        store: &Store,
+        root: &Root<A>,
+        commit: &Commit,
+    ) -> Option<Commit> {
+        let (stream, after) = (root.stream().ok()?, root.version() + root.uncommitted().len() as u64);
+        let due = A::SNAPSHOT_EVERY > 0 && after - root.snapshot() >= A::SNAPSHOT_EVERY;
+        if !due || self.is_large::<A>(&stream, after) || self.prepare(store).await.is_err() {
+            return None;
         }
-        let Ok(stream) = root.stream() else { return commit };
-        match encode(root, after) {
-            Ok(snapshot) => {
-                let with = commit.clone().put(stream.as_str(), &snapshot);
-                let fits = store.limits().check(&with);
-                fits.map(|()| with).unwrap_or_else(|error| {
-                    self.tell(&stream, &error);
-                    commit
-                })
-            }
-            Err(error) => {
-                self.tell(&stream, &error);
-                commit
-            }
-        }
+        let snapshot = encode(root, after).map_err(|error| self.tell(&stream, after, &error)).ok()?;
+        let with = commit.clone().put(stream.as_str(), &snapshot);
+        store.limits().check(&with).map_err(|error| self.tell(&stream, after, &error)).ok()?;
+        Some(with)
     }
 
-    fn is_due<A: Aggregate>(&self, snapshot: u64, before: u64, after: u64) -> bool {
-        let every = A::SNAPSHOT_EVERY;
-        if every == 0 || after - snapshot < every {
-            return false;
-        }
-        // Of those that do not fit, every hundredth version or so is tried: a state can shrink.
-        !self.large.load(Ordering::Relaxed) || (after - snapshot) / every > (before - snapshot) / every
+    /// Whether a state was too large not long ago: it is not tried at every turn, but a state can shrink.
+    fn is_large<A: Aggregate>(&self, stream: &StreamId, version: u64) -> bool {
+        self.large().get(stream).is_some_and(|tried| version < tried.saturating_add(A::SNAPSHOT_EVERY))
+    }
+
+    fn large(&self) -> MutexGuard<'_, HashMap<StreamId, u64>> {
+        self.large.lock().expect("no panic happens under the lock of what is too large")
     }
 
     /// Makes up for a snapshot that no update has written: all that is appended comes from elsewhere, or an update
@@ -109,22 +109,23 @@ impl Snapshots {
         &self,
         store: &Store,
         stream: &StreamId,
-        root: &Root<A>,
+        root: &mut Root<A>,
         expected: Revision,
     ) {
         let missing = root.version() - root.snapshot() >= A::SNAPSHOT_EVERY.saturating_mul(2);
-        if A::SNAPSHOT_EVERY == 0 || !missing || self.large.load(Ordering::Relaxed) {
+        if A::SNAPSHOT_EVERY == 0 || !missing || self.is_large::<A>(stream, root.version()) {
             return;
         }
         let Ok(_turn) = self.overdue.try_lock() else { return };
         let snapshot = match encode(root, root.version()) {
             Ok(snapshot) => snapshot,
-            Err(error) => return self.tell(stream, &error),
+            Err(error) => return self.tell(stream, root.version(), &error),
         };
         match store.commit(Commit::new().put_expecting(stream.as_str(), &snapshot, expected, None)).await {
+            Ok(_) => root.snapshot_written(),
             // Somebody else has written one.
-            Ok(_) | Err(CommitError::Conflict(_)) => {}
-            Err(error @ CommitError::Invalid(_)) => self.tell(stream, &error),
+            Err(CommitError::Conflict(_)) => {}
+            Err(error @ CommitError::Invalid(_)) => self.tell(stream, root.version(), &error),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(%stream, error, "a snapshot could not be written");
@@ -134,8 +135,12 @@ impl Snapshots {
 
     /// A snapshot is only a short cut: without it nothing is lost, and once is often enough to say so.
     #[cold]
-    fn tell(&self, stream: &StreamId, error: &(dyn std::error::Error + 'static)) {
-        if !self.large.swap(true, Ordering::Relaxed) {
+    fn tell(&self, stream: &StreamId, version: u64, error: &(dyn std::error::Error + 'static)) {
+        let mut large = self.large();
+        if large.len() >= LARGE && !large.contains_key(stream) {
+            large.clear();
+        }
+        if large.insert(stream.clone(), version).is_none() {
             tracing::warn!(%stream, error, "a state does not fit into a snapshot: loading folds all its events");
         }
     }

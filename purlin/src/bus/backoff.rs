@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::Uuid;
-use crate::resilience::Retry;
+use crate::resilience::{Retry, dice};
 
 /// Pauses that grow with each failure in a row.
 #[derive(Debug)]
@@ -46,11 +45,6 @@ impl Backoff {
         self.last = Some(Instant::now());
         true
     }
-}
-
-/// A random number from 0 to 1.
-pub(super) fn dice() -> f64 {
-    f64::from(Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::FaultKind;
+use crate::resilience::dice;
 use crate::store::{Commit, Conflict, Position, Query, ReadError, Revision, Row, Store};
 
-use super::backoff::{Backoff, dice};
+use super::backoff::Backoff;
 use super::feed::{Feed, Portion, SKIPPED};
 use super::handling::{Refused, Stopped};
 use super::mark::Mark;

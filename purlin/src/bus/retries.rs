@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::Timestamp;
+use crate::resilience::dice;
 use crate::store::{Commit, Query, ReadError, Record, Row};
 
-use super::backoff::{Backoff, dice};
+use super::backoff::Backoff;
 use super::handling::Refused;
 use super::lane::lost_every_race;
 use super::parked::{self, ParkedKey, ParkedMessage, SeenKey};

@@ -36,4 +36,5 @@ pub use bulkhead::{Bulkhead, BulkheadConfig, Full, Place};
 pub use caller::{CallError, CallPolicy, Caller};
 pub use deadline::{Deadline, DeadlineExceeded};
 pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig};
+pub(crate) use retry::dice;
 pub use retry::{Retry, RetryBudget, RetryBudgetConfig};

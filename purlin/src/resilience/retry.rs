@@ -7,6 +7,8 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::message::Uuid;
+
 /// How often, and after which pauses, something that failed is tried again. In files, pauses are written
 /// `50ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,11 @@ impl Retry {
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         Duration::from_nanos((nanos as f64 * (1.0 - left_to_chance)) as u64)
     }
+}
+
+/// A number from 0 to 1, drawn anew each time: for [`Retry::delay`].
+pub(crate) fn dice() -> f64 {
+    f64::from(Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX)
 }
 
 /// How many retries all calls to one callee may make together.

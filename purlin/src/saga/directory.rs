@@ -1,6 +1,7 @@
 //! The sagas of a store, for those who look and ask from outside.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use super::error::told;
 use super::journal::{self, Entry, Payload};
 use super::record::{Request, SagaRow};
 use super::view::Running;
+use super::writer::Stop;
 use super::{Failure, SagaState, SagaView};
 
 /// The sagas of a store, whoever runs them: they can be listed, shown, cancelled, told to go on.
@@ -22,10 +24,9 @@ use super::{Failure, SagaState, SagaView};
 pub struct Directory {
     store: Store,
     clock: Clock,
+    /// The kinds of saga that this program has the functions of, if it is known.
+    kinds: Option<Arc<BTreeSet<&'static str>>>,
 }
-
-/// So long after its deadline a saga is overdue: until then it is about to end.
-const OVERDUE: Duration = Duration::from_secs(60);
 
 /// Which sagas to list, and from where on.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +81,21 @@ impl Fault for RequestError {
 impl Directory {
     /// The sagas of a store.
     pub fn new(store: &Store, clock: Clock) -> Self {
-        Self { store: store.clone(), clock }
+        Self { store: store.clone(), clock, kinds: None }
+    }
+
+    /// As one of a program that has the functions of these kinds, and no others: a saga of another kind that is not
+    /// over is shown with the reason why it does not go on here.
+    pub(super) fn of_kinds(self, kinds: impl Iterator<Item = &'static str>) -> Self {
+        Self { kinds: Some(Arc::new(kinds.collect())), ..self }
+    }
+
+    /// Says why a saga does not go on here, if that is known only to this program.
+    fn explain(&self, row: &mut SagaRow) {
+        let foreign = self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&*row.kind));
+        if foreign && !row.state.is_over() {
+            row.reason.get_or_insert_with(|| Stop::Foreign(row.kind.clone()).to_string());
+        }
     }
 
     /// Makes the collections of sagas in the store, if they are not there.
@@ -99,28 +114,9 @@ impl Directory {
             query = query.and("kind", kind);
         }
         let page = self.store.list::<SagaRow>(query).await?;
-        let items = page.records.iter().filter_map(listed).collect();
+        let mut items: Vec<_> = page.records.iter().filter_map(listed).collect();
+        items.iter_mut().for_each(|(_, row)| self.explain(row));
         Ok(SagaPage { items, next: page.next.and_then(|key| key.parse().ok()) })
-    }
-
-    /// At most `limit` sagas that somebody should look at, each with a reason: those that are stuck or blocked, and
-    /// those that should have ended a minute ago or longer and have not.
-    pub async fn troubled(&self, limit: usize) -> Result<Vec<(Uuid, SagaRow)>, ReadError> {
-        let late = self.clock.now().saturating_sub(OVERDUE).unwrap_or(Timestamp::MIN);
-        let mut found = Vec::new();
-        for state in [SagaState::Stuck, SagaState::Blocked, SagaState::Running, SagaState::Compensating] {
-            let mut wanted = ListSagas { state: Some(state), limit: 256, ..ListSagas::default() };
-            while found.len() < limit {
-                let page = self.list(wanted.clone()).await?;
-                found.extend(page.items.into_iter().filter_map(|(id, row)| Some((id, troubled(row, late)?))));
-                wanted.after = page.next;
-                if wanted.after.is_none() {
-                    break;
-                }
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
     }
 
     /// A saga and its steps.
@@ -133,7 +129,8 @@ impl Directory {
         id: Uuid,
         running: Vec<Running>,
     ) -> Result<Option<SagaView>, ReadError> {
-        let Some(row) = self.store.get::<SagaRow>(&id.to_string()).await? else { return Ok(None) };
+        let Some(mut row) = self.store.get::<SagaRow>(&id.to_string()).await? else { return Ok(None) };
+        self.explain(&mut row);
         let stream = journal::stream(id).expect("a UUID can be a stream's key");
         let mut entries: Vec<(Timestamp, Entry)> = Vec::new();
         let mut version = 1;
@@ -193,13 +190,4 @@ fn listed(record: &Record) -> Option<(Uuid, SagaRow)> {
         pauses: Vec::new(),
     });
     Some((id, row))
-}
-
-/// A saga with the reason why it needs a look, if it does.
-fn troubled(mut row: SagaRow, late: Timestamp) -> Option<SagaRow> {
-    if matches!(row.state, SagaState::Running | SagaState::Compensating) {
-        let deadline = row.deadline.filter(|deadline| *deadline < late)?;
-        row.reason.get_or_insert_with(|| format!("it should have ended at {deadline}, and has not"));
-    }
-    Some(row)
 }

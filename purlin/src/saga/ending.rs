@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{FaultKind, Timestamp};
-use crate::resilience::{Deadline, Retry};
+use crate::resilience::{Deadline, Retry, dice};
 use crate::store::Commit;
 
 use super::engine::Engine;
 use super::journal::{Entry, Outcome, Payload};
 use super::record::Request;
-use super::requests::requests;
-use super::step::{COMPENSATION_RETRY, dice, guarded, until_then, worth_a_note};
+use super::requests::Asked;
+use super::step::{COMPENSATION_RETRY, guarded, until_then, worth_a_note};
 use super::writer::{Refused, Stop};
 use super::{At, Failure, SagaState};
 
@@ -185,13 +185,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !self.mailbox.take() {
             return Ok(news);
         }
-        for record in requests(&self.writer.store, self.cell.id).await? {
-            self.writer.consume(record.key.clone(), record.revision);
-            if let Ok(Request::Retry) = record.decode().map(Request::asked) {
-                self.resume();
-                news = true;
+        let mut asked = Asked::of(self.cell.id);
+        while let Some(records) = asked.next(&self.writer.store).await? {
+            for record in records {
+                if let Ok(Request::Retry) = record.decode().map(Request::asked) {
+                    self.resume();
+                    news = true;
+                }
+                self.writer.consume(record.key, record.revision);
+                self.writer.relieve().await?;
             }
-            self.writer.relieve().await?;
         }
         Ok(news)
     }

@@ -18,7 +18,7 @@ use super::journal::{Entry, Outcome, Payload};
 use super::kind::{Kind, Running};
 use super::machine::{Function, Next};
 use super::record::Request;
-use super::requests::{block, requests};
+use super::requests::{Asked, block};
 use super::step::until_then;
 use super::writer::{Refused, Stop, Writer};
 use super::{Failure, SagaError, SagaState};
@@ -211,9 +211,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(super) async fn attend(&mut self) -> Result<bool, Stop> {
         let mut news = self.unblock();
         if self.mailbox.take() {
-            for record in requests(&self.writer.store, self.cell.id).await? {
-                news |= self.heed(&record);
-                self.writer.relieve().await?;
+            let mut asked = Asked::of(self.cell.id);
+            while let Some(records) = asked.next(&self.writer.store).await? {
+                for record in &records {
+                    news |= self.heed(record);
+                    self.writer.relieve().await?;
+                }
             }
         }
         if !self.is_closing() && self.is_overdue() {

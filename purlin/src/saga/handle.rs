@@ -61,7 +61,7 @@ impl<S: Send + Sync + 'static> Sagas<S> {
         Self {
             store: store.clone(),
             services: Arc::new(services),
-            directory: Directory::new(store, clock.clone()),
+            directory: Directory::new(store, clock.clone()).of_kinds(std::iter::empty()),
             clock,
             kinds: Arc::default(),
             desk: Arc::new(Desk::new()),
@@ -76,6 +76,7 @@ impl<S: Send + Sync + 'static> Sagas<S> {
     pub fn register<M>(mut self, name: &'static str, kind: impl IntoKind<S, M>) -> Self {
         let mut kinds = BTreeMap::clone(&self.kinds);
         kinds.insert(name, Arc::new(kind.into_kind()));
+        self.directory = self.directory.of_kinds(kinds.keys().copied());
         self.kinds = Arc::new(kinds);
         self
     }

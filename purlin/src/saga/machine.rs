@@ -276,8 +276,9 @@ impl Machine {
     fn take_in(&mut self, entry: Entry) -> Option<Next> {
         match entry {
             Entry::Started { .. } => {}
+            // What was kept beside the journal may be older than what the journal has.
             Entry::Attempted { step, attempt, next, .. } => {
-                let step = self.step_mut(&step)?;
+                let step = self.step_mut(&step).filter(|step| step.attempts < attempt)?;
                 (step.attempts, step.not_before) = (attempt, Some(next));
             }
             Entry::Waiting { step, until } => self.step_mut(&step)?.not_before = Some(until),
@@ -298,7 +299,10 @@ impl Machine {
                 let undo = undo.iter().filter_map(|name| self.names.get(name).copied()).collect();
                 self.closing = Some(Closing { outcome, undo, attempts: 0, not_before: None, stuck: None });
             }
-            Entry::EndAttempted { attempt, next, .. } => self.ending = (attempt, Some(next)),
+            Entry::EndAttempted { attempt, next, .. } if self.ending.0 < attempt => {
+                self.ending = (attempt, Some(next));
+            }
+            Entry::EndAttempted { .. } => {}
             Entry::Resumed => self.resume(),
             Entry::Ended { .. } => self.ended = true,
             other => self.take_in_closing(other),
@@ -321,8 +325,10 @@ impl Machine {
         let Some(closing) = &mut self.closing else { return };
         let first = closing.undo.front().map(|index| &*self.steps[*index].name);
         match entry {
-            // What was kept beside the journal may be of a step that is undone by now.
-            Entry::UndoAttempted { step, attempt, next, .. } if first == Some(&step) => {
+            // What was kept beside the journal may also be of a step that is undone by now.
+            Entry::UndoAttempted { step, attempt, next, .. }
+                if first == Some(&step) && closing.attempts < attempt =>
+            {
                 (closing.attempts, closing.not_before) = (attempt, Some(next));
             }
             Entry::Undone { .. } => {

@@ -1,6 +1,6 @@
 //! Brings sagas into memory when they want to run, a bounded number of them, and lets each fail alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::message::Timestamp;
 use crate::store::{CommitError, Query, ReadError};
 
 use super::desk::{Knock, Mailbox};
@@ -24,8 +25,12 @@ use super::{SagaState, Sagas, loading};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many due records are looked at a time, besides those in memory.
 const PAGE: usize = 256;
-/// How many are looked at if all the others are of sagas that rest.
-const MOST: usize = 64 * PAGE;
+/// How many are looked at if all the others are of sagas that rest. If all of these rest, one's own are found by their
+/// kind.
+const MOST: usize = 16 * PAGE;
+/// After a look that had to pass over many that rest, room in memory is no reason for another one for so many times as
+/// long as it took.
+const LOOK_SPACE: u32 = 4;
 /// How long a saga rests whose task ended by a fault that is not its own.
 const REST: Duration = Duration::from_secs(10);
 /// How long one rests whose function this program lacks.
@@ -43,10 +48,26 @@ struct Scheduler<S> {
     resting: HashMap<Uuid, Rest>,
     /// There are more that want to run than memory has room for.
     backlog: bool,
+    /// Before this a backlog is no reason to look.
+    not_before: Instant,
+    /// Where among the sagas of its own kinds it goes on, when what is due is hidden by what rests.
+    walk: Walk,
+    /// The kinds that this program lacks and that were told of.
+    told: HashSet<String>,
     /// Behind which of the blocked sagas those are that have not been tried since the start; none: all have.
     reviving: Option<Option<String>>,
     looks: u32,
 }
+
+/// A walk through the sagas that may be due, by kind and state.
+#[derive(Default)]
+struct Walk {
+    place: usize,
+    after: Option<String>,
+}
+
+/// States in which a saga may be due.
+const DUE_STATES: [SagaState; 3] = [SagaState::Running, SagaState::Compensating, SagaState::Stuck];
 
 /// Why a saga rests.
 struct Rest {
@@ -73,6 +94,9 @@ pub(super) async fn run<S: Send + Sync + 'static>(
         tasks: JoinSet::new(),
         resting: HashMap::new(),
         backlog: false,
+        not_before: Instant::now(),
+        walk: Walk::default(),
+        told: HashSet::new(),
         reviving: Some(None),
         looks: 0,
     };
@@ -100,8 +124,9 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
                     self.tell().await;
                 }
                 Some(knock) = door.recv() => self.answer(knock),
+                () = tokio::time::sleep_until(self.not_before), if self.has_room_for_backlog() => {}
             }
-            if self.backlog && self.room() > self.sagas.in_memory / 4 {
+            if self.has_room_for_backlog() && self.not_before <= Instant::now() {
                 self.look().await;
             }
             self.sagas.desk.set_crowded(self.backlog && self.room() <= self.sagas.in_memory / 4);
@@ -112,11 +137,14 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         self.sagas.in_memory.saturating_sub(self.tasks.len())
     }
 
+    fn has_room_for_backlog(&self) -> bool {
+        self.backlog && self.room() > self.sagas.in_memory / 4
+    }
+
     async fn look(&mut self) {
         self.backlog = false;
         let now = Instant::now();
-        // Those that had faults are remembered for a while longer: the next one may be one in a row.
-        self.resting.retain(|_, rest| now < rest.until + REST);
+        self.forget_rested(now);
         let looked = self.look_at_sagas().await;
         self.log_failure(looked);
         let looked = self.look_at_requests().await;
@@ -125,22 +153,59 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         self.log_failure(looked);
     }
 
+    /// Those that had faults are remembered for a while longer, and for as long as they are at work: the next fault may
+    /// be one in a row.
+    fn forget_rested(&mut self, now: Instant) {
+        let live = self.sagas.desk.live();
+        self.resting.retain(|id, rest| now < rest.until + REST || live.contains_key(id));
+    }
+
     async fn look_at_sagas(&mut self) -> Result<(), ReadError> {
-        let now = self.sagas.clock.now();
+        let (now, began) = (self.sagas.clock.now(), Instant::now());
         let mut limit = self.tasks.len() + PAGE;
         loop {
             let due = self.sagas.store.due::<SagaRow>(now, limit).await?;
             let ids: Vec<Uuid> = due.iter().filter_map(|record| record.key.parse().ok()).collect();
             // What is due and rests stays due: it must not hide what is due behind it.
-            if self.hides_others(&ids, due.len(), &mut limit, self.tasks.len()) {
+            let live = self.tasks.len();
+            if self.hides_others(&ids, due.len(), &mut limit, live) {
                 continue;
             }
             let before = self.tasks.len();
             ids.into_iter().for_each(|id| self.answer(Knock::Run(id)));
+            if limit >= live + MOST && due.len() == limit {
+                self.walk(now).await?;
+            }
+            if limit > live + PAGE {
+                self.not_before = Instant::now() + began.elapsed() * LOOK_SPACE;
+            }
             // There are more, and this look was of use.
             self.backlog |= due.len() == limit && self.tasks.len() > before;
             return Ok(());
         }
+    }
+
+    /// Looks for sagas of its own kinds that are due, a page of them at a time, from where the last such look ended.
+    async fn walk(&mut self, now: Timestamp) -> Result<(), ReadError> {
+        let kinds: Vec<&'static str> = self.sagas.kinds.keys().copied().collect();
+        let (places, mut found) = (kinds.len() * DUE_STATES.len(), 0);
+        for _ in 0..places {
+            let (kind, state) = (kinds[self.walk.place % kinds.len()], self.walk.place / kinds.len());
+            let own = Query::all().and("kind", kind).and("state", DUE_STATES[state].as_str());
+            let page =
+                self.sagas.store.list::<SagaRow>(own.limit(PAGE).after(self.walk.after.take())).await?;
+            let due = page.records.iter().filter(|record| record.due.is_some_and(|due| due <= now));
+            due.filter_map(|record| record.key.parse().ok()).for_each(|id| self.answer(Knock::Run(id)));
+            found += page.records.len();
+            self.walk.after = page.next;
+            if self.walk.after.is_none() {
+                self.walk.place = (self.walk.place + 1) % places;
+            }
+            if found >= PAGE {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn look_at_requests(&mut self) -> Result<(), ReadError> {
@@ -163,7 +228,7 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
         let free = ids.iter().filter(|id| !self.rests(**id)).count();
         let more = found == *limit && free < live + PAGE / 2 && *limit < live + MOST;
         if more {
-            *limit *= 4;
+            *limit = (*limit * 4).min(live + MOST);
         }
         more
     }
@@ -259,12 +324,25 @@ impl<S: Send + Sync + 'static> Scheduler<S> {
                     self.answer(Knock::Heed(id));
                 }
             }
-            Err(stop @ Stop::Foreign(_)) => {
-                tracing::debug!(saga = %id, reason = %stop, "a saga is left to another program");
+            Err(Stop::Foreign(kind)) => {
+                self.tell_foreign(id, kind);
                 let until = Instant::now() + FOREIGN_REST;
                 self.resting.insert(id, Rest { until, faults: 0, foreign: true });
             }
             Err(stop) => self.interrupted(id, &stop),
+        }
+    }
+
+    /// A kind may have been renamed by mistake: then nobody else has it either.
+    fn tell_foreign(&mut self, id: Uuid, kind: String) {
+        if self.told.len() < PAGE && !self.told.contains(&kind) {
+            tracing::warn!(
+                saga = %id,
+                kind,
+                "no function is registered for sagas of this kind: they are left to a program that has it; if none \
+                 does, deploy one, or register the function under its old name"
+            );
+            self.told.insert(kind);
         }
     }
 

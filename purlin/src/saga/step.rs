@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::message::{Fault, FaultKind, Timestamp};
-use crate::resilience::{Deadline, Retry};
+use crate::resilience::{Deadline, Retry, dice};
 use crate::store::{BoxFuture, Commit};
 
 use super::cell::{Asked, Cell, Go, Report};
@@ -279,11 +279,6 @@ pub(super) async fn guarded<T>(
         Ok(Err(panic)) => Err(Failure::panic(&*panic)),
         Err(_) => Err(Failure::timeout("no answer came in time")),
     }
-}
-
-/// A number from 0 to 1, drawn anew each time.
-pub(super) fn dice() -> f64 {
-    (uuid::Uuid::new_v4().as_u128() >> 75) as f64 / (1_u64 << 53) as f64
 }
 
 /// How long it is from one time to another; nothing if that is past.

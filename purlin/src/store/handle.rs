@@ -112,8 +112,8 @@ impl Store {
         let store = self.clone();
         async move {
             loop {
-                // Their time is that of the machine, as it was when they were written.
-                match store.forget_commits(crate::message::Clock::system().now()).await {
+                // By the clock that they were written by.
+                match store.forget_commits(store.engine.clock().now()).await {
                     Ok(forgotten) if forgotten > 0 && !shutdown.is_cancelled() => continue,
                     Err(error @ CommitError::Invalid(_)) => return Err(error),
                     _ => {}

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use purlin::aggregate::{Aggregate, Repository, Root, UpdateError};
-use purlin::message::{Fault, FaultKind};
+use purlin::message::{Envelope, Fault, FaultKind};
 use purlin::store::{Commit, CommitError, Store};
 use serde::{Deserialize, Serialize};
 
@@ -262,9 +262,80 @@ async fn a_kind_that_cannot_name_streams_is_a_bug_and_an_identity_is_not_found()
 async fn an_event_that_does_not_fit_is_an_error_that_names_it() {
     let store = Store::memory();
     let stream = purlin::store::StreamId::new("order", "1").unwrap();
-    let strange = purlin::message::Envelope::raw("order.exploded", "{}");
+    let strange = Envelope::raw("order.exploded", "{}");
     store.commit(Commit::new().append(stream, purlin::store::Expected::Any, [strange])).await.unwrap();
     let error = Repository::<Order>::new(&store).load("1").await.unwrap_err();
     assert_eq!(error.to_string(), "event 1 of stream `order-1` cannot be read");
     assert_eq!(error.kind(), FaultKind::Bug);
+}
+
+/// The version that the snapshot of an order is of.
+async fn snapshot_of(store: &Store, id: &str) -> Option<u64> {
+    let snapshot = store.get_record("purlin_snapshots", &format!("order-{id}")).await.unwrap();
+    snapshot.map(|record| record.decode::<serde_json::Value>().unwrap()["version"].as_u64().unwrap())
+}
+
+/// So many events that no update of a repository has made.
+async fn appended_elsewhere(store: &Store, id: &str, name: &str, many: usize) {
+    let stream = purlin::store::StreamId::new("order", id).unwrap();
+    let added = || Envelope::new("order", &OrderEvent::ItemAdded { name: name.to_owned() }).unwrap();
+    let events: Vec<_> = (0..many).map(|_| added()).collect();
+    store.commit(Commit::new().append(stream, purlin::store::Expected::Any, events)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_is_written_once_however_it_came_to_be_due() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    let mut kept = orders.load("kept").await.unwrap();
+    for n in 1..=25 {
+        kept.record(OrderEvent::ItemAdded { name: "tea".to_owned() });
+        orders.save(&mut kept).await.unwrap();
+        let last = n / 10 * 10;
+        assert_eq!(
+            snapshot_of(&store, "kept").await,
+            (last > 0).then_some(last),
+            "after {n} saves of one root"
+        );
+    }
+    appended_elsewhere(&store, "made-up", "tea", 25).await;
+    orders.update("made-up", |order| order.add("tea")).await.unwrap();
+    assert_eq!(snapshot_of(&store, "made-up").await, Some(25), "loading has just written one");
+}
+
+#[tokio::test]
+async fn a_state_that_is_too_large_keeps_no_other_from_its_snapshot() {
+    let store = Store::memory();
+    let orders = Repository::<Order>::new(&store);
+    for _ in 0..2 {
+        appended_elsewhere(&store, "large", &"x".repeat(100_000), 12).await;
+    }
+    appended_elsewhere(&store, "small", "tea", 25).await;
+    for id in ["large", "small"] {
+        assert!(orders.load(id).await.unwrap().exists());
+    }
+    assert_eq!((snapshot_of(&store, "large").await, snapshot_of(&store, "small").await), (None, Some(25)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_keeps_nobody_from_another_aggregate() {
+    let orders = Repository::<Order>::new(&slow_store());
+    let timed = |id: String| {
+        let orders = orders.clone();
+        async move {
+            let began = tokio::time::Instant::now();
+            orders.update(id, |order| order.add("tea")).await.unwrap();
+            began.elapsed()
+        }
+    };
+    let alone = timed("alone".to_owned()).await;
+    let crowd = futures_util::future::join_all((0..50).map(|_| timed("hot".to_owned())));
+    let others = async {
+        // By now the crowd has met, and all but one of it wait.
+        tokio::time::advance(2 * alone).await;
+        futures_util::future::join_all((0..1000).map(|n| timed(format!("other-{n}")))).await
+    };
+    let (crowd, others) = futures_util::future::join(crowd, others).await;
+    assert!(crowd.iter().any(|took| *took > 20 * alone), "the crowd takes turns");
+    assert!(others.iter().all(|took| *took <= alone), "the others wait for none of it");
 }

@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{self, Counter, Family, Histogram};
 
 use super::{
-    Breaker, BreakerConfig, Breakers, Deadline, DeadlineExceeded, Retry, RetryBudget, RetryBudgetConfig,
+    Breaker, BreakerConfig, Breakers, Deadline, DeadlineExceeded, Retry, RetryBudget, RetryBudgetConfig, dice,
 };
 
 pub use error::CallError;
@@ -236,9 +236,4 @@ impl Caller {
         let pause = retry.delay(failed, dice());
         (pause < deadline.remaining_at(now) && self.shared.budget.spend(now)).then_some(pause)
     }
-}
-
-/// A number from 0 to 1.
-fn dice() -> f64 {
-    (uuid::Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use purlin::message::{Clock, Uuid, new_id};
 use purlin::resilience::Retry;
 use purlin::saga::{End, Function, Saga, SagaError, SagaState, Sagas, StepViewState};
-use purlin::store::{Commit, Store};
+use purlin::store::{Commit, Query, Store};
 
 use super::functions::{abc, on};
 use super::world::{LONG, Plan, Process, Time, World};
@@ -172,11 +172,11 @@ async fn what_was_asked_of_a_saga_before_its_start_is_kept_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hundreds_that_are_due_and_cannot_be_run_hide_none_that_can() {
+async fn thousands_that_are_due_and_cannot_be_run_hide_none_that_can() {
     let (store, world) = (Store::memory(), World::default());
     let elsewhere = on(&store, &world, &Clock::system()).register("foreign", lonely);
     elsewhere.prepare().await.unwrap();
-    for _ in 0..600 {
+    for _ in 0..7000 {
         store.commit(elsewhere.start("foreign", new_id(), &()).unwrap()).await.unwrap();
     }
     let own = new_id();
@@ -217,18 +217,35 @@ async fn all_blocked_sagas_are_tried_after_a_start_however_little_room_there_is(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_saga_that_is_overdue_is_among_those_to_look_at() {
+async fn all_that_was_asked_too_early_is_kept_however_much_it_is() {
+    const LARGE: usize = 30;
+    async fn hears(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+        let mut sum = 0;
+        for _ in 0..250 {
+            sum += saga.signal::<u32>("s").await?;
+        }
+        Ok(sum)
+    }
     let (time, world) = (Time::new(), World::default());
-    let sagas = on(&Store::new(time.memory()), &world, &time.clock);
-    sagas.prepare().await.unwrap();
-    // Nobody runs it.
+    let sagas = on(&Store::new(time.memory()), &world, &time.clock).register("hears", hears);
+    let process = Process::start(sagas).await;
     let id = new_id();
-    sagas.store().commit(sagas.start("hasty", id, &()).unwrap()).await.unwrap();
-    let troubled = async || sagas.directory().troubled(10).await.unwrap();
-    time.pass(100 * SECOND).await;
-    assert_eq!(troubled().await, [], "it may be about to end");
-    time.pass(30 * SECOND).await;
-    let found = troubled().await;
-    assert_eq!((found.len(), found[0].0), (1, id));
-    assert!(found[0].1.reason.as_ref().unwrap().contains("should have ended"));
+    for _ in 0..250 {
+        process.store.commit(process.sagas.signal(id, "s", &1).unwrap()).await.unwrap();
+    }
+    let (large, never) = ("x".repeat(500_000), new_id());
+    for _ in 0..LARGE {
+        process.store.commit(process.sagas.signal(never, "s", &large).unwrap()).await.unwrap();
+    }
+    for _ in 0..5 {
+        pass(&time, SECOND).await;
+    }
+    let now = time.clock.now();
+    let kept = process.store.list_records("saga_signals", Query::all().limit(1000)).await.unwrap().records;
+    let due = kept.iter().filter(|record| record.due.is_none_or(|due| due <= now));
+    assert_eq!((kept.len(), due.count()), (250 + LARGE, 0), "none is in the way of what is due");
+    process.store.commit(process.sagas.start("hears", id, &()).unwrap()).await.unwrap();
+    pass_until_over(&time, &process, id, 5 * SECOND).await;
+    assert_eq!(process.show(id).await.output, Some(250.into()));
+    process.stop().await;
 }

@@ -169,3 +169,40 @@ fn attempts_are_remembered_by_the_journal() {
     let start = Start { step, attempts: 8, not_before: Some(NOW) };
     assert_eq!(machine.next(Function::Waits), Next::Run(vec![start]));
 }
+
+#[test]
+fn an_attempt_that_is_older_than_the_journals_last_one_changes_nothing() {
+    let next = |seconds| Timestamp::from_second(seconds).unwrap();
+    let attempted = |attempt: u32| Entry::Attempted {
+        step: "a".into(),
+        attempt,
+        started_at: NOW,
+        error: failure(),
+        next: next(attempt.into()),
+    };
+    let mut machine = Machine::default();
+    ask(&mut machine, "a");
+    for attempt in [8, 5] {
+        machine.feed(attempted(attempt));
+    }
+    let again = Start { step: "a".into(), attempts: 8, not_before: Some(next(8)) };
+    assert_eq!(machine.next(Function::Waits), Next::Run(vec![again]));
+
+    machine.feed(machine.close(SagaError::Deadline.into()));
+    for attempt in [8, 5] {
+        let (step, error) = ("a".into(), failure());
+        machine.feed(Entry::UndoAttempted { step, attempt, error, next: next(attempt.into()) });
+    }
+    let (step, not_before) = ("a".into(), Some(next(8)));
+    assert_eq!(
+        machine.next(Function::Gone),
+        Next::Compensate { step, output: None, attempts: 8, not_before }
+    );
+
+    machine.feed(Entry::Undone { step: "a".into(), attempts: 9 });
+    for attempt in [8, 5] {
+        machine.feed(Entry::EndAttempted { attempt, error: failure(), next: next(attempt.into()) });
+    }
+    assert_eq!(machine.next(Function::Gone), Next::End(SagaError::Deadline.into()));
+    assert_eq!(machine.ending(), (8, Some(next(8))));
+}

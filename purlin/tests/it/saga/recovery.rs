@@ -96,6 +96,9 @@ async fn a_program_that_lacks_a_sagas_function_leaves_it_to_one_that_has_it() {
     while !foreign() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let why = Some("no function is registered for sagas of kind `abc`".to_owned());
+    let listed = process.sagas.directory().list(ListSagas::default()).await.unwrap().items;
+    assert_eq!((&listed[0].1.reason, process.show(id).await.reason), (&why, why.clone()));
     process.stop().await;
     assert_eq!(store.get_record("sagas", &id.to_string()).await.unwrap(), before);
     let process = Process::start(on(&store, &world, &Clock::system())).await;
@@ -131,8 +134,25 @@ async fn a_saga_whose_journal_can_never_be_written_is_set_aside_and_listed() {
     let view = process.until_state(id, SagaState::Blocked).await;
     let reason = view.reason.unwrap();
     assert!(reason.contains("interrupted 3 times in a row") && reason.contains("the limit is"), "{reason}");
-    let listed = process.sagas.directory().troubled(10).await.unwrap();
-    assert_eq!(listed[0].0, id);
+    let blocked = ListSagas { state: Some(SagaState::Blocked), ..ListSagas::default() };
+    assert_eq!(process.sagas.list(blocked).await.unwrap().items[0].0, id);
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_works_long_before_it_is_interrupted_is_set_aside_as_well() {
+    async fn slow(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
+        let step = saga.step("w".repeat(2 << 20), async |_| {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            Ok::<_, Infallible>(1)
+        });
+        step.await
+    }
+    let (store, world) = (Store::memory(), World::default());
+    let process = Process::start(on(&store, &world, &Clock::system()).register("slow", slow)).await;
+    let id = process.begin("slow", &()).await;
+    let view = process.until_state(id, SagaState::Blocked).await;
+    assert!(view.reason.unwrap().contains("interrupted 3 times in a row"));
     process.stop().await;
 }
 
