@@ -117,9 +117,13 @@ pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN)
 }
 
-/// What the server said, without what the client adds.
+/// What the server said, without what the client adds; or what the client met, and why.
 pub(crate) fn said(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(refused), _) => refused.message().to_owned(),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
 }
 
 /// The thread that would have answered is gone.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::Error;
 
+use crate::error::said;
 use crate::link::{Link, Session, State};
 use crate::reader::{collections_sql, read_collections};
 use crate::schema::{Last, last_sql};
@@ -24,7 +25,10 @@ pub(crate) async fn tell(shared: Arc<Shared>, link: Link, mut noticed: watch::Re
         if let Some(session) = up(&link)
             && let Err(error) = notify(&session, &channel, &shared.notice()).await
         {
-            tracing::debug!(%error, "other processes were not told of a commit; they look by themselves");
+            tracing::debug!(
+                error = said(&error),
+                "other processes were not told of a commit; they look by themselves"
+            );
         }
         tokio::time::sleep(NOTICES).await;
     }
@@ -43,7 +47,7 @@ pub(crate) async fn look(shared: Arc<Shared>, link: Link) {
         if let Some(session) = up(&link)
             && let Err(error) = look_once(&session, &shared, &sql).await
         {
-            tracing::debug!(%error, "it could not be seen what other processes did");
+            tracing::debug!(error = said(&error), "it could not be seen what other processes did");
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, Statement};
 
+use crate::error::said;
 use crate::shared::Shared;
 
 /// Statements that a session keeps prepared at the most.
@@ -130,7 +131,10 @@ impl Keeper {
                 () = self.state.closed() => return,
             };
             if let Err(error) = ended {
-                tracing::warn!(%error, "the connection to PostgreSQL was lost; it is made again");
+                tracing::warn!(
+                    error = said(&error),
+                    "the connection to PostgreSQL was lost; it is made again"
+                );
             }
             self.state.send_replace(State::Waiting);
         }
@@ -149,7 +153,7 @@ impl Keeper {
                 Err(error) => error,
             };
             if since.elapsed() >= self.patience {
-                tracing::warn!(%error, "PostgreSQL cannot be reached; it is tried again");
+                tracing::warn!(error = said(&error), "PostgreSQL cannot be reached; it is tried again");
                 self.state.send_replace(State::Down(Arc::new(error)));
             }
             // Half of the pause is left to chance, so that not all come at once to a server that has just come back.

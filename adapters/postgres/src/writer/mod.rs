@@ -188,7 +188,11 @@ impl Writer {
                 if group.len() == 1 || concerns_all(&error) {
                     self.refuse(session, group, error);
                 } else {
-                    tracing::warn!(%error, commits = group.len(), "a transaction failed; each commit is tried alone");
+                    tracing::warn!(
+                        error = said(&error),
+                        commits = group.len(),
+                        "a transaction failed; each commit is tried alone"
+                    );
                     self.waiting.put_back(group, true);
                 }
             }
@@ -233,7 +237,7 @@ impl Writer {
     }
 
     fn lose(&self, session: &Session, error: &tokio_postgres::Error) {
-        tracing::warn!(%error, "the connection was lost while something was committed");
+        tracing::warn!(error = said(error), "the connection was lost while something was committed");
         session.discard();
     }
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Writer;
-use crate::error::is_lost;
+use crate::error::{is_lost, said};
 use crate::link::Session;
 
 impl Writer {
@@ -38,7 +38,10 @@ impl Writer {
                     return happened;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "what became of a transaction cannot be seen yet; it is tried again");
+                    tracing::warn!(
+                        error = said(&error),
+                        "what became of a transaction cannot be seen yet; it is tried again"
+                    );
                     if !is_lost(&error) {
                         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     }

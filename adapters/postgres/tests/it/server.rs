@@ -64,8 +64,11 @@ impl Server {
 
     /// Ends the server as a power cut would end it.
     pub(crate) fn kill(&self) {
-        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("it is running");
+        let file = self.folder.join("data/postmaster.pid");
+        let pid = std::fs::read_to_string(&file).expect("it is running");
         run(Path::new(""), "kill", &["-9", pid.lines().next().expect("its first line is the process")]);
+        // Until its parent has noticed that it is dead, the next one would take it for alive.
+        std::fs::remove_file(file).expect("it was there");
     }
 
     /// A connection beside the store.
