@@ -9,7 +9,9 @@ use futures_util::future::{join, join_all};
 use purlin::message::{Envelope, Uuid, new_id};
 use purlin::store::{Commit, CommitError, Expected, LogFilter, Position, ReadError, Store, StreamId};
 use purlin_postgres::{Options, Postgres};
+use tokio::net::TcpListener;
 
+use crate::proxy::Proxy;
 use crate::server::Server;
 
 const WRITERS: usize = 12;
@@ -24,6 +26,7 @@ struct Told {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_is_done_twice() {
     let Some(server) = Server::start() else { return };
+    replies_are_lost(&server).await;
     connections_are_cut(&server).await;
     the_server_dies(&server).await;
     the_server_is_away(&server).await;
@@ -47,10 +50,10 @@ async fn append(store: Store, writer: usize, stop: Arc<AtomicBool>, done: Arc<At
 }
 
 /// Lets clients of two processes append while something is done to the server, and then counts.
-async fn hold<F: Future<Output = ()>>(server: &Server, name: &str, harm: impl FnOnce(Arc<AtomicUsize>) -> F) {
+async fn hold<F: Future<Output = ()>>(url: &str, name: &str, harm: impl FnOnce(Arc<AtomicUsize>) -> F) {
     let mut stores = Vec::new();
     for _ in 0..2 {
-        stores.push(purlin_postgres::open(server.url(), name).await.expect("a store"));
+        stores.push(purlin_postgres::open(url, name).await.expect("a store"));
     }
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients = (0..WRITERS)
@@ -60,7 +63,7 @@ async fn hold<F: Future<Output = ()>>(server: &Server, name: &str, harm: impl Fn
         stop.store(true, Ordering::Relaxed);
     };
     let (told, ()) = join(join_all(clients), harm).await;
-    let store = purlin_postgres::open(server.url(), name).await.expect("the store opens");
+    let store = purlin_postgres::open(url, name).await.expect("the store opens");
     let (mut times, mut after) = (HashMap::<Uuid, usize>::new(), Position::START);
     loop {
         let page = store.read_log(after, &LogFilter::all(), 1000).await.expect("readable");
@@ -92,9 +95,32 @@ async fn more(done: &AtomicUsize, count: usize) {
     }
 }
 
+/// What was written is there, but who wrote it does not hear of it.
+async fn replies_are_lost(server: &Server) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let url = format!("postgres://postgres@{address}/postgres");
+    let proxy = Proxy::default();
+    let held = hold(&url, "replies", |done| async {
+        let done = done;
+        for n in 0..80 {
+            more(&done, 1 + n % 7).await;
+            proxy.lose_a_reply();
+            while !proxy.has_lost() {
+                tokio::task::yield_now().await;
+            }
+        }
+        more(&done, 50).await;
+    });
+    tokio::select! {
+        () = held => {}
+        () = proxy.serve(listener, server.address()) => {}
+    }
+}
+
 async fn connections_are_cut(server: &Server) {
     let client = server.client().await;
-    hold(server, "cuts", |done| async move {
+    hold(&server.url(), "cuts", |done| async move {
         for n in 0..60 {
             more(&done, 1 + n % 17).await;
             let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -106,7 +132,7 @@ async fn connections_are_cut(server: &Server) {
 }
 
 async fn the_server_dies(server: &Server) {
-    hold(server, "deaths", |done| async move {
+    hold(&server.url(), "deaths", |done| async move {
         for n in 0..4 {
             more(&done, 50 + n * 37).await;
             server.kill();

@@ -2,6 +2,7 @@
 
 mod faults;
 mod processes;
+mod proxy;
 mod schemas;
 mod server;
 mod suite;

@@ -1,6 +1,6 @@
 //! A PostgreSQL server of a test's own: in a temporary folder, on a free port, with `fsync`, gone with the test.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -42,6 +42,11 @@ impl Server {
     /// Where a database of it is.
     pub(crate) fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Its port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// Starts the server in its folder, and waits until it takes connections.
