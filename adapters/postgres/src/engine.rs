@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use purlin::message::Timestamp;
 use purlin::store::{
@@ -9,7 +10,6 @@ use purlin::store::{
     Position, Query, ReadError, Record, Recorded, StreamId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use crate::codec::{read_event, read_record, storable};
 use crate::collection::Table;

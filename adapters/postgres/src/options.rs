@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use purlin::message::Clock;
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use crate::error::OpenError;
 
@@ -54,6 +54,10 @@ impl Options {
         }
         if config.get_application_name().is_none() {
             config.application_name(format!("purlin {}", self.name));
+        }
+        if config.get_hosts().len() > 1 {
+            // A standby would let us in, and then refuse every commit.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));

@@ -1,11 +1,10 @@
 //! Makes, renames and drops collections between two groups of commits, under the same lock.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use purlin::store::{Collection, CommitError, Field};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 

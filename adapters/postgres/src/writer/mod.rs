@@ -7,11 +7,11 @@ mod settle;
 mod waiting;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use purlin::message::Clock;
 use purlin::store::{Collection, Commit, CommitError, Committed, WriteKind};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use crate::error::{Away, concerns_all, is_lost, is_of_the_values, said, unavailable};
 use crate::link::{Link, Session, State};
@@ -86,13 +86,15 @@ struct Statements {
 }
 
 impl Statements {
-    fn new(shared: &Shared) -> Self {
+    fn new(shared: &Shared, patience: Duration) -> Self {
         let schema = &shared.schema;
         let (event, batch) = (schema.table("_event"), schema.table("_batch"));
         Self {
             // Each statement behind the lock has a snapshot of its own, which is what READ COMMITTED means.
             begin: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({})",
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
+                 SELECT pg_advisory_xact_lock({})",
+                patience.as_millis().clamp(1, 3_600_000),
                 lock(shared.id.log)
             ),
             last: crate::schema::last_sql(schema),
@@ -126,7 +128,7 @@ impl Writer {
         notify: watch::Sender<()>,
         options: &Options,
     ) -> Self {
-        let sql = Statements::new(&shared);
+        let sql = Statements::new(&shared, options.patience);
         let waiting = Waiting::new(queue, Arc::clone(&shared), options.patience);
         Self { shared, link, waiting, notify, clock: options.clock.clone(), sql, batch: 0, swept: 0 }
     }

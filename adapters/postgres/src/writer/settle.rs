@@ -1,6 +1,6 @@
 //! What the writer does when it does not know whether a transaction happened: it finds out before it says so.
 
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Writer;
 use crate::error::{is_lost, said};
@@ -26,7 +26,7 @@ impl Writer {
                     let _ = closing.send(());
                 }
                 self.waiting.refuse_all();
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
             let (shared, sql, now) = (&self.shared, &self.sql, self.clock.now().as_microsecond());
@@ -43,7 +43,7 @@ impl Writer {
                         "what became of a transaction cannot be seen yet; it is tried again"
                     );
                     if !is_lost(&error) {
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                     session.discard();
                 }

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use purlin::store::CommitError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::{Change, Job, Queued, away};
 use crate::error::{Closed, unavailable};

@@ -103,7 +103,7 @@ async fn replies_are_lost(server: &Server) {
     let proxy = Proxy::default();
     let held = hold(&url, "replies", |done| async {
         let done = done;
-        for n in 0..80 {
+        for n in 0..40 {
             more(&done, 1 + n % 7).await;
             proxy.lose_a_reply();
             while !proxy.has_lost() {
@@ -121,7 +121,7 @@ async fn replies_are_lost(server: &Server) {
 async fn connections_are_cut(server: &Server) {
     let client = server.client().await;
     hold(&server.url(), "cuts", |done| async move {
-        for n in 0..60 {
+        for n in 0..30 {
             more(&done, 1 + n % 17).await;
             let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE application_name = 'purlin cuts' AND pid % 2 = $1 AND random() < 0.7";
@@ -133,7 +133,7 @@ async fn connections_are_cut(server: &Server) {
 
 async fn the_server_dies(server: &Server) {
     hold(&server.url(), "deaths", |done| async move {
-        for n in 0..4 {
+        for n in 0..3 {
             more(&done, 50 + n * 37).await;
             server.kill();
             server.boot();

@@ -2,7 +2,7 @@
 
 use purlin::message::{Envelope, Fault, FaultKind};
 use purlin::store::{
-    Collection, Commit, CommitError, Expected, Field, Position, Query, Revision, Row, StreamId,
+    Collection, Commit, CommitError, Expected, Field, LogFilter, Position, Query, Revision, Row, StreamId,
 };
 use purlin_postgres::{OpenError, Options, Postgres};
 
@@ -28,6 +28,7 @@ async fn a_service_has_a_schema_of_its_own() {
     urls_that_cannot_be_met_are_refused(&server).await;
     names_and_texts_of_every_kind_are_taken(&server).await;
     what_postgres_cannot_store_is_refused_alone(&server).await;
+    a_restored_dump_goes_on_where_it_was(&server).await;
 }
 
 async fn schemas_know_nothing_of_each_other(server: &Server) {
@@ -140,6 +141,31 @@ async fn what_postgres_cannot_store_is_refused_alone(server: &Server) {
     }
     assert!(matches!(outcomes[7], Err(CommitError::Invalid(_))), "{:?}", outcomes[7]);
     assert_eq!(store.list::<Odd>(Query::all()).await.expect("it is taken").records.len(), 19);
+}
+
+async fn a_restored_dump_goes_on_where_it_was(server: &Server) {
+    let store = purlin_postgres::open(server.url(), "dumped").await.expect("a store");
+    store.define::<Odd>().await.expect("defined");
+    let row = Odd { xmin: "x".into(), key: 1, tags: vec!["t".into()] };
+    for n in 0..20 {
+        let commit = Commit::new().append(stream(), Expected::Version(n), [Envelope::raw("x", "1")]);
+        store.commit(commit.put("a", &row)).await.expect("a commit");
+    }
+    let revision = store.get_record("pg_class", "a").await.expect("readable").expect("it is there").revision;
+    let file = server.file("dump");
+    server.program("pg_dump", &["--schema=dumped", "--format=custom", "--file", &file, "postgres"]);
+    server.program("createdb", &["restored"]);
+    server.program("pg_restore", &["--dbname=restored", &file]);
+    let restored = purlin_postgres::open(server.url_of("restored"), "dumped").await.expect("it is a store");
+    assert_eq!((restored.log_id(), restored.head()), (store.log_id(), Position(20)));
+    let commit = Commit::new().append(stream(), Expected::Version(20), [Envelope::raw("x", "1")]);
+    let next = commit.put_expecting("a", &row, Revision::Exact(revision), None);
+    let next = restored.commit(next).await.expect("versions and revisions go on");
+    assert!(next.position == Position(21) && next.revision > revision);
+    let page = restored.read_log(Position(19), &LogFilter::all(), 10).await.expect("a reader goes on");
+    assert_eq!(page.events.iter().map(|event| event.position.0).collect::<Vec<_>>(), [20, 21]);
+    let found = restored.list::<Odd>(Query::all().and("tags", "t")).await.expect("indexed");
+    assert_eq!(found.records.len(), 1);
 }
 
 fn stream() -> StreamId {

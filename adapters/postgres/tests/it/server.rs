@@ -88,6 +88,18 @@ impl Server {
         client
     }
 
+    /// Runs one of PostgreSQL's own programs on the server.
+    pub(crate) fn program(&self, name: &str, arguments: &[&str]) {
+        let port = self.port.to_string();
+        let whose = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        run(&self.programs, name, &[&whose, arguments].concat());
+    }
+
+    /// A file in the server's folder.
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
     fn data(&self) -> String {
         self.folder.join("data").display().to_string()
     }
