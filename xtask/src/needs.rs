@@ -18,7 +18,20 @@ pub(crate) fn all() -> Result<()> {
     let runner =
         if has_cargo("nextest") { "cargo nextest" } else { "cargo test (cargo-nextest is not installed)" };
     println!("    a C compiler, rustfmt, clippy; tests run with {runner}");
+    if !has_postgresql() {
+        println!(
+            "    PostgreSQL is not installed, and the tests of its engine are skipped (with CI set: fail): \
+             `apt-get install postgresql`"
+        );
+    }
     Ok(())
+}
+
+/// Whether the tests of the PostgreSQL engine find the programs of a server, which they start themselves.
+fn has_postgresql() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut programs = versions.map(|version| version.path().join("bin/initdb"));
+    programs.any(|program| program.is_file()) || step::output("initdb", &["--version"]).is_ok()
 }
 
 /// SQLite and ring have C in them. No other program is needed: no protoc, no cmake, no OpenSSL, no server.

@@ -35,14 +35,27 @@ impl Stores {
         let open = self.schemes.get(scheme).ok_or_else(|| self.unknown(url))?;
         open(rest.to_owned(), name.to_owned()).await.map_err(|source| OpenError::Failed {
             name: name.to_owned(),
-            url: url.to_owned(),
+            url: without_password(url),
             source,
         })
     }
 
     fn unknown(&self, url: &str) -> OpenError {
         let known = self.schemes.keys().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
-        OpenError::UnknownScheme { url: url.to_owned(), known }
+        OpenError::UnknownScheme { url: without_password(url), known }
+    }
+}
+
+/// The URL as it may be shown: what stands between the name of a user and the `@` is nobody's business.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+    match rest[..authority].rsplit_once('@') {
+        Some((user, _)) if user.contains(':') => {
+            let name = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{name}:..{}", &rest[user.len()..])
+        }
+        _ => url.to_owned(),
     }
 }
 
@@ -74,4 +87,19 @@ pub enum OpenError {
         #[source]
         source: Cause,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_show_a_password() {
+        let shown = |url| without_password(url);
+        assert_eq!(shown("postgres://ada:secret@db:5432/shop"), "postgres://ada:..@db:5432/shop");
+        assert_eq!(shown("postgres://ada:s@cr:et@db/shop?x=a@b"), "postgres://ada:..@db/shop?x=a@b");
+        for plain in ["postgres://ada@db/shop", "sqlite:data", "postgres://db/a@b:c"] {
+            assert_eq!(shown(plain), plain);
+        }
+    }
 }

@@ -63,16 +63,22 @@ impl Field {
         Self { name, kind: FieldType::Texts }
     }
 
+    /// What is indexed of a record's JSON, field by field, for an engine that keeps the values of arrays itself.
+    pub fn indexed(fields: &[Self], json: &[u8]) -> Vec<Indexed> {
+        let read = |(field, member): (&Self, Option<&RawValue>)| match field.kind {
+            FieldType::Texts => Indexed::Many(member.and_then(texts_of)),
+            _ => Indexed::One(field.scalar_of(member)),
+        };
+        fields.iter().zip(members(fields, json)).map(read).collect()
+    }
+
     /// Whether a record's JSON has this value in the field.
     pub(super) fn admits(&self, json: &[u8], wanted: &Scalar) -> bool {
         let members = members(std::slice::from_ref(self), json);
         let member = members.first().copied().flatten();
         match (self.kind, wanted) {
             (FieldType::Texts, Scalar::Text(wanted)) => {
-                let texts =
-                    member.and_then(|member| serde_json::from_str::<Vec<&RawValue>>(member.get()).ok());
-                let mut texts = texts.iter().flatten();
-                texts.any(|text| serde_json::from_str::<String>(text.get()).is_ok_and(|text| text == *wanted))
+                member.and_then(texts_of).is_some_and(|texts| texts.contains(wanted))
             }
             _ => self.scalar_of(member) == *wanted,
         }
@@ -91,6 +97,21 @@ impl Field {
         });
         scalar.unwrap_or(Scalar::Null)
     }
+}
+
+/// The strings of an array; what else it holds is passed over. None of what is no array.
+fn texts_of(member: &RawValue) -> Option<Vec<String>> {
+    let members = serde_json::from_str::<Vec<&RawValue>>(member.get()).ok()?;
+    Some(members.iter().filter_map(|member| serde_json::from_str(member.get()).ok()).collect())
+}
+
+/// What is indexed of a record's field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Indexed {
+    /// The field's value.
+    One(Scalar),
+    /// The texts of a field of [`FieldType::Texts`]; none when the member is no array.
+    Many(Option<Vec<String>>),
 }
 
 /// A value of an indexed field.

@@ -34,7 +34,7 @@ pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteK
 pub use connect::{OpenError, Stores};
 pub use engine::{BoxFuture, Engine};
 pub use error::{Cause, CommitError, Conflict, ReadError};
-pub use field::{Field, FieldType, Scalar};
+pub use field::{Field, FieldType, Indexed, Scalar};
 pub use handle::Store;
 pub use limits::Limits;
 pub use position::{LogId, Position, TokenError};

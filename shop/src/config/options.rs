@@ -23,7 +23,7 @@ pub struct Options {
     /// Where the process keeps its files; made if it is not there [default: data]
     #[arg(long, env = "SHOP_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where services keep their data: sqlite:DIR, or memory: (nothing lasts) [default: sqlite: in the data folder]
+    /// Where services keep their data: sqlite:DIR, postgres://USER@HOST/DATABASE, or memory: (nothing lasts) [default: sqlite: in the data folder]
     #[arg(long, env = "SHOP_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// How events cross between services: embedded (within one process) [default: embedded]

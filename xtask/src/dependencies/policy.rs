@@ -51,10 +51,12 @@ pub(super) const NOT_OURS: &[(&str, &str)] = &[
 
 /// Packages that are there in two versions, and who wants the older one.
 pub(super) const ALLOWED_TWICE: &[(&str, &str)] = &[
+    ("fallible-iterator", "tokio-postgres; rusqlite has moved on"),
     ("foldhash", "petgraph, through hashbrown 0.15, when gRPC code is generated"),
     ("getrandom", "ring 0.17"),
     ("hashbrown", "petgraph, when gRPC code is generated"),
     ("itertools", "prost-build, when gRPC code is generated"),
     ("syn", "procedural macros that have not moved to syn 3: tracing, pin-project, prost"),
+    ("wasi", "whoami, through tokio-postgres, on a platform that we do not build for"),
     ("windows-sys", "ring 0.17, on a platform that we do not build for"),
 ];

@@ -1,0 +1,214 @@
+//! Events as rows of the `_event` table, and texts that PostgreSQL takes.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use purlin::message::Envelope;
+use purlin::message::{Meta, Timestamp, TraceContext, Uuid};
+use purlin::store::{
+    Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+/// The columns, in the order in which [`read_event`] wants them.
+pub(crate) const COLUMNS: &str = "position, stream, version, kind, id, at, schema, public, meta, data";
+
+/// The event of a row of [`COLUMNS`].
+pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
+    let position: i64 = row.try_get(0).map_err(damaged("an event"))?;
+    let what = || format!("the event at position {position}");
+    let damaged = |error: tokio_postgres::Error| unreadable(what(), error);
+    let stream: &str = row.try_get(1).map_err(damaged)?;
+    let at: i64 = row.try_get(5).map_err(damaged)?;
+    let schema: i32 = row.try_get(6).map_err(damaged)?;
+    let meta = match row.try_get::<_, Option<&[u8]>>(8).map_err(damaged)? {
+        None => Meta::default(),
+        Some(meta) => decode_meta(meta).ok_or_else(|| unreadable(what(), Damaged))?,
+    };
+    Ok(Recorded {
+        position: Position(unsigned(position)),
+        stream: StreamId::parse(stream).map_err(|error| unreadable(what(), error))?,
+        version: unsigned(row.try_get(2).map_err(damaged)?),
+        at: Timestamp::from_microsecond(at).map_err(|error| unreadable(what(), error))?,
+        envelope: Envelope {
+            id: row.try_get::<_, Uuid>(4).map_err(damaged)?,
+            kind: Arc::from(row.try_get::<_, &str>(3).map_err(damaged)?),
+            schema: u16::try_from(schema).map_err(|error| unreadable(what(), error))?,
+            public: row.try_get(7).map_err(damaged)?,
+            meta,
+            data: Bytes::copy_from_slice(row.try_get::<_, &str>(9).map_err(damaged)?.as_bytes()),
+        },
+    })
+}
+
+/// The record of a row of [`collection::COLUMNS`](crate::collection::COLUMNS).
+pub(crate) fn read_record(row: &Row) -> Result<Record, ReadError> {
+    let damaged = damaged("a record");
+    let due: Option<i64> = row.try_get(3).map_err(damaged)?;
+    let due = due.map(Timestamp::from_microsecond).transpose();
+    Ok(Record {
+        key: row.try_get(0).map_err(damaged)?,
+        revision: unsigned(row.try_get(1).map_err(damaged)?),
+        position: Position(unsigned(row.try_get(2).map_err(damaged)?)),
+        due: due.map_err(|error| unreadable("a record's time".into(), error))?,
+        value: row.try_get::<_, String>(4).map_err(damaged)?.into(),
+    })
+}
+
+/// PostgreSQL's integers are signed; positions and versions never reach the sign.
+pub(crate) fn unsigned(value: i64) -> u64 {
+    value.unsigned_abs()
+}
+
+/// The other way round.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A count as a limit of SQL.
+pub(crate) fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn damaged(what: &'static str) -> impl Fn(tokio_postgres::Error) -> ReadError + Copy {
+    move |error| unreadable(what.into(), error)
+}
+
+fn unreadable(what: String, error: impl Error + Send + Sync + 'static) -> ReadError {
+    ReadError::Unreadable { what, source: error.into() }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the metadata of an event are damaged")]
+struct Damaged;
+
+/// Bytes that were seen to be [`storable`], as a text.
+#[derive(Debug)]
+pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
+
+impl ToSql for Text<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TEXT
+    }
+
+    to_sql_checked!();
+}
+
+/// Refuses a commit with a text that PostgreSQL cannot store, before it can spoil a group.
+pub(crate) fn storable(commit: &Commit) -> Result<(), CommitError> {
+    let text = |text: &str, what: &str| match text.contains('\0') {
+        false => Ok(()),
+        true => Err(CommitError::Invalid(format!("{what} has a NUL byte, which PostgreSQL cannot store"))),
+    };
+    let json = |bytes: &[u8], what: &str| match std::str::from_utf8(bytes) {
+        Ok(json) => text(json, what),
+        Err(_) => Err(CommitError::Invalid(format!("{what} is not UTF-8"))),
+    };
+    for event in commit.appends.iter().flat_map(|append| &append.events) {
+        text(&event.kind, "the kind of an event")?;
+        json(&event.data, "the data of an event")?;
+    }
+    for requirement in &commit.requirements {
+        text(&requirement.key, "a record's key")?;
+    }
+    for write in &commit.writes {
+        text(&write.key, "a record's key")?;
+        if let WriteKind::Put { value, fields, .. } = &write.kind {
+            json(value, "a record's value")?;
+            for field in fields {
+                if let Scalar::Text(field) = field {
+                    text(field, "an indexed field")?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+const TRACE: u8 = 1;
+const CORRELATION: u8 = 2;
+const CAUSATION: u8 = 4;
+
+/// A byte that says which parts are there, then the parts; nothing at all when there are none.
+pub(crate) fn encode_meta(meta: &Meta) -> Option<Vec<u8>> {
+    if *meta == Meta::default() {
+        return None;
+    }
+    let mut into = vec![0];
+    if let Some(trace) = meta.trace {
+        into[0] |= TRACE;
+        into.extend_from_slice(&trace.trace_id.to_be_bytes());
+        into.extend_from_slice(&trace.span_id.to_be_bytes());
+        into.push(trace.flags);
+    }
+    for (bit, id) in [(CORRELATION, meta.correlation), (CAUSATION, meta.causation)] {
+        if let Some(id) = id {
+            into[0] |= bit;
+            into.extend_from_slice(id.as_bytes());
+        }
+    }
+    Some(into)
+}
+
+fn decode_meta(bytes: &[u8]) -> Option<Meta> {
+    let (&parts, mut rest) = bytes.split_first()?;
+    let mut take = |len: usize| {
+        let (part, behind) = rest.split_at_checked(len)?;
+        rest = behind;
+        Some(part)
+    };
+    let mut meta = Meta::default();
+    if parts & TRACE != 0 {
+        meta.trace = Some(TraceContext {
+            trace_id: u128::from_be_bytes(take(16)?.try_into().ok()?),
+            span_id: u64::from_be_bytes(take(8)?.try_into().ok()?),
+            flags: take(1)?[0],
+        });
+    }
+    if parts & CORRELATION != 0 {
+        meta.correlation = Uuid::from_slice(take(16)?).ok();
+    }
+    if parts & CAUSATION != 0 {
+        meta.causation = Uuid::from_slice(take(16)?).ok();
+    }
+    Some(meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_are_read_back_whatever_is_absent() {
+        let trace = Some(TraceContext { trace_id: 7, span_id: 8, flags: 1 });
+        let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+        for trace in [None, trace] {
+            for correlation in [None, one] {
+                for causation in [None, two] {
+                    let meta = Meta { trace, correlation, causation };
+                    let bytes = encode_meta(&meta);
+                    assert_eq!(bytes.as_deref().and_then(decode_meta).unwrap_or_default(), meta);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_with_a_nul_byte_is_refused_and_one_that_speaks_of_it_is_not() {
+        use purlin::store::Expected;
+        let with = |kind: &str, data: &'static str| {
+            let stream = StreamId::new("thing", 1).unwrap();
+            storable(&Commit::new().append(stream, Expected::Any, [Envelope::raw(kind, data)]))
+        };
+        assert!(with("kind", "\"\\u0000\"").is_ok());
+        assert!(matches!(with("kind", "\"\0\""), Err(CommitError::Invalid(_))));
+        assert!(matches!(with("ki\0nd", "1"), Err(CommitError::Invalid(_))));
+    }
+}

@@ -1,0 +1,207 @@
+//! The engine as purlin sees it: a queue to the writer, and readers beside it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use purlin::message::Timestamp;
+use purlin::store::{
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
+    Position, Query, ReadError, Record, Recorded, StreamId,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::codec::{read_event, read_record, storable};
+use crate::collection::Table;
+use crate::error::{Closed, OpenError, unavailable};
+use crate::options::Options;
+use crate::reader::{self, Readers, Select};
+use crate::shared::Shared;
+use crate::thread;
+use crate::writer::{Change, Job, Queued, weigh};
+
+/// An open store; it closes with its last handle.
+pub struct Postgres {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+    readers: Readers,
+}
+
+impl Postgres {
+    /// Opens a store, or makes it.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let (answer, answered) = oneshot::channel();
+        thread::start(options, answer)?;
+        answered.await.map_err(|_| OpenError::Unreachable { source: Closed.into() })?
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, jobs: mpsc::Sender<Job>, readers: Readers) -> Self {
+        Self { shared, jobs, readers }
+    }
+
+    /// Lets the writer change the collections; waits for a place in its queue.
+    async fn change(&self, change: Change) -> Result<(), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Change { change, since: Instant::now(), answer };
+        self.jobs.send(job).await.map_err(|_| unavailable(Closed))?;
+        answered.await.map_err(|_| unavailable(Closed))?
+    }
+
+    fn enqueue(
+        &self,
+        commit: Commit,
+    ) -> Result<oneshot::Receiver<Result<Committed, CommitError>>, CommitError> {
+        storable(&commit)?;
+        let bytes = weigh(&commit);
+        if !self.shared.admits(bytes) {
+            return Err(CommitError::Overloaded);
+        }
+        let (answer, answered) = oneshot::channel();
+        let queued = Queued { commit, bytes, since: Instant::now(), answer };
+        self.jobs.try_send(Job::Commit(queued)).map_err(|error| {
+            self.shared.took(bytes);
+            match error {
+                mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => unavailable(Closed),
+            }
+        })?;
+        Ok(answered)
+    }
+
+    fn known(&self, name: &str) -> Option<Arc<Table>> {
+        self.shared.tables().named.get(name).cloned()
+    }
+
+    /// The collection; another process may have made it.
+    async fn table(&self, name: &str) -> Result<Arc<Table>, ReadError> {
+        if let Some(table) = self.known(name) {
+            return Ok(table);
+        }
+        self.readers.refresh(&self.shared).await?;
+        self.known(name).ok_or_else(|| {
+            ReadError::Invalid(format!("the collection `{name}` is not defined in this store"))
+        })
+    }
+
+    /// The records of a collection. When another process has changed it meanwhile, they are asked for anew.
+    async fn records(
+        &self,
+        name: &str,
+        select: impl Fn(&Table) -> Result<Select, ReadError> + Send,
+    ) -> Result<Vec<Record>, ReadError> {
+        const CHANGES: usize = 5;
+        for _ in 0..CHANGES {
+            let table = self.table(name).await?;
+            match self.readers.ask_unless_stale(select(&table)?).await? {
+                Some(rows) => return rows.iter().map(read_record).collect(),
+                None => self.readers.refresh(&self.shared).await?,
+            }
+        }
+        Err(ReadError::Unavailable(
+            format!("the collection `{name}` is not as the store describes it").into(),
+        ))
+    }
+}
+
+impl Engine for Postgres {
+    fn log_id(&self) -> LogId {
+        self.shared.id
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        let queued = self.enqueue(commit);
+        Box::pin(async move { queued?.await.map_err(|_| unavailable(Closed))? })
+    }
+
+    fn read_stream(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let select = reader::stream(&self.shared.schema, &stream, from, limit);
+        Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        let selects = reader::log(&self.shared.schema, after, &filter, limit);
+        Box::pin(async move {
+            let answers = self.readers.ask_all(selects).await?;
+            let page = reader::read_page(after, limit, &answers)?;
+            // It may be known here before the writer, or the process that committed, has told.
+            if page.through > after {
+                self.shared.saw(page.through);
+            }
+            Ok(page)
+        })
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.shared.head.subscribe()
+    }
+
+    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        Box::pin(async move {
+            if key.contains('\0') {
+                return self.table(&collection).await.map(|_| None);
+            }
+            let mut found = self.records(&collection, |table| Ok(table.get(key.clone()))).await?;
+            Ok(found.pop())
+        })
+    }
+
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move { self.records(&collection, |table| table.list(&query)).await })
+    }
+
+    fn due(
+        &self,
+        collection: String,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        let until = until.as_microsecond();
+        Box::pin(async move { self.records(&collection, |table| Ok(table.due(until, limit))).await })
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(async move {
+            if self.known(&collection.name).is_some_and(|table| table.definition == collection) {
+                return Ok(());
+            }
+            self.change(Change::Define(collection)).await
+        })
+    }
+
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.change(Change::Swap { from, to }))
+    }
+
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.change(Change::Drop(name)))
+    }
+
+    fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
+        let name = self.shared.schema.name();
+        let how = format!(
+            "a store in PostgreSQL is copied by PostgreSQL's own means, all of it as of one instant: \
+             `pg_dump --schema='\"{name}\"' --format=custom --file=FILE DATABASE`, and back by `pg_restore`; \
+             positions stay as they are"
+        );
+        Box::pin(std::future::ready(Err(how.into())))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            if self.jobs.send(Job::Close(answer)).await.is_ok() {
+                let _ = answered.await;
+            }
+        })
+    }
+}

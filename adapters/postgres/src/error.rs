@@ -1,0 +1,137 @@
+//! Why a store could not be opened, and what an error of the server means.
+
+use purlin::message::{Fault, FaultKind};
+use purlin::store::{Cause, CommitError, ReadError};
+use tokio_postgres::error::{Severity, SqlState};
+
+/// A store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is not one of PostgreSQL.
+    #[error("not the URL of a PostgreSQL database: write postgres://user:password@host:port/database")]
+    Url {
+        /// What is wrong with it.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The URL asks for an encrypted connection.
+    #[error(
+        "`sslmode=require` cannot be met: this engine does not speak TLS. Leave it out and reach the server by a \
+             network that you trust, or through a tunnel that encrypts"
+    )]
+    Tls,
+    /// The name cannot name a schema.
+    #[error("`{name}` cannot name a schema: 1 to 63 bytes, no control characters, not `pg_..`")]
+    Name {
+        /// The name of the service.
+        name: String,
+    },
+    /// The server cannot be reached, or does not let us in.
+    #[error("the PostgreSQL server cannot be reached")]
+    Unreachable {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// A newer version of purlin wrote the schema.
+    #[error(
+        "the schema `{schema}` has format {found}, this program knows formats up to {known}: use a newer program"
+    )]
+    Newer {
+        /// The schema.
+        schema: String,
+        /// Its format.
+        found: i64,
+        /// The newest format that is understood.
+        known: i64,
+    },
+    /// The server refuses what the store needs, or the schema is not a store.
+    #[error("the schema `{schema}` cannot be used as a store")]
+    Database {
+        /// The schema.
+        schema: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The operating system refuses.
+    #[error("cannot start the thread that serves the store")]
+    Thread {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Fault for OpenError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Unreachable { .. } | Self::Database { .. } | Self::Thread { .. } => FaultKind::Unavailable,
+            Self::Url { .. } | Self::Tls | Self::Name { .. } | Self::Newer { .. } => FaultKind::Rejected,
+        }
+    }
+}
+
+/// Nothing was applied.
+pub(crate) fn unavailable(error: impl Into<Cause>) -> CommitError {
+    CommitError::Unavailable(error.into())
+}
+
+/// An error while reading, of a server that was there.
+pub(crate) fn unreadable(error: tokio_postgres::Error) -> ReadError {
+    if is_of_the_values(&error) {
+        return ReadError::Invalid(said(&error));
+    }
+    ReadError::Unavailable(error.into())
+}
+
+/// Whether the connection is gone, so that it is not known what became of what was sent last.
+pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let fatal = |error: &tokio_postgres::error::DbError| {
+        matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+    };
+    match error.as_db_error() {
+        Some(refused) => fatal(refused),
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+        }
+    }
+}
+
+/// Whether it is the values that the server does not take: they never will be.
+pub(crate) fn is_of_the_values(error: &tokio_postgres::Error) -> bool {
+    // Data exceptions, limits of the program.
+    error.code().is_some_and(|code| ["22", "54"].contains(&&code.code()[..2]))
+}
+
+/// Whether every commit would meet the same error: no space, no right to write, told to stop.
+pub(crate) fn concerns_all(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_none_or(|code| ["25", "28", "42", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2]))
+}
+
+/// Whether a table or column is not there, as after another process changed the collections.
+pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN)
+}
+
+/// What the server said, without what the client adds; or what the client met, and why.
+pub(crate) fn said(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(refused), _) => refused.message().to_owned(),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// The thread that would have answered is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is closed")]
+pub(crate) struct Closed;
+
+/// The server was away for longer than the caller's patience; nothing was sent to it.
+#[derive(Debug, thiserror::Error)]
+#[error("the PostgreSQL server did not take the commit in time")]
+pub(crate) struct Away;

@@ -1,0 +1,72 @@
+//! How processes learn of each other's commits: a notice that may be lost, and a look now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_postgres::Error;
+
+use crate::error::said;
+use crate::link::{Link, Session, State};
+use crate::reader::{collections_sql, read_collections};
+use crate::schema::{Last, last_sql};
+use crate::shared::Shared;
+
+/// The shortest time between two notices of one process.
+const NOTICES: Duration = Duration::from_millis(5);
+
+/// How often one looks whether a notice was lost.
+const LOOKS: Duration = Duration::from_millis(250);
+
+/// Tells other processes that something was committed: outside of the commit, and many commits at once.
+pub(crate) async fn tell(shared: Arc<Shared>, link: Link, mut noticed: watch::Receiver<()>) {
+    let channel = shared.channel();
+    while noticed.changed().await.is_ok() {
+        if let Some(session) = up(&link)
+            && let Err(error) = notify(&session, &channel, &shared.notice()).await
+        {
+            tracing::debug!(
+                error = said(&error),
+                "other processes were not told of a commit; they look by themselves"
+            );
+        }
+        tokio::time::sleep(NOTICES).await;
+    }
+}
+
+async fn notify(session: &Session, channel: &str, notice: &str) -> Result<(), Error> {
+    let statement = session.statement("SELECT pg_notify($1, $2)").await?;
+    session.client.execute(&statement, &[&channel, &notice]).await.map(drop)
+}
+
+/// Looks for what other processes did.
+pub(crate) async fn look(shared: Arc<Shared>, link: Link) {
+    let sql = last_sql(&shared.schema);
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        if let Some(session) = up(&link)
+            && let Err(error) = look_once(&session, &shared, &sql).await
+        {
+            tracing::debug!(error = said(&error), "it could not be seen what other processes did");
+        }
+    }
+}
+
+async fn look_once(session: &Session, shared: &Shared, sql: &str) -> Result<(), Error> {
+    let statement = session.statement(sql).await?;
+    let last = Last::of(&session.client.query_one(&statement, &[]).await?)?;
+    shared.saw_both(last.position, last.revision);
+    if last.generation > shared.tables().generation {
+        let rows = session.client.query(&collections_sql(&shared.schema), &[]).await?;
+        shared.set_tables(read_collections(shared, &rows)?);
+    }
+    Ok(())
+}
+
+/// The session, if it is there.
+fn up(link: &Link) -> Option<Arc<Session>> {
+    match &*link.borrow() {
+        State::Up(session) => Some(Arc::clone(session)),
+        State::Waiting | State::Down(_) => None,
+    }
+}

@@ -1,0 +1,51 @@
+//! The PostgreSQL engine of [`purlin::store`]: a schema a service, group commit under one lock, no gaps.
+//!
+//! Callers queue commits. One writer a process takes all that wait and sends them as arrays: one statement takes the
+//! log's lock, the next, in a snapshot of their own, read what the commits expect; they are checked one against the
+//! other, given *dense* positions, and written in the same transaction. PostgreSQL shows a commit before it lets go of
+//! its locks, so that whoever holds the lock next, and every reader, sees positions appear in order. Several processes
+//! may write one schema.
+//!
+//! A connection that is lost in the middle of a COMMIT leaves nothing to guess: each transaction writes the number of
+//! its group under a unique key, and so does, on a new connection, who wants to know what became of it. One of the two
+//! comes first.
+//!
+//! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store (a pool in front of the
+//! server must not hand one session to several clients). Connections are not encrypted: an URL that asks for TLS is
+//! refused.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), purlin_postgres::OpenError> {
+//! let store = purlin_postgres::open("postgres://postgres@127.0.0.1:5432/shop", "orders").await?;
+//! println!("the log is at {}", store.head());
+//! store.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod codec;
+mod collection;
+mod engine;
+mod error;
+mod followers;
+mod link;
+mod names;
+mod options;
+mod reader;
+mod schema;
+mod shared;
+mod thread;
+mod writer;
+
+use purlin::store::Store;
+
+pub use engine::Postgres;
+pub use error::OpenError;
+pub use options::Options;
+
+/// Opens the store of the service `name` in the database at `url`, or makes it there.
+///
+/// A schema that a newer version wrote is refused, and so is one that is something else.
+pub async fn open(url: impl Into<String>, name: impl Into<String>) -> Result<Store, OpenError> {
+    Postgres::open(Options::new(url, name)).await.map(Store::new)
+}

@@ -1,0 +1,195 @@
+//! A connection that is made again when it is lost, and its users, who see whether it is there.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use purlin::message::new_id;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, Statement};
+
+use crate::error::said;
+use crate::shared::Shared;
+
+/// Statements that a session keeps prepared at the most.
+const STATEMENTS: usize = 512;
+
+/// How long it takes at the most until a lost connection is tried again.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// One life of a connection.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    statements: Mutex<HashMap<String, Statement>>,
+    discarded: Notify,
+    gone: AtomicBool,
+}
+
+/// Whether a connection is there.
+#[derive(Clone)]
+pub(crate) enum State {
+    /// It can be used, or has just been lost.
+    Up(Arc<Session>),
+    /// It is made again.
+    Waiting,
+    /// It could not be made again for so long that nobody should wait for it.
+    Down(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// What users of a connection hold.
+pub(crate) type Link = watch::Receiver<State>;
+
+/// What keeps a connection.
+pub(crate) struct Keeper {
+    config: Config,
+    setup: String,
+    shared: Arc<Shared>,
+    patience: Duration,
+    state: watch::Sender<State>,
+}
+
+type Driver = Connection<Socket, NoTlsStream>;
+
+impl Session {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, statements: Mutex::default(), discarded: Notify::new(), gone: AtomicBool::new(false) }
+    }
+
+    /// A statement, prepared once in the life of the session.
+    pub(crate) async fn statement(&self, sql: &str) -> Result<Statement, Error> {
+        if let Some(statement) = self.kept().get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        let mut kept = self.kept();
+        if kept.len() >= STATEMENTS {
+            kept.clear();
+        }
+        kept.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
+        self.statements.lock().expect("no panic holds the statements")
+    }
+
+    /// Ends the session: its keeper makes another.
+    pub(crate) fn discard(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+        self.discarded.notify_one();
+    }
+
+    /// Whether it has ended, or is about to.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed) || self.client.is_closed()
+    }
+}
+
+/// The session, once it is not the one that failed; none when nobody should wait for one.
+pub(crate) async fn session(
+    link: &mut Link,
+    failed: Option<&Arc<Session>>,
+) -> Result<Arc<Session>, Arc<dyn std::error::Error + Send + Sync>> {
+    let usable = |state: &State| match state {
+        State::Up(session) => failed.is_none_or(|failed| !Arc::ptr_eq(session, failed)),
+        State::Waiting => false,
+        State::Down(_) => true,
+    };
+    match link.wait_for(usable).await.as_deref() {
+        Ok(State::Up(session)) => Ok(Arc::clone(session)),
+        Ok(State::Down(error)) => Err(Arc::clone(error)),
+        Ok(State::Waiting) | Err(_) => Err(Arc::new(crate::error::Closed)),
+    }
+}
+
+impl Keeper {
+    /// A keeper, and what its users hold. `setup` is said to the server at the begin of every session.
+    pub(crate) fn new(
+        config: Config,
+        setup: String,
+        shared: Arc<Shared>,
+        patience: Duration,
+    ) -> (Self, Link) {
+        let (state, link) = watch::channel(State::Waiting);
+        (Self { config, setup, shared, patience, state }, link)
+    }
+
+    /// Keeps the connection until nobody uses it.
+    pub(crate) async fn keep(self) {
+        while !self.state.is_closed() {
+            let Some((session, driver)) = self.connect().await else { return };
+            let session = Arc::new(session);
+            self.state.send_replace(State::Up(Arc::clone(&session)));
+            let ended = tokio::select! {
+                ended = self.drive(driver) => ended,
+                () = session.discarded.notified() => Ok(()),
+                () = self.state.closed() => return,
+            };
+            if let Err(error) = ended {
+                tracing::warn!(
+                    error = said(&error),
+                    "the connection to PostgreSQL was lost; it is made again"
+                );
+            }
+            self.state.send_replace(State::Waiting);
+        }
+    }
+
+    /// Connects, however often it takes; none when nobody waits any more.
+    async fn connect(&self) -> Option<(Session, Driver)> {
+        let since = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let error = match self.attempt().await {
+                Ok(connected) => {
+                    self.shared.back.notify_waiters();
+                    return Some(connected);
+                }
+                Err(error) => error,
+            };
+            if since.elapsed() >= self.patience {
+                tracing::warn!(error = said(&error), "PostgreSQL cannot be reached; it is tried again");
+                self.state.send_replace(State::Down(Arc::new(error)));
+            }
+            // Half of the pause is left to chance, so that not all come at once to a server that has just come back.
+            let chance = f64::from(u16::from_le_bytes([new_id().as_bytes()[14], new_id().as_bytes()[15]]));
+            let jittered = pause.mul_f64(0.5 + chance / f64::from(u16::MAX) / 2.0);
+            tokio::select! {
+                () = tokio::time::sleep(jittered) => {}
+                () = self.shared.back.notified() => {}
+                () = self.state.closed() => return None,
+            }
+            pause = (pause * 2).min(BACK_OFF);
+        }
+    }
+
+    async fn attempt(&self) -> Result<(Session, Driver), Error> {
+        let (client, mut driver) = self.config.connect(NoTls).await?;
+        let said = {
+            let mut driving = pin!(poll_fn(|cx| driver.poll_message(cx)));
+            let mut setup = pin!(client.batch_execute(&self.setup));
+            loop {
+                tokio::select! {
+                    said = &mut setup => break said,
+                    Some(message) = &mut driving => if let Err(error) = message { break Err(error) },
+                }
+            }
+        };
+        said.map(|()| (Session::new(client), driver))
+    }
+
+    /// Moves the bytes of a session until it ends; what others notify of is heard on the way.
+    async fn drive(&self, mut driver: Driver) -> Result<(), Error> {
+        while let Some(message) = poll_fn(|cx| driver.poll_message(cx)).await {
+            if let AsyncMessage::Notification(heard) = message? {
+                self.shared.heard(heard.payload());
+            }
+        }
+        Ok(())
+    }
+}

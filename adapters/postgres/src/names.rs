@@ -1,0 +1,85 @@
+//! Names as SQL takes them.
+
+use purlin::message::{Uuid, derived_id, new_id};
+
+use crate::error::OpenError;
+
+/// The schema of a store. Every statement names it, so that no `search_path` matters.
+#[derive(Debug, Clone)]
+pub(crate) struct Schema {
+    name: String,
+    quoted: String,
+}
+
+impl Schema {
+    /// Refuses what PostgreSQL would cut, or keeps for itself.
+    pub(crate) fn new(name: &str) -> Result<Self, OpenError> {
+        let fits = (1..=63).contains(&name.len()) && !name.chars().any(char::is_control);
+        if !fits || name.starts_with("pg_") {
+            return Err(OpenError::Name { name: name.to_owned() });
+        }
+        Ok(Self { name: name.to_owned(), quoted: quoted(name) })
+    }
+
+    /// As it was given.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Between quotes.
+    pub(crate) fn quoted(&self) -> &str {
+        &self.quoted
+    }
+
+    /// A table of the schema.
+    pub(crate) fn table(&self, name: &str) -> String {
+        format!("{}.{}", self.quoted, quoted(name))
+    }
+
+    /// The number of the lock under which the schema is made.
+    pub(crate) fn lock(&self) -> i64 {
+        lock(derived_id(Uuid::nil(), &format!("purlin schema {}", self.name)))
+    }
+}
+
+/// The number of the advisory lock of a log: half of its id.
+pub(crate) fn lock(id: Uuid) -> i64 {
+    (id.as_u64_pair().0).cast_signed()
+}
+
+/// The columns that every table has of itself, whatever it is made with.
+const SYSTEM: [&str; 7] = ["cmax", "cmin", "ctid", "oid", "tableoid", "xmax", "xmin"];
+
+/// The column of a collection's field. No field has a `$` in its name.
+pub(crate) fn column(field: &str) -> String {
+    if SYSTEM.contains(&field) { format!("\"{field}$\"") } else { quoted(field) }
+}
+
+/// A name for an index. It says nothing, because an index keeps its name when its table gets another; and no
+/// collection begins with `_`.
+pub(crate) fn index() -> String {
+    format!("\"_{}\"", new_id().simple())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_is_named_as_it_was_given_and_cannot_break_out() {
+        assert_eq!(Schema::new("card-network").unwrap().table("_event"), "\"card-network\".\"_event\"");
+        assert_eq!(Schema::new("a\"b").unwrap().quoted(), "\"a\"\"b\"");
+        for bad in ["", "pg_toast", "a\0b", &"x".repeat(64)] {
+            assert!(Schema::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_may_have_the_name_of_a_system_column() {
+        assert_eq!((column("xmin").as_str(), column("status").as_str()), ("\"xmin$\"", "\"status\""));
+    }
+}

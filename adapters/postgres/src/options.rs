@@ -1,0 +1,87 @@
+//! How a store is opened.
+
+use std::time::Duration;
+
+use purlin::message::Clock;
+use tokio_postgres::Config;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+
+use crate::error::OpenError;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the server is, as PostgreSQL's own programs take it: `postgres://user:password@host:port/database`, or
+    /// `host=.. user=..`.
+    pub url: String,
+    /// The service; its store is the schema of this name.
+    pub name: String,
+    /// Commits that may wait for the writer; one more is answered with `Overloaded`.
+    pub queue: usize,
+    /// Bytes of commits that may wait for the writer; more are answered with `Overloaded`.
+    pub queue_bytes: usize,
+    /// Connections that read.
+    pub readers: usize,
+    /// How long a commit that was not sent, or a read, waits for a server that is away.
+    pub patience: Duration,
+    /// Tells when a commit happens.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// The defaults for a service's store in a database.
+    pub fn new(url: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            name: name.into(),
+            queue: 16 * 1024,
+            queue_bytes: 64 << 20,
+            readers: 2,
+            patience: Duration::from_secs(5),
+            clock: Clock::system(),
+        }
+    }
+
+    /// The URL as the client takes it. A peer that is gone is noticed in a minute unless the URL says otherwise.
+    pub(crate) fn config(&self) -> Result<Config, OpenError> {
+        let mut config: Config = self.url.parse().map_err(|source| OpenError::Url { source })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(OpenError::Tls);
+        }
+        config.ssl_mode(SslMode::Disable);
+        if config.get_user().is_none() {
+            config.user("postgres");
+        }
+        if config.get_application_name().is_none() {
+            config.application_name(format!("purlin {}", self.name));
+        }
+        if config.get_hosts().len() > 1 {
+            // A standby would let us in, and then refuse every commit.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(5));
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(Duration::from_secs(30));
+        }
+        config.keepalives_idle(config.get_keepalives_idle().min(Duration::from_secs(30)));
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(Duration::from_secs(10));
+        }
+        Ok(config)
+    }
+}
+
+impl std::fmt::Debug for Options {
+    /// Without the URL, which may have a password in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("name", &self.name)
+            .field("queue", &self.queue)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("readers", &self.readers)
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}

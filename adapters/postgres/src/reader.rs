@@ -1,0 +1,202 @@
+//! Reads: connections of their own, so that no reader waits for the writer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::try_join_all;
+use purlin::store::{Cause, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+
+use crate::codec::{COLUMNS, limit, read_event, signed, unsigned};
+use crate::collection::parse_field;
+use crate::error::{is_lost, is_stale, unreadable};
+use crate::link::{Link, Session, session};
+use crate::names::Schema;
+use crate::shared::{Shared, Tables};
+
+/// A statement that reads, and its values.
+pub(crate) struct Select {
+    pub(crate) sql: String,
+    values: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+impl Select {
+    pub(crate) fn new(sql: String) -> Self {
+        Self { sql, values: Vec::new() }
+    }
+
+    /// The next value.
+    pub(crate) fn with(mut self, value: impl ToSql + Sync + Send + 'static) -> Self {
+        self.values.push(Box::new(value));
+        self
+    }
+
+    /// Adds a value, and gives the mark that stands for it.
+    pub(crate) fn mark(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
+        self.values.push(Box::new(value));
+        format!("${}", self.values.len())
+    }
+
+    async fn run(&self, session: &Session) -> Result<Vec<Row>, Error> {
+        let statement = session.statement(&self.sql).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| &**value as _).collect();
+        session.client.query(&statement, &values).await
+    }
+}
+
+/// The connections that read, in turn.
+pub(crate) struct Readers {
+    links: Vec<Link>,
+    next: AtomicUsize,
+}
+
+impl Readers {
+    pub(crate) fn new(links: Vec<Link>) -> Self {
+        Self { links, next: AtomicUsize::new(0) }
+    }
+
+    /// The rows of a statement.
+    pub(crate) async fn ask(&self, select: Select) -> Result<Vec<Row>, ReadError> {
+        let mut rows = self.ask_all(vec![select]).await?;
+        Ok(rows.pop().unwrap_or_default())
+    }
+
+    /// The rows of each statement, asked in order on one connection. A read that a lost connection cut off is done
+    /// again; it changes nothing.
+    pub(crate) async fn ask_all(&self, selects: Vec<Select>) -> Result<Vec<Vec<Row>>, ReadError> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.links.len();
+        let mut link = self.links[turn].clone();
+        let mut failed: Option<Arc<Session>> = None;
+        loop {
+            let session = session(&mut link, failed.as_ref()).await;
+            let session = session.map_err(|error| ReadError::Unavailable(Cause::from(error)))?;
+            match try_join_all(selects.iter().map(|select| select.run(&session))).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) if is_lost(&error) => failed = Some(session),
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+    }
+
+    /// As [`Readers::ask`]; none when a table or column of it is not there any more.
+    pub(crate) async fn ask_unless_stale(&self, select: Select) -> Result<Option<Vec<Row>>, ReadError> {
+        match self.ask(select).await {
+            Err(ReadError::Unavailable(error)) if error.downcast_ref::<Error>().is_some_and(is_stale) => {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// Reads the collections again.
+    pub(crate) async fn refresh(&self, shared: &Shared) -> Result<(), ReadError> {
+        let rows = self.ask(Select::new(collections_sql(&shared.schema))).await?;
+        shared.set_tables(read_collections(shared, &rows).map_err(unreadable)?);
+        Ok(())
+    }
+}
+
+/// The statement of [`read_collections`]; at least one row, so that the count of changes is always told.
+pub(crate) fn collections_sql(schema: &Schema) -> String {
+    format!(
+        "SELECT m.value::bigint, c.name, c.fields FROM {} AS m LEFT JOIN {} AS c ON TRUE WHERE m.name = 'collections'",
+        schema.table("_meta"),
+        schema.table("_collection"),
+    )
+}
+
+/// The collections that a store has. What is as it was known is kept.
+pub(crate) fn read_collections(shared: &Shared, rows: &[Row]) -> Result<Tables, Error> {
+    let known = shared.tables();
+    let mut tables = Tables::default();
+    for row in rows {
+        tables.generation = row.try_get(0)?;
+        let Some(name) = row.try_get::<_, Option<String>>(1)? else { continue };
+        let before = known.named.get(&name);
+        let fields_before: Vec<_> =
+            known.named.values().flat_map(|table| table.definition.fields.iter()).collect();
+        let fields: Vec<_> = row
+            .try_get::<_, &str>(2)?
+            .split_whitespace()
+            .filter_map(|field| parse_field(field, &fields_before))
+            .collect();
+        let table = match before {
+            Some(table) if *table.definition.fields == fields[..] => Arc::clone(table),
+            _ => {
+                let definition =
+                    purlin::store::Collection { name: name.clone().into(), fields: fields.into() };
+                Arc::new(crate::collection::Table::new(&shared.schema, definition))
+            }
+        };
+        tables.named.insert(name, table);
+    }
+    Ok(tables)
+}
+
+/// The statement of events, cut once their data reach [`Limits::PAGE`] bytes.
+fn events(schema: &Schema, conditions: &str, order: &str, most: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM (\
+         SELECT *, sum(octet_length(data)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - octet_length(data) AS before \
+         FROM (SELECT {COLUMNS} FROM {} WHERE {conditions} ORDER BY {order} LIMIT {most}) AS wanted\
+         ) AS page WHERE before < {} ORDER BY {order}",
+        schema.table("_event"),
+        Limits::PAGE,
+    )
+}
+
+/// A part of a stream.
+pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize) -> Select {
+    Select::new(events(schema, "stream = $1 AND version >= $2", "version", "$3"))
+        .with(stream.as_str().to_owned())
+        .with(signed(from))
+        .with(limit(most))
+}
+
+/// How many positions are looked through for wanted events at once at the most.
+const WINDOW: u64 = 50_000;
+
+/// A part of the log: the statements of [`read_page`].
+///
+/// The head is read first. Whatever it says is in the snapshot of the second statement too, because positions become
+/// visible in order.
+pub(crate) fn log(schema: &Schema, after: Position, filter: &LogFilter, most: usize) -> Vec<Select> {
+    let head = format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event"));
+    let mut conditions = "position > $1 AND position <= $2".to_owned();
+    if filter.public {
+        conditions.push_str(" AND public");
+    }
+    // A category's streams stand together: `order-` is the least of them, and `.` follows `-`.
+    if filter.category.is_some() {
+        conditions.push_str(" AND stream >= $4 AND stream < $5");
+    }
+    let mut page = Select::new(events(schema, &conditions, "position", "$3"))
+        .with(signed(after.0))
+        .with(signed(after.0.saturating_add(WINDOW)))
+        .with(limit(most));
+    if let Some(category) = &filter.category {
+        page = page.with(format!("{category}-")).with(format!("{category}."));
+    }
+    vec![Select::new(head), page]
+}
+
+/// The page that the rows of [`log`] make.
+pub(crate) fn read_page(after: Position, most: usize, answers: &[Vec<Row>]) -> Result<LogPage, ReadError> {
+    let [head, events] = answers else {
+        return Err(ReadError::Invalid("a page is read by two statements".into()));
+    };
+    let head: i64 = head.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
+    let until = unsigned(head).min(after.0.saturating_add(WINDOW)).max(after.0);
+    let events = events.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
+    let bytes: usize = events.iter().map(|event| event.envelope.data.len()).sum();
+    let cut = events.len() >= most || bytes >= Limits::PAGE;
+    // What came in between the two statements is left for the next page.
+    let events: Vec<Recorded> = events.into_iter().take_while(|event| event.position.0 <= until).collect();
+    let through = match events.last() {
+        Some(last) if cut => last.position,
+        None if cut => after,
+        _ => Position(until),
+    };
+    Ok(LogPage { events, through })
+}

@@ -1,0 +1,188 @@
+//! The tables of a store, and the version of their format.
+
+use purlin::message::Uuid;
+use purlin::store::{Cause, LogId};
+use tokio_postgres::{Client, Error};
+
+use crate::error::OpenError;
+use crate::names::Schema;
+
+/// The newest format that this code reads and writes.
+pub(crate) const FORMAT: i64 = 1;
+
+/// Why a schema is not a store.
+#[derive(Debug, thiserror::Error)]
+enum SchemaError {
+    #[error("the schema was written by a newer version (format {0})")]
+    Newer(i64),
+    #[error("there are tables in the schema, but not those of a store")]
+    Foreign,
+    #[error(
+        "the database's encoding is {0}, and a store needs UTF8: CREATE DATABASE .. ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
+    #[error("the schema's own description is damaged: {0}")]
+    Damaged(&'static str),
+    #[error("PostgreSQL refuses")]
+    Postgres(#[from] Error),
+}
+
+/// Everything but the collections. Names begin with `_`, so that no collection has one of them.
+///
+/// `_batch` has a row for each group of commits that happened, until its writer is at a later one: by it one sees what
+/// became of a group. The greatest revision in it is the last that was given out.
+fn tables(schema: &Schema) -> String {
+    let [meta, event, batch, collection] =
+        ["_meta", "_event", "_batch", "_collection"].map(|name| schema.table(name));
+    format!(
+        "CREATE TABLE {meta}(name text COLLATE \"C\" PRIMARY KEY, value text NOT NULL);
+         CREATE TABLE {event}(
+             position bigint PRIMARY KEY,
+             stream text COLLATE \"C\" NOT NULL,
+             version bigint NOT NULL,
+             kind text COLLATE \"C\" NOT NULL,
+             id uuid NOT NULL,
+             at bigint NOT NULL,
+             schema integer NOT NULL,
+             public boolean NOT NULL,
+             meta bytea,
+             data text COLLATE \"C\" NOT NULL,
+             UNIQUE (stream, version)
+         );
+         CREATE TABLE {batch}(
+             writer uuid NOT NULL,
+             batch bigint NOT NULL,
+             at bigint NOT NULL,
+             revision bigint NOT NULL,
+             PRIMARY KEY (writer, batch)
+         );
+         CREATE INDEX ON {batch}(revision);
+         CREATE TABLE {collection}(name text COLLATE \"C\" PRIMARY KEY, fields text NOT NULL);"
+    )
+}
+
+/// Said at the begin of every session.
+///
+/// Every statement here looks up what an index knows, and the plans are kept: they must not depend on how small a
+/// table was when they were made. (Costs of a scan that is not wanted would look like a reason to compile.)
+pub(crate) fn session() -> &'static str {
+    "SET client_encoding = 'UTF8'; SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = auto; \
+     SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_isolation = 'read committed'; "
+}
+
+/// Said at the begin of a session that writes. Who holds the lock and is not heard of is ended by the server, so that
+/// the others go on.
+pub(crate) fn writing_session() -> String {
+    format!(
+        "{}SET idle_in_transaction_session_timeout = '15s'; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+        session()
+    )
+}
+
+/// Makes the tables when the schema is new; the log's id otherwise too.
+pub(crate) async fn prepare(client: &Client, schema: &Schema) -> Result<LogId, OpenError> {
+    prepare_now(client, schema).await.map_err(|error| {
+        let schema = schema.name().to_owned();
+        match error {
+            SchemaError::Newer(found) => OpenError::Newer { schema, found, known: FORMAT },
+            other => OpenError::Database { schema, source: Cause::from(other) },
+        }
+    })
+}
+
+async fn prepare_now(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
+    let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
+    if encoding != "UTF8" {
+        return Err(SchemaError::Encoding(encoding));
+    }
+    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&schema.lock()]).await?;
+    let names = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
+    let there = client.query(names, &[&schema.name()]).await?;
+    let there: Vec<String> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let id = if there.is_empty() {
+        make(client, schema).await?
+    } else if there.iter().any(|name| name == "_meta") && there.iter().any(|name| name == "_event") {
+        read(client, schema).await?
+    } else {
+        return Err(SchemaError::Foreign);
+    };
+    client.batch_execute("COMMIT").await?;
+    Ok(id)
+}
+
+async fn make(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
+    let known = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
+    if client.query_opt(known, &[&schema.name()]).await?.is_none() {
+        client.batch_execute(&format!("CREATE SCHEMA {}", schema.quoted())).await?;
+    }
+    client.batch_execute(&tables(schema)).await?;
+    let id = LogId::new();
+    let insert = format!("INSERT INTO {}(name, value) VALUES($1, $2)", schema.table("_meta"));
+    let values = [
+        ("format", FORMAT.to_string()),
+        ("log", id.log.to_string()),
+        ("incarnation", id.incarnation.to_string()),
+        ("collections", "0".to_owned()),
+    ];
+    for (name, value) in values {
+        client.execute(&insert, &[&name, &value]).await?;
+    }
+    Ok(id)
+}
+
+async fn read(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
+    let format = meta(client, schema, "format").await?.and_then(|format| format.parse().ok());
+    let format: i64 = format.ok_or(SchemaError::Damaged("no format"))?;
+    if format > FORMAT {
+        return Err(SchemaError::Newer(format));
+    }
+    let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
+    let incarnation = meta(client, schema, "incarnation").await?.and_then(|number| number.parse().ok());
+    Ok(LogId {
+        log: log.ok_or(SchemaError::Damaged("no log id"))?,
+        incarnation: incarnation.ok_or(SchemaError::Damaged("no incarnation"))?,
+    })
+}
+
+async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<String>, Error> {
+    let sql = format!("SELECT value FROM {} WHERE name = $1", schema.table("_meta"));
+    client.query_opt(&sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+/// What is last in the store: the statement of [`Last`].
+pub(crate) fn last_sql(schema: &Schema) -> String {
+    format!(
+        "SELECT (SELECT value::bigint FROM {} WHERE name = 'collections'), \
+         coalesce(e.position, 0), coalesce(b.revision, 0), greatest(e.at, b.at) \
+         FROM (SELECT) AS one \
+         LEFT JOIN LATERAL (SELECT position, at FROM {} ORDER BY position DESC LIMIT 1) AS e ON TRUE \
+         LEFT JOIN LATERAL (SELECT revision, at FROM {} ORDER BY revision DESC LIMIT 1) AS b ON TRUE",
+        schema.table("_meta"),
+        schema.table("_event"),
+        schema.table("_batch"),
+    )
+}
+
+/// What is last in the store, as of one instant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    pub(crate) generation: i64,
+    pub(crate) position: u64,
+    pub(crate) revision: u64,
+    /// When the last commit happened.
+    pub(crate) at: Option<i64>,
+}
+
+impl Last {
+    pub(crate) fn of(row: &tokio_postgres::Row) -> Result<Self, Error> {
+        use crate::codec::unsigned;
+        Ok(Self {
+            generation: row.try_get(0)?,
+            position: unsigned(row.try_get(1)?),
+            revision: unsigned(row.try_get(2)?),
+            at: row.try_get(3)?,
+        })
+    }
+}

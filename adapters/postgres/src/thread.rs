@@ -1,0 +1,137 @@
+//! The thread of an open store: it moves the bytes of all its connections, and the writer lives on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use purlin::message::{Uuid, new_id};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::engine::Postgres;
+use crate::error::{OpenError, is_lost};
+use crate::followers;
+use crate::link::Keeper;
+use crate::names::Schema;
+use crate::options::Options;
+use crate::reader::{Readers, collections_sql, read_collections};
+use crate::schema::{self, Last, last_sql};
+use crate::shared::Shared;
+use crate::writer::{Job, Writer};
+
+/// How often a server that is just starting is tried again while a store opens.
+const RETRY: Duration = Duration::from_millis(100);
+
+type Answer = oneshot::Sender<Result<Postgres, OpenError>>;
+
+/// A panic in the writer may have come after a COMMIT: whoever waits must not be told that nothing happened. The
+/// process ends as if it was killed, and its next life finds what is true.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the store's writer met a bug; the process ends so that nobody is told what is not true"
+            );
+            std::process::abort();
+        }
+    }
+}
+
+/// Opens a store on a thread of its own, which then serves it.
+pub(crate) fn start(options: Options, answer: Answer) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Thread { source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let serve = move || {
+        let _end = EndOnPanic;
+        runtime.block_on(run(options, answer));
+    };
+    std::thread::Builder::new().name("postgres".into()).spawn(serve).map(drop).map_err(failed)
+}
+
+async fn run(options: Options, answer: Answer) {
+    let (shared, config) = match open(&options).await {
+        Ok(opened) => opened,
+        Err(error) => return drop(answer.send(Err(error))),
+    };
+    let mut tasks = JoinSet::new();
+    let mut keep = |setup: String| {
+        let (keeper, link) = Keeper::new(config.clone(), setup, Arc::clone(&shared), options.patience);
+        tasks.spawn(keeper.keep());
+        link
+    };
+    let listening = format!("{}SET synchronous_commit = off; LISTEN {}", schema::session(), shared.channel());
+    let writing = keep(schema::writing_session());
+    let first = keep(listening);
+    let others = (1..options.readers.max(1)).map(|_| keep(schema::session().to_owned()));
+    let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
+    let (notify, noticed) = tokio::sync::watch::channel(());
+    tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
+    tasks.spawn(followers::look(Arc::clone(&shared), first));
+    let (jobs, queue) = mpsc::channel::<Job>(options.queue.max(1) + 64);
+    let writer = Writer::new(Arc::clone(&shared), writing, queue, notify, &options);
+    if answer.send(Ok(Postgres::new(shared, jobs, Readers::new(links)))).is_err() {
+        return;
+    }
+    let closing = writer.serve().await;
+    // The connections end with their keepers, before anybody is told that the store is closed.
+    tasks.shutdown().await;
+    if let Some(closing) = closing {
+        let _ = closing.send(());
+    }
+}
+
+/// Reads what must be known, with a connection that is gone afterwards.
+async fn open(options: &Options) -> Result<(Arc<Shared>, Config), OpenError> {
+    let schema = Schema::new(&options.name)?;
+    let config = options.config()?;
+    let since = Instant::now();
+    loop {
+        match attempt(options, &config, &schema).await {
+            Err(OpenError::Unreachable { source })
+                if since.elapsed() < options.patience
+                    && source.downcast_ref::<tokio_postgres::Error>().is_some_and(is_passing) =>
+            {
+                tokio::time::sleep(RETRY).await;
+            }
+            Ok(shared) => return Ok((shared, config)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether it may be better in a moment: a server that is starting.
+fn is_passing(error: &tokio_postgres::Error) -> bool {
+    error.code().map_or_else(|| is_lost(error), |code| code.code() == "57P03")
+}
+
+async fn attempt(options: &Options, config: &Config, schema: &Schema) -> Result<Arc<Shared>, OpenError> {
+    let unreachable = |error: tokio_postgres::Error| OpenError::Unreachable { source: error.into() };
+    let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+    let reading = read(options, schema, &client);
+    tokio::select! {
+        read = reading => read,
+        ended = connection => Err(OpenError::Unreachable {
+            source: ended.err().map_or_else(|| "the server ended the connection".into(), Into::into),
+        }),
+    }
+}
+
+async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc<Shared>, OpenError> {
+    let id = schema::prepare(client, schema).await?;
+    let limits = (options.queue.max(1), options.queue_bytes);
+    let writer: Uuid = new_id();
+    let shared = Arc::new(Shared::new(id, schema.clone(), writer, limits));
+    let rest = async {
+        let rows = client.query(&collections_sql(schema), &[]).await?;
+        shared.set_tables(read_collections(&shared, &rows)?);
+        let last = Last::of(&client.query_one(&last_sql(schema), &[]).await?)?;
+        shared.committed(last.position, last.revision);
+        Ok::<_, tokio_postgres::Error>(())
+    };
+    rest.await
+        .map_err(|error| OpenError::Database { schema: schema.name().to_owned(), source: error.into() })?;
+    Ok(shared)
+}

@@ -1,0 +1,257 @@
+//! The one writer of a process: takes all commits that wait, checks and writes them together, answers each.
+
+mod change;
+mod decision;
+mod group;
+mod settle;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use purlin::message::Clock;
+use purlin::store::{Collection, Commit, CommitError, Committed, WriteKind};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::{Away, concerns_all, is_lost, is_of_the_values, said, unavailable};
+use crate::link::{Link, Session, State};
+use crate::names::lock;
+use crate::options::Options;
+use crate::shared::Shared;
+use group::Failed;
+use waiting::{Turn, Waiting};
+
+/// What the writer is asked to do.
+pub(crate) enum Job {
+    Commit(Queued),
+    Change { change: Change, since: Instant, answer: oneshot::Sender<Result<(), CommitError>> },
+    Close(oneshot::Sender<()>),
+}
+
+/// A change of the collections.
+pub(crate) enum Change {
+    Define(Collection),
+    Swap { from: String, to: String },
+    Drop(String),
+}
+
+/// A commit that waits, and whom to answer.
+pub(crate) struct Queued {
+    pub(crate) commit: Commit,
+    /// About how much memory it holds.
+    pub(crate) bytes: usize,
+    pub(crate) since: Instant,
+    pub(crate) answer: oneshot::Sender<Outcome>,
+}
+
+/// What a caller is told.
+pub(crate) type Outcome = Result<Committed, CommitError>;
+
+/// About how much memory a commit holds.
+pub(crate) fn weigh(commit: &Commit) -> usize {
+    const ITEM: usize = 256;
+    let events = commit.appends.iter().flat_map(|append| &append.events);
+    let events: usize = events.map(|event| ITEM + event.data.len()).sum();
+    let records = commit.writes.iter().map(|write| match &write.kind {
+        WriteKind::Put { value, .. } => ITEM + write.key.len() + value.len(),
+        WriteKind::Delete => ITEM + write.key.len(),
+    });
+    events + records.sum::<usize>() + commit.requirements.len() * ITEM
+}
+
+/// The writer. It keeps nothing in mind that it does not ask the server for under the log's lock.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    link: Link,
+    waiting: Waiting,
+    notify: watch::Sender<()>,
+    clock: Clock,
+    sql: Statements,
+    /// The number of the last transaction that was sent.
+    batch: i64,
+    /// The rows of earlier ones are gone.
+    swept: i64,
+}
+
+/// The statements of a group that do not depend on a collection.
+struct Statements {
+    begin: String,
+    last: String,
+    heads: String,
+    events: String,
+    batch: String,
+    sweep: String,
+    sweep_dead: String,
+    tombstone: String,
+}
+
+impl Statements {
+    fn new(shared: &Shared, patience: Duration) -> Self {
+        let schema = &shared.schema;
+        let (event, batch) = (schema.table("_event"), schema.table("_batch"));
+        Self {
+            // Each statement behind the lock has a snapshot of its own, which is what READ COMMITTED means.
+            begin: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
+                 SELECT pg_advisory_xact_lock({})",
+                patience.as_millis().clamp(1, 3_600_000),
+                lock(shared.id.log)
+            ),
+            last: crate::schema::last_sql(schema),
+            heads: format!(
+                "SELECT (SELECT max(version) FROM {event} WHERE stream = u.s) \
+                 FROM unnest($1::text[]) WITH ORDINALITY AS u(s, n) ORDER BY n"
+            ),
+            events: format!(
+                "INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data) \
+                 SELECT $1::bigint + n, s, v, k, i, $2::bigint, c, p, m, d FROM unnest(\
+                 $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
+                 ) WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n)"
+            ),
+            batch: format!("INSERT INTO {batch}(writer, batch, at, revision) VALUES($1, $2, $3, $4)"),
+            sweep: format!("DELETE FROM {batch} WHERE writer = $1 AND batch >= $2 AND batch < $3"),
+            sweep_dead: format!(
+                "DELETE FROM {batch} WHERE at < $1 AND writer <> $2 AND revision < (SELECT max(revision) FROM {batch})"
+            ),
+            tombstone: format!(
+                "INSERT INTO {batch}(writer, batch, at, revision) VALUES($1, $2, $3, 0) ON CONFLICT DO NOTHING"
+            ),
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        link: Link,
+        queue: mpsc::Receiver<Job>,
+        notify: watch::Sender<()>,
+        options: &Options,
+    ) -> Self {
+        let sql = Statements::new(&shared, options.patience);
+        let waiting = Waiting::new(queue, Arc::clone(&shared), options.patience);
+        Self { shared, link, waiting, notify, clock: options.clock.clone(), sql, batch: 0, swept: 0 }
+    }
+
+    /// Serves until the store is closed, and gives whom to tell; or until its last handle is gone.
+    pub(crate) async fn serve(mut self) -> Option<oneshot::Sender<()>> {
+        while self.waiting.arrive().await {
+            let Some(session) = self.session().await else {
+                self.waiting.refuse_all();
+                break;
+            };
+            match self.waiting.take() {
+                Turn::Nothing => {}
+                Turn::Commits(group) => self.commit(&session, group).await,
+                Turn::Change { change, since, answer } => self.change(&session, change, since, answer).await,
+            }
+        }
+        self.waiting.closing()
+    }
+
+    /// The session, once there is one; none when the store is to be closed before. Whoever waits too long is refused
+    /// meanwhile: nothing of theirs was sent.
+    async fn session(&mut self) -> Option<Arc<Session>> {
+        loop {
+            let up = |state: &State| matches!(state, State::Up(session) if !session.is_gone());
+            let mut link = self.link.clone();
+            let waited = async {
+                match link.wait_for(up).await.as_deref() {
+                    Ok(State::Up(session)) => Some(Arc::clone(session)),
+                    _ => None,
+                }
+            };
+            match self.waiting.a_moment(waited).await {
+                Some(session) => return session,
+                None if self.waiting.is_closing() => return None,
+                None => {}
+            }
+        }
+    }
+
+    /// Commits all together; what surely did not happen and may yet is put back.
+    async fn commit(&mut self, session: &Arc<Session>, group: Vec<Queued>) {
+        let sent = self.send(session, &group);
+        let done = sent.await;
+        match done {
+            Ok(done) => self.answer(group, done),
+            Err(Failed::Stale) => {
+                if let Err(error) = self.read_collections(session).await {
+                    self.lose(session, &error);
+                }
+                self.waiting.put_back(group, false);
+            }
+            Err(Failed::NotSent(error)) if is_lost(&error) => {
+                self.lose(session, &error);
+                self.waiting.put_back(group, false);
+            }
+            Err(Failed::NotSent(error) | Failed::Refused(error)) => {
+                self.roll_back(session).await;
+                if group.len() == 1 || concerns_all(&error) {
+                    self.refuse(session, group, error);
+                } else {
+                    tracing::warn!(
+                        error = said(&error),
+                        commits = group.len(),
+                        "a transaction failed; each commit is tried alone"
+                    );
+                    self.waiting.put_back(group, true);
+                }
+            }
+            Err(Failed::Unknown(done, error)) => {
+                self.lose(session, &error);
+                let nobody = || group.iter().all(|queued| queued.answer.is_closed());
+                match self.settle(done.batch, nobody).await {
+                    true => self.answer(group, *done),
+                    false => self.waiting.put_back(group, false),
+                }
+            }
+        }
+    }
+
+    /// Tells each what became of its commit, and the others that there was one.
+    fn answer(&mut self, group: Vec<Queued>, done: group::Done) {
+        if done.applied {
+            self.shared.committed(done.position, done.revision);
+            self.notify.send_replace(());
+        }
+        for (queued, outcome) in group.into_iter().zip(done.outcomes) {
+            // Whoever asked may have gone; the commit has happened all the same.
+            let _ = queued.answer.send(outcome);
+        }
+    }
+
+    /// Tells all that nothing of theirs was applied, and why.
+    fn refuse(&mut self, session: &Session, group: Vec<Queued>, error: tokio_postgres::Error) {
+        // A server that only reads (a standby) will not change its mind; another connection may meet another server.
+        if error.code().is_some_and(|code| code.code() == "25006") {
+            session.discard();
+        }
+        let invalid = is_of_the_values(&error).then(|| said(&error));
+        let error = Arc::new(error);
+        for queued in group {
+            let refused = match &invalid {
+                Some(said) => CommitError::Invalid(said.clone()),
+                None => unavailable(Arc::clone(&error)),
+            };
+            let _ = queued.answer.send(Err(refused));
+        }
+    }
+
+    fn lose(&self, session: &Session, error: &tokio_postgres::Error) {
+        tracing::warn!(error = said(error), "the connection was lost while something was committed");
+        session.discard();
+    }
+
+    /// Ends a transaction that failed.
+    async fn roll_back(&self, session: &Session) {
+        if session.client.batch_execute("ROLLBACK").await.is_err() {
+            session.discard();
+        }
+    }
+}
+
+/// What is said to those who waited too long.
+fn away() -> CommitError {
+    unavailable(Away)
+}

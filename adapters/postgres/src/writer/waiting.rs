@@ -1,0 +1,190 @@
+//! Those who wait for the writer, in the order in which they came.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use purlin::store::CommitError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Change, Job, Queued, away};
+use crate::error::{Closed, unavailable};
+use crate::shared::Shared;
+
+/// Commits that are written together at the most.
+const GROUP: usize = 1024;
+
+/// Events and records after which a group takes no further commit.
+const ITEMS: usize = 8 * GROUP;
+
+/// Bytes after which a group takes no further commit.
+const BYTES: usize = 8 << 20;
+
+/// How often one looks who waited too long.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// What is done at once.
+pub(super) enum Turn {
+    Nothing,
+    Commits(Vec<Queued>),
+    Change { change: Change, since: Instant, answer: oneshot::Sender<Result<(), CommitError>> },
+}
+
+/// The queue, and what was taken out of it and waits still.
+pub(super) struct Waiting {
+    queue: mpsc::Receiver<Job>,
+    jobs: VecDeque<Job>,
+    /// So many at the front are tried alone: one of them spoiled a group.
+    alone: usize,
+    shared: Arc<Shared>,
+    patience: Duration,
+    ending: bool,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl Waiting {
+    pub(super) fn new(queue: mpsc::Receiver<Job>, shared: Arc<Shared>, patience: Duration) -> Self {
+        Self { queue, jobs: VecDeque::new(), alone: 0, shared, patience, ending: false, closing: None }
+    }
+
+    /// Waits until there is something to do; false when there will never be.
+    pub(super) async fn arrive(&mut self) -> bool {
+        while self.jobs.is_empty() && !self.ending {
+            match self.queue.recv().await {
+                Some(job) => self.take_in(job),
+                None => self.ending = true,
+            }
+        }
+        self.take_in_all();
+        !self.jobs.is_empty()
+    }
+
+    fn take_in_all(&mut self) {
+        while !self.ending
+            && let Ok(job) = self.queue.try_recv()
+        {
+            self.take_in(job);
+        }
+    }
+
+    fn take_in(&mut self, job: Job) {
+        if let Job::Close(answer) = job {
+            // What comes behind is refused: nobody takes it out of the queue.
+            self.queue.close();
+            self.ending = true;
+            self.closing = Some(answer);
+        } else {
+            self.jobs.push_back(job);
+        }
+    }
+
+    /// The commits at the front that fit into a group, or the change that is there.
+    pub(super) fn take(&mut self) -> Turn {
+        let mut group = Vec::new();
+        let (mut items, mut bytes) = (0, 0);
+        while group.len() < GROUP && items < ITEMS && bytes < BYTES {
+            match self.jobs.pop_front() {
+                Some(Job::Commit(queued)) => {
+                    let commit = &queued.commit;
+                    items += commit.event_count() + commit.writes.len() + commit.requirements.len();
+                    bytes += queued.bytes;
+                    self.shared.took(queued.bytes);
+                    group.push(queued);
+                    if self.alone > 0 {
+                        self.alone -= 1;
+                        break;
+                    }
+                }
+                Some(Job::Change { change, since, answer }) if group.is_empty() => {
+                    return Turn::Change { change, since, answer };
+                }
+                Some(other) => {
+                    self.jobs.push_front(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        if group.is_empty() { Turn::Nothing } else { Turn::Commits(group) }
+    }
+
+    /// Lets commits that did not happen wait again, before all others.
+    pub(super) fn put_back(&mut self, group: Vec<Queued>, alone: bool) {
+        self.alone = if alone { group.len() } else { self.alone };
+        for queued in group.into_iter().rev() {
+            self.shared.waits_again(queued.bytes);
+            self.jobs.push_front(Job::Commit(queued));
+        }
+        self.look();
+    }
+
+    /// Works at something, at most for a moment; then whoever waited too long is refused.
+    pub(super) async fn a_moment<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let done = tokio::time::timeout(MOMENT, work).await.ok();
+        if done.is_none() {
+            self.look();
+        }
+        done
+    }
+
+    /// Works at something; whoever waits too long meanwhile is refused.
+    pub(super) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            if let Some(done) = self.a_moment(work.as_mut()).await {
+                return done;
+            }
+        }
+    }
+
+    /// Refuses who waited too long.
+    fn look(&mut self) {
+        self.take_in_all();
+        let now = Instant::now();
+        let late = |job: &Job| match job {
+            Job::Commit(Queued { since, .. }) | Job::Change { since, .. } => now - *since > self.patience,
+            Job::Close(_) => false,
+        };
+        while self.jobs.front().is_some_and(late)
+            && let Some(job) = self.jobs.pop_front()
+        {
+            self.alone = self.alone.saturating_sub(1);
+            self.refuse(job, away());
+        }
+    }
+
+    /// Refuses all who wait.
+    pub(super) fn refuse_all(&mut self) {
+        self.take_in_all();
+        while let Some(job) = self.jobs.pop_front() {
+            self.refuse(job, unavailable(Closed));
+        }
+    }
+
+    fn refuse(&self, job: Job, error: CommitError) {
+        match job {
+            Job::Commit(queued) => {
+                self.shared.took(queued.bytes);
+                let _ = queued.answer.send(Err(error));
+            }
+            Job::Change { answer, .. } => drop(answer.send(Err(error))),
+            Job::Close(_) => {}
+        }
+    }
+
+    /// How long one waits at the most for a server that is away.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether somebody waits for the store to be closed, or nobody has it any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.ending
+    }
+
+    /// Who waits for the store to be closed.
+    pub(super) fn closing(&mut self) -> Option<oneshot::Sender<()>> {
+        self.closing.take()
+    }
+}

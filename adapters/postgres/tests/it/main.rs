@@ -1,0 +1,8 @@
+//! The PostgreSQL engine on a server of its own.
+
+mod faults;
+mod processes;
+mod proxy;
+mod schemas;
+mod server;
+mod suite;

@@ -1,0 +1,59 @@
+//! A way to the server on which replies are lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Passes bytes on, until it is told to lose some.
+#[derive(Clone, Default)]
+pub(crate) struct Proxy {
+    cut: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// The next bytes that come from the server do not arrive, and their connection ends.
+    pub(crate) fn lose_a_reply(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is left to be lost.
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Serves for ever.
+    pub(crate) async fn serve(&self, listener: TcpListener, server: SocketAddr) {
+        let mut connections = JoinSet::new();
+        while let Ok((client, _)) = listener.accept().await {
+            let proxy = self.clone();
+            connections.spawn(async move {
+                let Ok(server) = TcpStream::connect(server).await else { return };
+                proxy.pass(client, server).await;
+            });
+        }
+    }
+
+    async fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
+        let (mut asked, mut replied) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+        loop {
+            let passed = tokio::select! {
+                read = client.read(&mut asked) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => server.write_all(&asked[..count]).await,
+                },
+                read = server.read(&mut replied) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) if self.cut.swap(false, Ordering::Relaxed) => return,
+                    Ok(count) => client.write_all(&replied[..count]).await,
+                },
+            };
+            if passed.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A PostgreSQL server of a test's own: in a temporary folder, on a free port, with `fsync`, gone with the test.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tokio_postgres::{Client, NoTls};
+
+/// The running server.
+pub(crate) struct Server {
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Server {
+    /// Starts a server; none when PostgreSQL is not installed and nobody insists (`CI`).
+    pub(crate) fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            let what = "PostgreSQL is not installed: `apt-get install postgresql` (Debian, Ubuntu), `dnf install \
+                        postgresql-server` (Fedora), `apk add postgresql` (Alpine), `brew install postgresql` (macOS)";
+            assert!(std::env::var_os("CI").is_none(), "{what}");
+            eprintln!("skipped: {what}");
+            return None;
+        };
+        let folder = std::env::temp_dir().join(format!("purlin-postgres-{}", purlin::message::new_id()));
+        // It must belong to the server's user, who makes it.
+        run(Path::new(""), "mkdir", &[folder.to_str().expect("a path of ours")]);
+        let server = Self { programs, folder, port: free_port() };
+        let data = server.data();
+        let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
+        run(&server.programs, "initdb", &init);
+        server.boot();
+        Some(server)
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// Where a database of it is.
+    pub(crate) fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Its port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Starts the server in its folder, and waits until it takes connections.
+    pub(crate) fn boot(&self) {
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=on -c max_connections=200",
+            self.port,
+            self.folder.display()
+        );
+        let (data, log) = (self.data(), self.folder.join("log").display().to_string());
+        // Children of a killed server take a moment to notice; until then their memory is in the way.
+        for _ in 0..50 {
+            let start = ["-D", &data, "-l", &log, "-w", "-t", "60", "-o", &options, "start"];
+            if attempt(&self.programs, "pg_ctl", &start).status.success() {
+                return;
+            }
+        }
+        panic!("the server does not start:\n{}", std::fs::read_to_string(log).unwrap_or_default());
+    }
+
+    /// Ends the server as a power cut would end it.
+    pub(crate) fn kill(&self) {
+        let file = self.folder.join("data/postmaster.pid");
+        let pid = std::fs::read_to_string(&file).expect("it is running");
+        run(Path::new(""), "kill", &["-9", pid.lines().next().expect("its first line is the process")]);
+        // Until its parent has noticed that it is dead, the next one would take it for alive.
+        std::fs::remove_file(file).expect("it was there");
+    }
+
+    /// A connection beside the store.
+    pub(crate) async fn client(&self) -> Client {
+        let (client, connection) =
+            tokio_postgres::connect(&self.url(), NoTls).await.expect("the server is up");
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let _ = runtime.expect("a runtime").block_on(connection);
+        };
+        std::thread::spawn(serve);
+        client
+    }
+
+    /// Runs one of PostgreSQL's own programs on the server.
+    pub(crate) fn program(&self, name: &str, arguments: &[&str]) {
+        let port = self.port.to_string();
+        let whose = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        run(&self.programs, name, &[&whose, arguments].concat());
+    }
+
+    /// A file in the server's folder.
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn data(&self) -> String {
+        self.folder.join("data").display().to_string()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        attempt(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder of `initdb`: Debian keeps it out of the way, a folder a version.
+fn programs() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut versions: Vec<PathBuf> = ["/usr/lib/postgresql", "/usr/libexec"]
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .flat_map(|folder| [folder.join("bin"), folder])
+        .collect();
+    versions.sort();
+    let folders = versions.into_iter().rev().chain(std::env::split_paths(&path));
+    folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("pg_ctl").is_file())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn run(folder: &Path, program: &str, arguments: &[&str]) {
+    let output = attempt(folder, program, arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+}
+
+/// Runs a program as a user who may run a server: not root.
+fn attempt(folder: &Path, program: &str, arguments: &[&str]) -> Output {
+    let program = folder.join(program);
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0\n"));
+    let mut command = if is_root {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    // The server inherits what is open here; a pipe would not end before it.
+    let file = std::env::temp_dir().join(format!("purlin-postgres-{}.out", purlin::message::new_id()));
+    let errors = std::fs::File::create(&file).expect("the temporary folder can be written");
+    let status = command
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .status()
+        .expect("the program can be started");
+    let stderr = std::fs::read(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(file);
+    Output { status, stdout: Vec::new(), stderr }
+}
