@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::try_join_all;
 use purlin::store::{Cause, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, Statement};
 
 use crate::codec::{COLUMNS, limit, read_event, signed, unsigned};
 use crate::collection::parse_field;
@@ -38,11 +38,20 @@ impl Select {
         format!("${}", self.values.len())
     }
 
-    async fn run(&self, session: &Session) -> Result<Vec<Row>, Error> {
-        let statement = session.statement(&self.sql).await?;
+    async fn run(&self, session: &Session, statement: &Statement) -> Result<Vec<Row>, Error> {
         let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| &**value as _).collect();
-        session.client.query(&statement, &values).await
+        session.client.query(statement, &values).await
     }
+}
+
+/// The rows of each statement. All are prepared before the first is sent: they reach the server in this order.
+async fn run_all(selects: &[Select], session: &Session) -> Result<Vec<Vec<Row>>, Error> {
+    let mut statements = Vec::with_capacity(selects.len());
+    for select in selects {
+        statements.push(session.statement(&select.sql).await?);
+    }
+    let prepared = selects.iter().zip(&statements);
+    try_join_all(prepared.map(|(select, statement)| select.run(session, statement))).await
 }
 
 /// The connections that read, in turn.
@@ -71,7 +80,7 @@ impl Readers {
         loop {
             let session = session(&mut link, failed.as_ref()).await;
             let session = session.map_err(|error| ReadError::Unavailable(Cause::from(error)))?;
-            match try_join_all(selects.iter().map(|select| select.run(&session))).await {
+            match run_all(&selects, &session).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) if is_lost(&error) => failed = Some(session),
                 Err(error) => return Err(unreadable(error)),
@@ -190,12 +199,13 @@ pub(crate) fn read_page(after: Position, most: usize, answers: &[Vec<Row>]) -> R
     let until = unsigned(head).min(after.0.saturating_add(WINDOW)).max(after.0);
     let events = events.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
     let bytes: usize = events.iter().map(|event| event.envelope.data.len()).sum();
-    let cut = events.len() >= most || bytes >= Limits::PAGE;
+    let (found, cut) = (events.len(), events.len() >= most || bytes >= Limits::PAGE);
     // What came in between the two statements is left for the next page.
     let events: Vec<Recorded> = events.into_iter().take_while(|event| event.position.0 <= until).collect();
     let through = match events.last() {
-        Some(last) if cut => last.position,
-        None if cut => after,
+        // There may be more behind the last one.
+        Some(last) if cut && events.len() == found => last.position,
+        None if most == 0 => after,
         _ => Position(until),
     };
     Ok(LogPage { events, through })

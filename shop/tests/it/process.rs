@@ -99,7 +99,8 @@ async fn a_role_that_needs_a_bus_says_so() {
     for (arguments, said) in [
         (vec!["orders"], "reaches no other process"),
         (vec!["--bus", "nats://127.0.0.1:4222"], "knows only `embedded`"),
-        (vec!["--store", "postgres://x"], "is not the URL of a store"),
+        (vec!["--store", "mysql://x"], "is not the URL of a store"),
+        (vec!["--store", "postgres://x/y?sslmode=require"], "does not speak TLS"),
         (vec!["--colour", "red"], "unexpected argument"),
         (vec!["--listen", "127.0.0.1:0"], "name the role"),
         (vec!["gateway", "--peer", "user=http://127.0.0.1:1"], "there is no role `user`"),

@@ -110,6 +110,13 @@ async fn make(
     client.batch_execute(LOCK_TIMEOUT).await?;
     let tables = read_collections(shared, &client.query(&collections_sql(schema), &[]).await?)?;
     match change {
+        Change::Define(definition)
+            if tables.named.get(&*definition.name).is_some_and(|table| table.definition == *definition) =>
+        {
+            // Another process has made it; nobody else need look again.
+            client.batch_execute("ROLLBACK").await?;
+            return Ok(Ok(()));
+        }
         Change::Define(definition) => {
             define(session, schema, tables.named.get(&*definition.name).map(Arc::as_ref), definition).await?;
         }
