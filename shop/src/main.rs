@@ -18,6 +18,11 @@ mod wiring;
 
 use std::process::ExitCode;
 
+/// A password takes 19 MiB for a moment, on whichever thread hashes it. The system's allocator keeps that for each
+/// thread that ever did.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,

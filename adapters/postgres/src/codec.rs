@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use purlin::message::Envelope;
-use purlin::message::{Meta, Timestamp, TraceContext, Uuid};
+use purlin::message::{Meta, Timestamp, Uuid};
 use purlin::store::{
     Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
 };
@@ -25,7 +25,7 @@ pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
     let schema: i32 = row.try_get(6).map_err(damaged)?;
     let meta = match row.try_get::<_, Option<&[u8]>>(8).map_err(damaged)? {
         None => Meta::default(),
-        Some(meta) => decode_meta(meta).ok_or_else(|| unreadable(what(), Damaged))?,
+        Some(meta) => Meta::decode(meta).ok_or_else(|| unreadable(what(), Damaged))?,
     };
     Ok(Recorded {
         position: Position(unsigned(position)),
@@ -132,73 +132,9 @@ pub(crate) fn storable(commit: &Commit) -> Result<(), CommitError> {
     Ok(())
 }
 
-const TRACE: u8 = 1;
-const CORRELATION: u8 = 2;
-const CAUSATION: u8 = 4;
-
-/// A byte that says which parts are there, then the parts; nothing at all when there are none.
-pub(crate) fn encode_meta(meta: &Meta) -> Option<Vec<u8>> {
-    if *meta == Meta::default() {
-        return None;
-    }
-    let mut into = vec![0];
-    if let Some(trace) = meta.trace {
-        into[0] |= TRACE;
-        into.extend_from_slice(&trace.trace_id.to_be_bytes());
-        into.extend_from_slice(&trace.span_id.to_be_bytes());
-        into.push(trace.flags);
-    }
-    for (bit, id) in [(CORRELATION, meta.correlation), (CAUSATION, meta.causation)] {
-        if let Some(id) = id {
-            into[0] |= bit;
-            into.extend_from_slice(id.as_bytes());
-        }
-    }
-    Some(into)
-}
-
-fn decode_meta(bytes: &[u8]) -> Option<Meta> {
-    let (&parts, mut rest) = bytes.split_first()?;
-    let mut take = |len: usize| {
-        let (part, behind) = rest.split_at_checked(len)?;
-        rest = behind;
-        Some(part)
-    };
-    let mut meta = Meta::default();
-    if parts & TRACE != 0 {
-        meta.trace = Some(TraceContext {
-            trace_id: u128::from_be_bytes(take(16)?.try_into().ok()?),
-            span_id: u64::from_be_bytes(take(8)?.try_into().ok()?),
-            flags: take(1)?[0],
-        });
-    }
-    if parts & CORRELATION != 0 {
-        meta.correlation = Uuid::from_slice(take(16)?).ok();
-    }
-    if parts & CAUSATION != 0 {
-        meta.causation = Uuid::from_slice(take(16)?).ok();
-    }
-    Some(meta)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn metadata_are_read_back_whatever_is_absent() {
-        let trace = Some(TraceContext { trace_id: 7, span_id: 8, flags: 1 });
-        let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
-        for trace in [None, trace] {
-            for correlation in [None, one] {
-                for causation in [None, two] {
-                    let meta = Meta { trace, correlation, causation };
-                    let bytes = encode_meta(&meta);
-                    assert_eq!(bytes.as_deref().and_then(decode_meta).unwrap_or_default(), meta);
-                }
-            }
-        }
-    }
 
     #[test]
     fn a_text_with_a_nul_byte_is_refused_and_one_that_speaks_of_it_is_not() {

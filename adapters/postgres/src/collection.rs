@@ -181,7 +181,7 @@ impl Column {
     pub(crate) fn push(&mut self, value: Indexed) {
         match (self, value) {
             (Self::Text(all), Indexed::One(Scalar::Text(text))) if !text.contains('\0') => {
-                all.push(Some(text))
+                all.push(Some(text));
             }
             (Self::Text(all), _) => all.push(None),
             (Self::Integer(all), Indexed::One(Scalar::Integer(number))) => all.push(Some(number)),
@@ -267,34 +267,6 @@ fn array(texts: &[String]) -> String {
     }
     literal.push('}');
     literal
-}
-
-/// A field as it is written into the schema: `name:kind`.
-pub(crate) fn print_field(field: &Field) -> String {
-    let kind = match field.kind {
-        FieldType::Text => "text",
-        FieldType::Integer => "integer",
-        FieldType::Boolean => "boolean",
-        FieldType::Texts => "texts",
-    };
-    format!("{}:{kind}", field.name)
-}
-
-/// A field that was written down.
-pub(crate) fn parse_field(text: &str, known: &[&Field]) -> Option<Field> {
-    let (name, kind) = text.split_once(':')?;
-    let kind = match kind {
-        "text" => FieldType::Text,
-        "integer" => FieldType::Integer,
-        "boolean" => FieldType::Boolean,
-        "texts" => FieldType::Texts,
-        _ => return None,
-    };
-    if let Some(field) = known.iter().find(|field| field.name == name) {
-        return Some(Field { name: field.name, kind });
-    }
-    // A handful of names for the life of the program.
-    Some(Field { name: Box::leak(name.to_owned().into_boxed_str()), kind })
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::try_join_all;
-use purlin::store::{Cause, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use purlin::store::{Cause, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
 use crate::codec::{COLUMNS, limit, read_event, signed, unsigned};
-use crate::collection::parse_field;
 use crate::error::{is_lost, is_stale, unreadable};
 use crate::link::{Link, Session, session};
 use crate::names::Schema;
@@ -128,7 +127,7 @@ pub(crate) fn read_collections(shared: &Shared, rows: &[Row]) -> Result<Tables, 
         let fields: Vec<_> = row
             .try_get::<_, &str>(2)?
             .split_whitespace()
-            .filter_map(|field| parse_field(field, &fields_before))
+            .filter_map(|field| Field::parse(field, &fields_before))
             .collect();
         let table = match before {
             Some(table) if *table.definition.fields == fields[..] => Arc::clone(table),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin::message::{Envelope, Meta, Timestamp, TraceContext, Uuid};
+use purlin::message::{Envelope, Meta, Timestamp, Uuid};
 use purlin::store::{Position, Recorded, StreamId};
 use rusqlite::Row;
 use rusqlite::types::Type;
@@ -19,7 +19,7 @@ pub(crate) fn read_event(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     let at = Timestamp::from_microsecond(row.get(5)?).map_err(|error| damaged(5, Type::Integer, error))?;
     let meta = match row.get_ref(8)?.as_blob_or_null()? {
         None => Meta::default(),
-        Some(meta) => decode_meta(meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?,
+        Some(meta) => Meta::decode(meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?,
     };
     Ok(Recorded {
         position: Position(unsigned(row.get(0)?)),
@@ -64,78 +64,4 @@ fn damaged(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
-}
-
-const TRACE: u8 = 1;
-const CORRELATION: u8 = 2;
-const CAUSATION: u8 = 4;
-
-/// A byte that says which parts are there, then the parts; nothing at all when there are none.
-pub(crate) fn encode_meta(meta: &Meta, into: &mut Vec<u8>) {
-    into.clear();
-    if *meta == Meta::default() {
-        return;
-    }
-    into.push(0);
-    if let Some(trace) = meta.trace {
-        into[0] |= TRACE;
-        into.extend_from_slice(&trace.trace_id.to_be_bytes());
-        into.extend_from_slice(&trace.span_id.to_be_bytes());
-        into.push(trace.flags);
-    }
-    for (bit, id) in [(CORRELATION, meta.correlation), (CAUSATION, meta.causation)] {
-        if let Some(id) = id {
-            into[0] |= bit;
-            into.extend_from_slice(id.as_bytes());
-        }
-    }
-}
-
-fn decode_meta(bytes: &[u8]) -> Option<Meta> {
-    let (&parts, mut rest) = bytes.split_first()?;
-    let mut take = |len: usize| {
-        let (part, behind) = rest.split_at_checked(len)?;
-        rest = behind;
-        Some(part)
-    };
-    let mut meta = Meta::default();
-    if parts & TRACE != 0 {
-        meta.trace = Some(TraceContext {
-            trace_id: u128::from_be_bytes(take(16)?.try_into().ok()?),
-            span_id: u64::from_be_bytes(take(8)?.try_into().ok()?),
-            flags: take(1)?[0],
-        });
-    }
-    if parts & CORRELATION != 0 {
-        meta.correlation = Uuid::from_slice(take(16)?).ok();
-    }
-    if parts & CAUSATION != 0 {
-        meta.causation = Uuid::from_slice(take(16)?).ok();
-    }
-    Some(meta)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_are_read_back_whatever_is_absent() {
-        let trace = Some(TraceContext { trace_id: 7, span_id: 8, flags: 1 });
-        let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
-        for trace in [None, trace] {
-            for correlation in [None, one] {
-                for causation in [None, two] {
-                    let meta = Meta { trace, correlation, causation };
-                    let mut bytes = Vec::new();
-                    encode_meta(&meta, &mut bytes);
-                    assert_eq!(decode_meta(&bytes).unwrap_or_default(), meta);
-                    assert!(
-                        bytes.is_empty()
-                            || decode_meta(&bytes[..bytes.len() - 1]).is_none_or(|cut| cut != meta)
-                    );
-                }
-            }
-        }
-    }
 }

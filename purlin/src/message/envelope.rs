@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{EncodeError, TraceContext, encode, new_id};
+use super::{EncodeError, Meta, encode, new_id};
 
 /// An event that somebody wants recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,15 +43,4 @@ impl Envelope {
         self.public = true;
         self
     }
-}
-
-/// Where an event comes from; each part is absent when nobody knew it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// The trace that the event was recorded in.
-    pub trace: Option<TraceContext>,
-    /// The first message of the conversation.
-    pub correlation: Option<Uuid>,
-    /// The message whose handling recorded this.
-    pub causation: Option<Uuid>,
 }

@@ -21,14 +21,16 @@ mod clock;
 mod codec;
 mod envelope;
 mod fault;
+mod meta;
 mod trace;
 mod variant;
 
 pub use clock::{Clock, ManualClock};
 pub use codec::{DecodeError, EncodeError, decode, encode};
-pub use envelope::{Envelope, Meta};
+pub use envelope::Envelope;
 pub use fault::{Fault, FaultKind, Refusal};
 pub use jiff::Timestamp;
+pub use meta::Meta;
 pub use trace::{ParseTraceError, TraceContext};
 pub use uuid::Uuid;
 

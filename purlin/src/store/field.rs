@@ -3,6 +3,8 @@
 //! Only the members that are asked for are read. What else a record holds is skipped over, so that neither its size
 //! nor its depth nor a number that fits no type matters: what could be written can be indexed.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -42,7 +44,35 @@ impl FieldType {
     }
 }
 
+/// As an engine writes it down: `name:kind`.
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            FieldType::Text => "text",
+            FieldType::Integer => "integer",
+            FieldType::Boolean => "boolean",
+            FieldType::Texts => "texts",
+        };
+        write!(f, "{}:{kind}", self.name)
+    }
+}
+
 impl Field {
+    /// Reads a field that was written down. A name that is not among those of `known` is kept for the life of the
+    /// program: there is a handful of them.
+    pub fn parse(text: &str, known: &[&Self]) -> Option<Self> {
+        let (name, kind) = text.split_once(':')?;
+        let kind = match kind {
+            "text" => FieldType::Text,
+            "integer" => FieldType::Integer,
+            "boolean" => FieldType::Boolean,
+            "texts" => FieldType::Texts,
+            _ => return None,
+        };
+        let known = known.iter().find(|field| field.name == name).map(|field| field.name);
+        Some(Self { name: known.unwrap_or_else(|| Box::leak(name.to_owned().into_boxed_str())), kind })
+    }
+
     /// A field that holds a string.
     pub const fn text(name: &'static str) -> Self {
         Self { name, kind: FieldType::Text }
@@ -180,7 +210,7 @@ impl<'de> DeserializeSeed<'de> for Members<'_> {
 impl<'de> Visitor<'de> for Members<'_> {
     type Value = Vec<Option<&'de RawValue>>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
@@ -210,7 +240,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
 impl Visitor<'_> for Name<'_> {
     type Value = Option<usize>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a member's name")
     }
 

@@ -12,6 +12,8 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use purlin::telemetry::logs::Format;
 
+use crate::contracts::numbers::SHORTEST_PASSWORD;
+
 pub use options::{Options, Role};
 
 /// How the program runs.
@@ -126,7 +128,7 @@ impl Config {
             },
             log: options.log.unwrap_or_else(|| "info".into()),
             checkout_deadline: options.checkout_deadline.map_or(Duration::from_secs(600), |d| d.0),
-            admin_password: options.admin_password.filter(|password| !password.is_empty()),
+            admin_password: admin_password(options.admin_password)?,
             model,
             rate: Rate { per_second: options.rate.unwrap_or(200), burst: options.rate_burst.unwrap_or(400) },
             connections_per_address: options.connections_per_address,
@@ -151,6 +153,15 @@ fn read_file(named: Option<&PathBuf>) -> anyhow::Result<Options> {
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// The first administrator's password, which is as long as everybody's.
+fn admin_password(given: Option<String>) -> anyhow::Result<Option<String>> {
+    let given = given.filter(|password| !password.is_empty());
+    if given.as_ref().is_some_and(|password| password.chars().count() < SHORTEST_PASSWORD) {
+        bail!("SHOP_ADMIN_PASSWORD is too short: a password has at least {SHORTEST_PASSWORD} characters");
+    }
+    Ok(given)
 }
 
 fn peers(given: Vec<String>) -> anyhow::Result<BTreeMap<Role, Vec<String>>> {
@@ -229,6 +240,16 @@ mod tests {
         assert_eq!(config.drain, Duration::from_secs(3));
         assert_eq!(config.peers[&Role::Users], ["a:1", "b:2"]);
         assert!(toml::from_str::<Options>("peers = [\"users=http://a:1\"]").unwrap().peers.is_some());
+    }
+
+    #[test]
+    fn the_first_administrators_password_is_as_long_as_everybodys() {
+        let with = |password: &str| {
+            Config::from(Options { admin_password: Some(password.into()), ..Options::default() })
+        };
+        assert!(with("short").is_err());
+        assert!(with("long enough").is_ok());
+        assert!(with("").unwrap().admin_password.is_none(), "an empty one is none");
     }
 
     #[test]

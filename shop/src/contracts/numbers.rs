@@ -3,6 +3,9 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+/// Characters that a password has at least.
+pub const SHORTEST_PASSWORD: usize = 8;
+
 /// The most lines of one order.
 pub const MOST_LINES: usize = 100;
 

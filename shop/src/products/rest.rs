@@ -8,7 +8,7 @@ use http::StatusCode;
 use purlin::http::{Attempt, Cursors, Decided, Limit, Listing, Path, Problem, Query, Write};
 use purlin::message::Uuid;
 use purlin::store::{Commit, Query as Rows};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Products;
 use super::catalogue::{Entry, enter};
@@ -43,8 +43,15 @@ struct NewProduct {
 
 #[derive(Debug, Deserialize)]
 struct Changes {
+    #[serde(default, deserialize_with = "given")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     price: Option<Money>,
+}
+
+/// A member that may be left out, but is not null when it is there.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// A product as it is shown.
@@ -129,5 +136,18 @@ impl Entry {
 impl Product {
     fn shown(&self, id: Uuid, stock: i64) -> Shown {
         Shown { id, name: self.name.clone(), price: self.price, stock }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_left_out_or_has_a_value() {
+        let read = serde_json::from_str::<Changes>;
+        assert!(read(r#"{"name": "Lamp"}"#).is_ok_and(|changes| changes.price.is_none()));
+        assert!(read(r#"{"name": null}"#).is_err());
+        assert!(read(r#"{"price": null}"#).is_err());
     }
 }

@@ -4,6 +4,7 @@ use purlin::aggregate::Aggregate;
 use purlin::message::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
+use crate::contracts::numbers::SHORTEST_PASSWORD;
 use crate::contracts::who::Role;
 
 /// A user.
@@ -72,7 +73,7 @@ pub fn complaint(email: &str, name: &str, password: &str) -> Option<(&'static st
     if name.trim().is_empty() || name.len() > 200 {
         return Some(("name", "a name of 1 to 200 bytes is needed"));
     }
-    if password.chars().count() < 8 {
+    if password.chars().count() < SHORTEST_PASSWORD {
         return Some(("password", "a password has at least 8 characters"));
     }
     (password.len() > 1024).then_some(("password", "a password has at most 1024 bytes"))

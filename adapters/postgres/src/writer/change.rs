@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 
 use super::{Change, Writer, away};
-use crate::collection::{Column, Table, print_field};
+use crate::collection::{Column, Table};
 use crate::error::{is_lost, unavailable};
 use crate::link::Session;
 use crate::names::{self, Schema, column};
@@ -171,7 +171,7 @@ async fn define(
     for field in &new {
         client.batch_execute(&Column::index(*field, &names::index(), &table)).await?;
     }
-    let fields: Vec<String> = definition.fields.iter().map(print_field).collect();
+    let fields: Vec<String> = definition.fields.iter().map(Field::to_string).collect();
     let write = format!(
         "INSERT INTO {}(name, fields) VALUES($1, $2) ON CONFLICT (name) DO UPDATE SET fields = excluded.fields",
         schema.table("_collection")

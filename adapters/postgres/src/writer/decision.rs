@@ -9,7 +9,7 @@ use purlin::store::{
 };
 
 use super::Outcome;
-use crate::codec::{Text, encode_meta, signed};
+use crate::codec::{Text, signed};
 use crate::shared::Tables;
 
 /// What must be known of the store before a group can be decided.
@@ -199,7 +199,9 @@ impl<'a> Decision<'a> {
             self.events.ids.push(event.id);
             self.events.schemas.push(i32::from(event.schema));
             self.events.publics.push(event.public);
-            self.events.metas.push(encode_meta(&event.meta));
+            let mut meta = Vec::new();
+            event.meta.encode(&mut meta);
+            self.events.metas.push(Some(meta).filter(|meta| !meta.is_empty()));
             self.events.data.push(Text(&event.data));
         }
         Appended { first, version: *version }

@@ -5,7 +5,7 @@
 use purlin::store::{Collection, Field, FieldType};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Table, load_all, print_field, texts, texts_of};
+use super::{Table, load_all, texts, texts_of};
 
 /// Makes the table, or gives it exactly the columns of the definition; inside a transaction of the caller.
 ///
@@ -38,7 +38,7 @@ pub(crate) fn define(
             _ => add_column(connection, name, field)?,
         }
     }
-    let fields: Vec<String> = definition.fields.iter().map(print_field).collect();
+    let fields: Vec<String> = definition.fields.iter().map(Field::to_string).collect();
     connection.execute(
         "INSERT OR REPLACE INTO _collection(name, fields) VALUES(?1, ?2)",
         (name.as_ref(), fields.join(" ")),

@@ -191,32 +191,9 @@ pub(crate) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Table>> 
     stored
         .map(|stored| {
             let (name, fields) = stored?;
-            let fields = fields.split_whitespace().filter_map(parse_field).collect::<Vec<_>>();
+            let fields =
+                fields.split_whitespace().filter_map(|field| Field::parse(field, &[])).collect::<Vec<_>>();
             Ok(Table::new(Collection { name: name.into(), fields: fields.into() }))
         })
         .collect()
-}
-
-/// A field as it is written into the file: `name:kind`.
-fn print_field(field: &Field) -> String {
-    let kind = match field.kind {
-        FieldType::Text => "text",
-        FieldType::Integer => "integer",
-        FieldType::Boolean => "boolean",
-        FieldType::Texts => "texts",
-    };
-    format!("{}:{kind}", field.name)
-}
-
-fn parse_field(text: &str) -> Option<Field> {
-    let (name, kind) = text.split_once(':')?;
-    let kind = match kind {
-        "text" => FieldType::Text,
-        "integer" => FieldType::Integer,
-        "boolean" => FieldType::Boolean,
-        "texts" => FieldType::Texts,
-        _ => return None,
-    };
-    // A handful of names for the life of the program.
-    Some(Field { name: Box::leak(name.to_owned().into_boxed_str()), kind })
 }

@@ -14,7 +14,7 @@ use purlin::store::{
 
 use super::Queued;
 use super::heads::Heads;
-use crate::codec::{encode_meta, signed, unsigned};
+use crate::codec::{signed, unsigned};
 use crate::collection::Table;
 use crate::index::{Head, Index, Key, KeyMap};
 use crate::schema;
@@ -189,7 +189,7 @@ impl<'a> Batch<'a> {
         for event in &append.events {
             self.position += 1;
             version += 1;
-            encode_meta(&event.meta, &mut self.meta);
+            event.meta.encode(&mut self.meta);
             let meta: &dyn ToSql = if self.meta.is_empty() { &Null } else { &self.meta };
             self.insert.execute(rusqlite::params![
                 signed(self.position),

@@ -1,0 +1,93 @@
+//! Where an event comes from, and how that is stored beside it.
+
+use uuid::Uuid;
+
+use super::TraceContext;
+
+/// Where an event comes from; each part is absent when nobody knew it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The trace that the event was recorded in.
+    pub trace: Option<TraceContext>,
+    /// The first message of the conversation.
+    pub correlation: Option<Uuid>,
+    /// The message whose handling recorded this.
+    pub causation: Option<Uuid>,
+}
+
+const TRACE: u8 = 1;
+const CORRELATION: u8 = 2;
+const CAUSATION: u8 = 4;
+
+impl Meta {
+    /// Writes it as an engine stores it, in place of what is there: a byte that says which parts are there, then the
+    /// parts; nothing at all when there are none.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        into.clear();
+        if *self == Self::default() {
+            return;
+        }
+        into.push(0);
+        if let Some(trace) = self.trace {
+            into[0] |= TRACE;
+            into.extend_from_slice(&trace.trace_id.to_be_bytes());
+            into.extend_from_slice(&trace.span_id.to_be_bytes());
+            into.push(trace.flags);
+        }
+        for (bit, id) in [(CORRELATION, self.correlation), (CAUSATION, self.causation)] {
+            if let Some(id) = id {
+                into[0] |= bit;
+                into.extend_from_slice(id.as_bytes());
+            }
+        }
+    }
+
+    /// Reads what [`Meta::encode`] wrote; none when it is damaged.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut meta = Self::default();
+        let Some((&parts, mut rest)) = bytes.split_first() else { return Some(meta) };
+        let mut take = |len: usize| {
+            let (part, behind) = rest.split_at_checked(len)?;
+            rest = behind;
+            Some(part)
+        };
+        if parts & TRACE != 0 {
+            meta.trace = Some(TraceContext {
+                trace_id: u128::from_be_bytes(take(16)?.try_into().ok()?),
+                span_id: u64::from_be_bytes(take(8)?.try_into().ok()?),
+                flags: take(1)?[0],
+            });
+        }
+        if parts & CORRELATION != 0 {
+            meta.correlation = Uuid::from_slice(take(16)?).ok();
+        }
+        if parts & CAUSATION != 0 {
+            meta.causation = Uuid::from_slice(take(16)?).ok();
+        }
+        Some(meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_back_whatever_is_absent_and_not_when_it_is_cut() {
+        let trace = Some(TraceContext { trace_id: 7, span_id: 8, flags: 1 });
+        let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+        for trace in [None, trace] {
+            for correlation in [None, one] {
+                for causation in [None, two] {
+                    let meta = Meta { trace, correlation, causation };
+                    let mut bytes = Vec::new();
+                    meta.encode(&mut bytes);
+                    assert_eq!(Meta::decode(&bytes), Some(meta));
+                    if bytes.len() > 1 {
+                        assert_eq!(Meta::decode(&bytes[..bytes.len() - 1]), None);
+                    }
+                }
+            }
+        }
+    }
+}
