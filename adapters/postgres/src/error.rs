@@ -33,6 +33,12 @@ pub enum OpenError {
         #[source]
         source: Cause,
     },
+    /// Another process has the store open, and it is for one alone.
+    #[error("the schema `{schema}` is in use by another process: stop it first, or take another database")]
+    InUse {
+        /// The schema.
+        schema: String,
+    },
     /// A newer version of purlin wrote the schema.
     #[error(
         "the schema `{schema}` has format {found}, this program knows formats up to {known}: use a newer program"
@@ -66,7 +72,9 @@ pub enum OpenError {
 impl Fault for OpenError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Unreachable { .. } | Self::Database { .. } | Self::Thread { .. } => FaultKind::Unavailable,
+            Self::Unreachable { .. } | Self::InUse { .. } | Self::Database { .. } | Self::Thread { .. } => {
+                FaultKind::Unavailable
+            }
             Self::Url { .. } | Self::Tls | Self::Name { .. } | Self::Newer { .. } => FaultKind::Rejected,
         }
     }

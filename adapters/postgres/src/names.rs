@@ -40,6 +40,11 @@ impl Schema {
     pub(crate) fn lock(&self) -> i64 {
         lock(derived_id(Uuid::nil(), &format!("purlin schema {}", self.name)))
     }
+
+    /// The number of the lock of the one process that may have it open.
+    pub(crate) fn sole_lock(&self) -> i64 {
+        lock(derived_id(Uuid::nil(), &format!("purlin process {}", self.name)))
+    }
 }
 
 /// The number of the advisory lock of a log: half of its id.

@@ -22,6 +22,9 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Connections that read.
     pub readers: usize,
+    /// Whether a second process on the same store is refused. Commits of several are right, but what runs beside them
+    /// (relays, consumer groups, sagas) may be made for one.
+    pub sole: bool,
     /// How long a commit that was not sent, or a read, waits for a server that is away.
     pub patience: Duration,
     /// Tells when a commit happens.
@@ -37,6 +40,7 @@ impl Options {
             queue: 16 * 1024,
             queue_bytes: 64 << 20,
             readers: 2,
+            sole: false,
             patience: Duration::from_secs(5),
             clock: Clock::system(),
         }

@@ -71,12 +71,16 @@ pub(crate) fn session() -> &'static str {
 }
 
 /// Said at the begin of a session that writes. Who holds the lock and is not heard of is ended by the server, so that
-/// the others go on.
-pub(crate) fn writing_session() -> String {
+/// the others go on. The one process that may have the store open holds the lock of this number as long as it writes.
+pub(crate) fn writing_session(sole: Option<i64>) -> String {
+    let sole = sole.map(|lock| {
+        format!("; SET lock_timeout = '1s'; SELECT pg_advisory_lock({lock}); SET lock_timeout = 0")
+    });
     format!(
         "{}SET idle_in_transaction_session_timeout = '15s'; \
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
-        session()
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'{}",
+        session(),
+        sole.unwrap_or_default()
     )
 }
 

@@ -63,7 +63,8 @@ async fn run(options: Options, answer: Answer) {
         link
     };
     let listening = format!("{}SET synchronous_commit = off; LISTEN {}", schema::session(), shared.channel());
-    let writing = keep(schema::writing_session());
+    let sole = options.sole.then(|| shared.schema.sole_lock());
+    let writing = keep(schema::writing_session(sole));
     let first = keep(listening);
     let others = (1..options.readers.max(1)).map(|_| keep(schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
@@ -96,6 +97,10 @@ async fn open(options: &Options) -> Result<(Arc<Shared>, Config), OpenError> {
             {
                 tokio::time::sleep(RETRY).await;
             }
+            // One that was killed a moment ago is let go of by the server in a moment.
+            Err(OpenError::InUse { .. }) if since.elapsed() < options.patience => {
+                tokio::time::sleep(RETRY).await;
+            }
             Ok(shared) => return Ok((shared, config)),
             Err(error) => return Err(error),
         }
@@ -120,6 +125,15 @@ async fn attempt(options: &Options, config: &Config, schema: &Schema) -> Result<
 }
 
 async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc<Shared>, OpenError> {
+    if options.sole {
+        let lock = "SELECT pg_try_advisory_lock($1)";
+        let free = client.query_one(lock, &[&schema.sole_lock()]).await.and_then(|row| row.try_get(0));
+        match free {
+            Ok(true) => {}
+            Ok(false) => return Err(OpenError::InUse { schema: schema.name().to_owned() }),
+            Err(error) => return Err(OpenError::Unreachable { source: error.into() }),
+        }
+    }
     let id = schema::prepare(client, schema).await?;
     let limits = (options.queue.max(1), options.queue_bytes);
     let writer: Uuid = new_id();

@@ -28,6 +28,8 @@ fn known(process: &Process) -> Stores {
             let crash = crash.clone();
             async move {
                 let options = purlin_postgres::Options::new(format!("{scheme}:{rest}"), name);
+                // The relays, groups and sagas of this program are made for one process.
+                let options = purlin_postgres::Options { sole: true, ..options };
                 Ok::<_, Cause>(crash.store(Postgres::open(options).await?))
             }
         })

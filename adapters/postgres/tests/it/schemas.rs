@@ -24,6 +24,7 @@ impl Row for Odd {
 async fn a_service_has_a_schema_of_its_own() {
     let Some(server) = Server::start() else { return };
     schemas_know_nothing_of_each_other(&server).await;
+    what_is_for_one_process_is_refused_to_a_second(&server).await;
     a_newer_format_and_a_foreign_schema_are_refused(&server).await;
     urls_that_cannot_be_met_are_refused(&server).await;
     names_and_texts_of_every_kind_are_taken(&server).await;
@@ -41,6 +42,22 @@ async fn schemas_know_nothing_of_each_other(server: &Server) {
     assert_eq!((orders.head(), network.head()), (Position(1), Position(1)));
     let told = orders.backup(std::path::Path::new("copy")).await.expect_err("it is refused");
     assert!(told.to_string().contains("pg_dump"), "{told}");
+}
+
+async fn what_is_for_one_process_is_refused_to_a_second(server: &Server) {
+    let options = || {
+        let patience = std::time::Duration::from_millis(300);
+        Options { sole: true, patience, ..Options::new(server.url(), "alone") }
+    };
+    let first = purlin::store::Store::new(Postgres::open(options()).await.expect("a store"));
+    let append = || Commit::new().append(stream(), Expected::Any, [Envelope::raw("x", "1")]);
+    first.commit(append()).await.expect("it writes");
+    let refused = Postgres::open(options()).await.err().expect("it is refused");
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    first.close().await;
+    let next = purlin::store::Store::new(Postgres::open(options()).await.expect("the first is gone"));
+    next.commit(append()).await.expect("it writes");
+    next.close().await;
 }
 
 async fn a_newer_format_and_a_foreign_schema_are_refused(server: &Server) {
