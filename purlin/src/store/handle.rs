@@ -11,7 +11,8 @@ use crate::message::Timestamp;
 use crate::telemetry;
 
 use super::memory::Memory;
-use super::stream::is_category;
+use super::tail::Tail;
+use super::tenant::{self, Tenanted};
 use super::{
     Cause, Collection, Commit, CommitError, Committed, Engine, Field, Limits, LogFilter, LogId, LogPage,
     Page, Position, Query, ReadError, Record, Recorded, Revision, Row, StreamId, TokenError, WriteKind,
@@ -22,6 +23,7 @@ use super::{
 pub struct Store {
     engine: Arc<dyn Engine>,
     limits: Limits,
+    tail: Arc<Tail>,
 }
 
 /// How often the ids of commits whose time is over are forgotten.
@@ -41,12 +43,47 @@ impl Row for CommitMark {
 impl Store {
     /// A store on an engine.
     pub fn new(engine: impl Engine) -> Self {
-        Self { engine: Arc::new(engine), limits: Limits::default() }
+        Self::of(Arc::new(engine), Limits::default())
+    }
+
+    fn of(engine: Arc<dyn Engine>, limits: Limits) -> Self {
+        Self { engine, limits, tail: Arc::default() }
     }
 
     /// A new store in memory, which ends with its last handle.
     pub fn memory() -> Self {
         Self::new(Memory::new())
+    }
+
+    /// The part of the store that is a tenant's: a store of its own in all that is read and written by stream, tag and
+    /// key, while positions and collections are shared with all others. Collections are swapped and removed, and
+    /// backups are made, by the store itself.
+    ///
+    /// A tenant's name is 1 to 48 lower-case letters, digits and `_`. A tenant has no tenants.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use purlin::message::Envelope;
+    /// use purlin::store::{Commit, Expected, LogFilter, Position, Store, StreamId};
+    ///
+    /// let store = Store::memory();
+    /// let (acme, other) = (store.tenant("acme").unwrap(), store.tenant("other").unwrap());
+    /// let order = StreamId::new("order", "4711").unwrap();
+    /// let placed = Commit::new().append(order.clone(), Expected::NoStream, [Envelope::raw("order.placed", "{}")]);
+    /// acme.commit(placed).await.unwrap();
+    /// assert!(other.read_stream(&order, 1, 10).await.unwrap().is_empty());
+    /// let log = store.read_log(Position::START, &LogFilter::all(), 10).await.unwrap();
+    /// assert_eq!(log.events[0].stream.tenant(), Some("acme"));
+    /// # });
+    /// ```
+    pub fn tenant(&self, name: &str) -> Result<Self, CommitError> {
+        if !tenant::is_name(name) {
+            return Err(CommitError::Invalid(format!(
+                "`{name}` cannot name a tenant: lower-case letters, digits and `_`, at most {} bytes",
+                tenant::MAX_LEN
+            )));
+        }
+        Ok(Self::of(Arc::new(Tenanted::new(Arc::clone(&self.engine), name)), self.limits))
     }
 
     /// Applies a commit: all of it, durably, or nothing.
@@ -172,6 +209,27 @@ impl Store {
         Ok((events, more))
     }
 
+    /// At most `limit` events of a stream whose versions are before one (`u64::MAX`: from its end), the newest first;
+    /// fewer only at its beginning.
+    pub async fn read_stream_back(
+        &self,
+        stream: &StreamId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, ReadError> {
+        let mut events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
+        let mut last = bytes(&events);
+        while events.len() < limit
+            && last >= Limits::PAGE
+            && let Some(oldest) = events.last().map(|event| event.version)
+        {
+            let page = self.engine.read_stream_back(stream.clone(), oldest, limit - events.len()).await?;
+            last = bytes(&page);
+            events.extend(page);
+        }
+        Ok(events)
+    }
+
     /// What a commit may hold.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -184,10 +242,21 @@ impl Store {
         filter: &LogFilter,
         limit: usize,
     ) -> Result<LogPage, ReadError> {
-        if let Some(category) = filter.category.as_deref().filter(|category| !is_category(category)) {
-            return Err(ReadError::Invalid(format!("`{category}` cannot be the category of a stream")));
-        }
+        filter.check()?;
         self.engine.read_log(after, filter.clone(), limit).await
+    }
+
+    /// As [`Store::read_log`], and close to the end of the log from what other followers have read.
+    pub(super) async fn follow(
+        &self,
+        after: Position,
+        filter: &LogFilter,
+        limit: usize,
+    ) -> Result<LogPage, ReadError> {
+        match self.tail.page(&*self.engine, after, filter, limit).await {
+            Some(page) => Ok(page),
+            None => self.read_log(after, filter, limit).await,
+        }
     }
 
     /// The position of the last committed event.
@@ -243,7 +312,7 @@ impl Store {
 
     /// At most `limit` rows that are due at or before a time, the longest due first.
     pub async fn due<R: Row>(&self, until: Timestamp, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.engine.due(R::COLLECTION.to_owned(), until, limit).await
+        self.engine.due(R::COLLECTION.to_owned(), until, None, limit).await
     }
 
     /// Makes the collection of a row, or adds the fields that it lacks.
