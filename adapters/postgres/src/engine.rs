@@ -123,6 +123,16 @@ impl Engine for Postgres {
         Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
     }
 
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let select = reader::stream_back(&self.shared.schema, &stream, before, limit);
+        Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
+    }
+
     fn read_log(
         &self,
         after: Position,
@@ -163,10 +173,25 @@ impl Engine for Postgres {
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         let until = until.as_microsecond();
-        Box::pin(async move { self.records(&collection, |table| Ok(table.due(until, limit))).await })
+        Box::pin(async move {
+            self.records(&collection, |table| Ok(table.due(until, prefix.as_deref(), limit))).await
+        })
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        Box::pin(async move {
+            // Another process may have made some.
+            self.readers.refresh(&self.shared).await?;
+            let tables = self.shared.tables();
+            let mut all: Vec<Collection> =
+                tables.named.values().map(|table| table.definition.clone()).collect();
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(all)
+        })
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

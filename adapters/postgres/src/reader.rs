@@ -13,6 +13,7 @@ use crate::error::{is_lost, is_stale, unreadable};
 use crate::link::{Link, Session, session};
 use crate::names::Schema;
 use crate::shared::{Shared, Tables};
+use crate::tag;
 
 /// A statement that reads, and its values.
 pub(crate) struct Select {
@@ -147,7 +148,7 @@ fn events(schema: &Schema, conditions: &str, order: &str, most: &str) -> String 
     format!(
         "SELECT {COLUMNS} FROM (\
          SELECT *, sum(octet_length(data)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - octet_length(data) AS before \
-         FROM (SELECT {COLUMNS} FROM {} WHERE {conditions} ORDER BY {order} LIMIT {most}) AS wanted\
+         FROM (SELECT {COLUMNS} FROM {} AS e WHERE {conditions} ORDER BY {order} LIMIT {most}) AS wanted\
          ) AS page WHERE before < {} ORDER BY {order}",
         schema.table("_event"),
         Limits::PAGE,
@@ -162,6 +163,14 @@ pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize)
         .with(limit(most))
 }
 
+/// A part of a stream, the newest first.
+pub(crate) fn stream_back(schema: &Schema, stream: &StreamId, before: u64, most: usize) -> Select {
+    Select::new(events(schema, "stream = $1 AND version < $2", "version DESC", "$3"))
+        .with(stream.as_str().to_owned())
+        .with(signed(before))
+        .with(limit(most))
+}
+
 /// How many positions are looked through for wanted events at once at the most.
 const WINDOW: u64 = 50_000;
 
@@ -171,21 +180,28 @@ const WINDOW: u64 = 50_000;
 /// visible in order.
 pub(crate) fn log(schema: &Schema, after: Position, filter: &LogFilter, most: usize) -> Vec<Select> {
     let head = format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event"));
+    let until = signed(after.0.saturating_add(WINDOW));
+    let mut page = Select::new(String::new()).with(signed(after.0)).with(until).with(limit(most));
     let mut conditions = "position > $1 AND position <= $2".to_owned();
     if filter.public {
         conditions.push_str(" AND public");
     }
-    // A category's streams stand together: `order-` is the least of them, and `.` follows `-`.
-    if filter.category.is_some() {
-        conditions.push_str(" AND stream >= $4 AND stream < $5");
+    if filter.births {
+        conditions.push_str(" AND version = 1");
     }
-    let mut page = Select::new(events(schema, &conditions, "position", "$3"))
-        .with(signed(after.0))
-        .with(signed(after.0.saturating_add(WINDOW)))
-        .with(limit(most));
-    if let Some(category) = &filter.category {
-        page = page.with(format!("{category}-")).with(format!("{category}."));
+    if let Some((from, to)) = filter.streams() {
+        let (from, to) = (page.mark(from), page.mark(to));
+        conditions.push_str(&format!(" AND stream >= {from} AND stream < {to}"));
+    } else if let Some(tenant) = &filter.tenant {
+        // A tenant's mark stands behind the first dash of a stream's name.
+        let begins = page.mark(format!("{tenant}~"));
+        conditions.push_str(&format!(" AND starts_with(substr(stream, strpos(stream, '-') + 1), {begins})"));
     }
+    if let Some(query) = &filter.matching {
+        conditions.push_str(" AND ");
+        conditions.push_str(&tag::matching(schema, query, &mut page));
+    }
+    page.sql = events(schema, &conditions, "position", "$3");
     vec![Select::new(head), page]
 }
 

@@ -307,6 +307,13 @@ impl Engine for Sqlite {
         })
     }
 
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        let tables = self.shared.tables.read().expect("no panic holds the tables");
+        let mut all: Vec<Collection> = tables.values().map(|table| table.definition.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Box::pin(std::future::ready(Ok(all)))
+    }
+
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
             if self.table(&collection.name).is_ok_and(|table| table.definition == collection) {

@@ -92,6 +92,10 @@ impl<E: Engine> Engine for Guarded<E> {
         self.engine.due(collection, until, prefix, limit)
     }
 
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
+    }
+
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
         self.engine.define(collection)
     }

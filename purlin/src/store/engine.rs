@@ -83,6 +83,9 @@ pub trait Engine: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;
 
+    /// The collections that there are, sorted by name.
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>>;
+
     /// Makes a collection, or adds the fields that it lacks (and indexes what is there).
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>>;
 

@@ -329,6 +329,11 @@ impl Store {
         self.engine.define(collection).await
     }
 
+    /// The collections that there are, sorted by name.
+    pub async fn collections(&self) -> Result<Vec<Collection>, ReadError> {
+        self.engine.collections().await
+    }
+
     /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
         check_name(from)?;

@@ -127,17 +127,6 @@ impl Default for Memory {
 
 impl State {
     fn check(&self, commit: &Commit) -> Result<(), CommitError> {
-        for Condition { query, after } in &commit.conditions {
-            let head = Position(self.events.len() as u64);
-            if *after > head {
-                return Err(CommitError::ahead(*after, head));
-            }
-            let behind = self.events.iter().rev().take_while(|event| event.position > *after);
-            if let Some(event) = behind.into_iter().find(|event| query.matches(&event.envelope)) {
-                let (after, found) = (*after, event.position);
-                return Err(CommitError::Conflict(Conflict::Condition { after, found }));
-            }
-        }
         let mut staged: HashMap<&StreamId, u64> = HashMap::new();
         for append in &commit.appends {
             let version = staged.entry(&append.stream).or_insert_with(|| self.version(&append.stream));
@@ -155,6 +144,17 @@ impl State {
             if !expected.admits(actual) {
                 let (collection, key) = (collection.to_string(), key.clone());
                 return Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual }));
+            }
+        }
+        for Condition { query, after } in &commit.conditions {
+            let head = Position(self.events.len() as u64);
+            if *after > head {
+                return Err(CommitError::ahead(*after, head));
+            }
+            let behind = self.events.iter().rev().take_while(|event| event.position > *after);
+            if let Some(event) = behind.into_iter().find(|event| query.matches(&event.envelope)) {
+                let (after, found) = (*after, event.position);
+                return Err(CommitError::Conflict(Conflict::Condition { after, found }));
             }
         }
         for write in &commit.writes {
@@ -370,6 +370,13 @@ impl Engine for Memory {
             Ok(records)
         };
         Box::pin(std::future::ready(find()))
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        let state = self.state_to_read();
+        let all =
+            state.map(|state| state.collections.values().map(|table| table.definition.clone()).collect());
+        Box::pin(std::future::ready(all))
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -223,6 +223,10 @@ impl Engine for Tenanted {
         })
     }
 
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
+    }
+
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
         self.engine.define(collection)
     }

@@ -234,6 +234,10 @@ impl<E: Engine> Engine for Mortal<E> {
         self.answer(self.engine.due(collection, until, prefix, limit))
     }
 
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.answer(self.engine.collections())
+    }
+
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
         self.answer(self.engine.define(collection))
     }

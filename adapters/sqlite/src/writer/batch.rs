@@ -122,15 +122,6 @@ impl<'a> Batch<'a> {
         if let Err(conflict) = self.check_appends(&commit.appends, keys)? {
             return Ok(Err(CommitError::Conflict(conflict)));
         }
-        for condition in &commit.conditions {
-            let after = condition.after;
-            if after.0 > self.position {
-                return Ok(Err(CommitError::ahead(after, Position(self.position))));
-            }
-            if let Some(found) = tag::excluded(self.connection, condition)? {
-                return Ok(Err(CommitError::Conflict(Conflict::Condition { after, found })));
-            }
-        }
         let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
         let written = commit.writes.iter().map(|w| (&w.collection, &w.key, w.expected));
         for (collection, key, expected) in required.chain(written) {
@@ -150,6 +141,15 @@ impl<'a> Batch<'a> {
                     expected,
                     actual,
                 })));
+            }
+        }
+        for condition in &commit.conditions {
+            let after = condition.after;
+            if after.0 > self.position {
+                return Ok(Err(CommitError::ahead(after, Position(self.position))));
+            }
+            if let Some(found) = tag::excluded(self.connection, condition)? {
+                return Ok(Err(CommitError::Conflict(Conflict::Condition { after, found })));
             }
         }
         for write in &commit.writes {
