@@ -346,7 +346,7 @@ async fn a_decision_over_many_streams_is_made_anew_when_an_event_comes_that_it_l
     use purlin::message::Envelope;
     use purlin::store::{Commit, CommitError, EventQuery, Expected, StreamId};
 
-    let store = purlin::store::Store::memory();
+    let store = Store::memory();
     let take = |who: u32| {
         let store = store.clone();
         async move {
