@@ -25,6 +25,8 @@ pub struct Commit {
     pub requirements: Vec<Requirement>,
     /// Answer instead of committing again when a commit of this id happened within the stated time.
     pub(super) id: Option<(Uuid, Duration)>,
+    /// Whose keys are destroyed with it.
+    pub(super) forgotten: Vec<super::personal::Subject>,
     /// The first value that could not be written.
     pub(super) unwritable: Option<String>,
 }
@@ -178,6 +180,7 @@ impl Commit {
         self.appends.extend(other.appends);
         self.writes.extend(other.writes);
         self.requirements.extend(other.requirements);
+        self.forgotten.extend(other.forgotten);
         self.id = self.id.or(other.id);
         self.unwritable = self.unwritable.or(other.unwritable);
         self
@@ -185,7 +188,10 @@ impl Commit {
 
     /// Whether there is nothing in it to apply.
     pub fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.writes.is_empty() && self.requirements.is_empty()
+        self.appends.is_empty()
+            && self.writes.is_empty()
+            && self.requirements.is_empty()
+            && self.forgotten.is_empty()
     }
 
     /// How many events it appends.

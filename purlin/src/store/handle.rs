@@ -11,6 +11,7 @@ use crate::message::Timestamp;
 use crate::telemetry;
 
 use super::memory::Memory;
+use super::personal::Personalized;
 use super::stream::is_category;
 use super::{
     Cause, Collection, Commit, CommitError, Committed, Engine, Field, Limits, LogFilter, LogId, LogPage,
@@ -20,8 +21,10 @@ use super::{
 /// A store: cheap to clone, whatever engine serves it.
 #[derive(Clone)]
 pub struct Store {
-    engine: Arc<dyn Engine>,
-    limits: Limits,
+    pub(super) engine: Arc<dyn Engine>,
+    /// The engine that stores, below the one that seals and opens personal data.
+    pub(super) bare: Arc<dyn Engine>,
+    pub(super) limits: Limits,
 }
 
 /// How often the ids of commits whose time is over are forgotten.
@@ -41,7 +44,9 @@ impl Row for CommitMark {
 impl Store {
     /// A store on an engine.
     pub fn new(engine: impl Engine) -> Self {
-        Self { engine: Arc::new(engine), limits: Limits::default() }
+        let bare: Arc<dyn Engine> = Arc::new(engine);
+        let engine = Arc::new(Personalized::new(Arc::clone(&bare), None));
+        Self { engine, bare, limits: Limits::default() }
     }
 
     /// A new store in memory, which ends with its last handle.
@@ -56,6 +61,7 @@ impl Store {
     /// ([`Commit::with_id`]).
     pub async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
         self.limits.check(&commit)?;
+        self.check_personal(&commit)?;
         trace(&mut commit);
         to_the_microsecond(&mut commit);
         match commit.id.take() {

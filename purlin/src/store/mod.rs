@@ -26,6 +26,7 @@ mod field;
 mod handle;
 mod limits;
 pub mod memory;
+pub mod personal;
 mod position;
 mod record;
 mod stream;

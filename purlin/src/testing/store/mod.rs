@@ -21,6 +21,7 @@ mod appends;
 mod closing;
 mod concurrency;
 mod model;
+mod personal;
 mod records;
 mod restarts;
 mod texts;
@@ -44,6 +45,7 @@ pub async fn conformance<H: Harness>(harness: &H) {
     texts::run(harness).await;
     concurrency::run(harness).await;
     model::run(harness).await;
+    personal::run(harness).await;
     closing::run(harness).await;
     if H::DURABLE {
         restarts::run(harness).await;
