@@ -98,10 +98,18 @@ pub(crate) fn passive(connection: &Connection) -> rusqlite::Result<i64> {
 /// Moves all of the WAL, and waits a moment for readers of its beginning, so that the next commit begins it anew.
 /// Whether it will.
 pub(crate) fn restart(connection: &Connection) -> rusqlite::Result<bool> {
+    patiently(connection, "PRAGMA wal_checkpoint(RESTART)")
+}
+
+/// As [`restart`], and cuts the file to nothing, so that none of what was in it can be found there.
+pub(crate) fn truncate(connection: &Connection) -> rusqlite::Result<bool> {
+    patiently(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+}
+
+fn patiently(connection: &Connection, checkpoint: &str) -> rusqlite::Result<bool> {
     const PATIENCE: Duration = Duration::from_millis(50);
     connection.busy_timeout(PATIENCE)?;
-    let restarted =
-        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
+    let done = connection.query_row(checkpoint, [], |row| Ok(row.get::<_, i64>(0)? == 0));
     connection.busy_timeout(schema::BUSY)?;
-    restarted
+    done
 }

@@ -39,6 +39,13 @@ impl Fault for CommitError {
             Self::Unavailable(_) => FaultKind::Unavailable,
         }
     }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Forgotten(_) => "forgotten",
+            other => other.kind().as_str(),
+        }
+    }
 }
 
 /// What was not as expected; of several, the first.

@@ -2,6 +2,7 @@
 
 mod collections;
 mod copies;
+mod erasure;
 mod files;
 mod folder;
 mod full_disk;

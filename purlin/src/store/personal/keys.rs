@@ -144,7 +144,11 @@ impl Keys {
     #[cold]
     fn locked(&self, subject: &str, master: &str) -> Standing {
         if self.warning.is_time() {
-            tracing::warn!(subject, master, "personal data stay sealed: their key is wrapped in a master key that is not here");
+            tracing::warn!(
+                subject,
+                master,
+                "personal data stay sealed: their key is wrapped in a master key that is not here"
+            );
         }
         Standing::Locked(master.into())
     }

@@ -143,8 +143,7 @@ fn each<'a>(json: &'a [u8], marker: &str, mut found: impl FnMut(Body<'a>)) {
 
 /// Whether a text in memory has a personal value, whole or not.
 pub(super) fn has_any(json: &[u8]) -> bool {
-    marker::may_be_in(json)
-        && Names { json, at: 0 }.any(|name| name.text == marker::in_memory().as_bytes())
+    marker::may_be_in(json) && Names { json, at: 0 }.any(|name| name.text == marker::in_memory().as_bytes())
 }
 
 #[cfg(test)]
@@ -230,7 +229,8 @@ mod tests {
             Just(Value::Null),
             any::<i64>().prop_map(Value::from),
             word().prop_map(Value::from),
-            (word(), word()).prop_map(|(of, plain)| json!({ marker::in_memory(): { "of": of, "plain": plain } })),
+            (word(), word())
+                .prop_map(|(of, plain)| json!({ marker::in_memory(): { "of": of, "plain": plain } })),
         ];
         leaf.prop_recursive(4, 32, 4, move |inner| {
             prop_oneof![

@@ -26,9 +26,10 @@ pub(super) fn concerns(commit: &Commit) -> bool {
 
 /// The texts of a commit, with where they are to stand.
 fn texts(commit: &Commit) -> impl Iterator<Item = (Place<'_>, &Bytes)> {
-    let events = commit.appends.iter().flat_map(|append| {
-        append.events.iter().map(|event| (Place::Stream(&append.stream), &event.data))
-    });
+    let events = commit
+        .appends
+        .iter()
+        .flat_map(|append| append.events.iter().map(|event| (Place::Stream(&append.stream), &event.data)));
     let records = commit.writes.iter().filter_map(|write| match &write.kind {
         WriteKind::Put { value, .. } => Some((Place::Record(write.key.as_str()), value)),
         WriteKind::Delete => None,
@@ -158,7 +159,10 @@ impl Subjects {
         };
         if scan::has_any(plain.as_bytes()) {
             let what = "has a personal value within a personal value";
-            return Err(CommitError::Invalid(format!("{} {what}: only one of them can be personal", whose())));
+            return Err(CommitError::Invalid(format!(
+                "{} {what}: only one of them can be personal",
+                whose()
+            )));
         }
         match self.key(&subject) {
             Some(key) => {
@@ -205,7 +209,9 @@ impl Subjects {
     /// The subject whose record was not as expected.
     fn changed<'a>(&self, conflict: &'a Conflict) -> Option<&'a str> {
         match conflict {
-            Conflict::Record { collection, key, .. } if collection == KEYS && self.known.contains_key(key) => {
+            Conflict::Record { collection, key, .. }
+                if collection == KEYS && self.known.contains_key(key) =>
+            {
                 Some(key)
             }
             _ => None,

@@ -76,7 +76,9 @@ impl<T> Personal<T> {
     pub fn subject(&self) -> Option<&Subject> {
         match &self.0 {
             Inner::Bare(_) => None,
-            Inner::Open { subject, .. } | Inner::Sealed(subject, _) | Inner::Forgotten(subject) => Some(subject),
+            Inner::Open { subject, .. } | Inner::Sealed(subject, _) | Inner::Forgotten(subject) => {
+                Some(subject)
+            }
         }
     }
 

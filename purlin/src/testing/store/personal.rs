@@ -65,7 +65,10 @@ async fn at_rest(store: &Store) -> String {
 async fn what_is_forgotten_is_gone_from_everywhere(store: &Store) {
     let (ada, bob) = (subject("ada"), subject("bob"));
     store.define::<Card>().await.expect("defined");
-    let card = Card { id: "1".into(), names: vec![Personal::new(&ada, "Ada".into()), Personal::new(&bob, "Bob".into())] };
+    let card = Card {
+        id: "1".into(),
+        names: vec![Personal::new(&ada, "Ada".into()), Personal::new(&bob, "Bob".into())],
+    };
     let written = Commit::new()
         .append(stream(1), Expected::NoStream, [named(&ada, "Ada"), named(&bob, "Bob").public()])
         .put_expecting("c", &card, Revision::Absent, Some(crate::message::Timestamp::UNIX_EPOCH));
@@ -89,26 +92,38 @@ async fn what_is_forgotten_is_gone_from_everywhere(store: &Store) {
     let stale = store.get::<Card>("c").await.expect("readable").expect("there");
     let forget = Commit::new().append(stream(2), Expected::NoStream, [gone]);
     store.forget(&ada, forget).await.expect("forgotten");
-    assert_eq!(whole_stream(store, &stream(2)).await.len(), 1, "the commit that forgets says what it is to say");
+    assert_eq!(
+        whole_stream(store, &stream(2)).await.len(),
+        1,
+        "the commit that forgets says what it is to say"
+    );
     for events in [whole_stream(store, &stream(1)).await, whole_log(store).await] {
         let name = name_of(&events[0].envelope);
         assert_eq!((name.state(), name.subject()), (PersonalState::Forgotten, Some(&ada)));
         assert_eq!(name_of(&events[1].envelope).get().map(String::as_str), Some("Bob"), "nobody else is");
     }
     let due = store.due::<Card>(crate::message::Timestamp::UNIX_EPOCH, 1).await.expect("readable");
-    for card in [store.get::<Card>("c").await.expect("readable").expect("there"), due[0].decode().expect("a card")] {
+    for card in
+        [store.get::<Card>("c").await.expect("readable").expect("there"), due[0].decode().expect("a card")]
+    {
         assert_eq!(card.names[0].state(), PersonalState::Forgotten);
         assert_eq!(card.names[1].get().map(String::as_str), Some("Bob"));
     }
 
     let new = Commit::new().append(stream(3), Expected::NoStream, [named(&ada, "Ada again")]);
     let refused = store.commit(new).await;
-    assert!(matches!(refused, Err(CommitError::Forgotten(subject)) if subject == ada), "nothing new is written");
+    assert!(
+        matches!(refused, Err(CommitError::Forgotten(subject)) if subject == ada),
+        "nothing new is written"
+    );
     store.commit(Commit::new().put("d", &stale)).await.expect("what was read before is written as forgotten");
     let late = store.get::<Card>("d").await.expect("readable").expect("there");
     assert_eq!(late.names[0].state(), PersonalState::Forgotten);
     store.forget(&ada, Commit::new()).await.expect("forgetting twice changes nothing");
-    store.forget(&subject("nobody"), Commit::new()).await.expect("nor does it matter that nothing was written");
+    store
+        .forget(&subject("nobody"), Commit::new())
+        .await
+        .expect("nor does it matter that nothing was written");
     assert_eq!(store.forgotten(None).await.expect("readable").0, [ada, subject("nobody")]);
 }
 
