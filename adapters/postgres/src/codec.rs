@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use purlin::message::Envelope;
-use purlin::message::{Meta, Timestamp, Uuid};
+use purlin::message::{Meta, Tags, Timestamp, Uuid};
 use purlin::store::{
     Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
 };
@@ -23,8 +23,8 @@ pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
     let stream: &str = row.try_get(1).map_err(damaged)?;
     let at: i64 = row.try_get(5).map_err(damaged)?;
     let schema: i32 = row.try_get(6).map_err(damaged)?;
-    let meta = match row.try_get::<_, Option<&[u8]>>(8).map_err(damaged)? {
-        None => Meta::default(),
+    let (meta, tags) = match row.try_get::<_, Option<&[u8]>>(8).map_err(damaged)? {
+        None => (Meta::default(), Tags::none()),
         Some(meta) => Meta::decode(meta).ok_or_else(|| unreadable(what(), Damaged))?,
     };
     Ok(Recorded {
@@ -38,6 +38,7 @@ pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
             schema: u16::try_from(schema).map_err(|error| unreadable(what(), error))?,
             public: row.try_get(7).map_err(damaged)?,
             meta,
+            tags,
             data: Bytes::copy_from_slice(row.try_get::<_, &str>(9).map_err(damaged)?.as_bytes()),
         },
     })

@@ -72,14 +72,19 @@ impl Table {
         Select::new(format!("SELECT {COLUMNS} FROM {} WHERE _key = $1", self.name)).with(key)
     }
 
-    /// At most `most` records that are due.
-    pub(crate) fn due(&self, until: i64, most: usize) -> Select {
-        Select::new(format!(
-            "SELECT {COLUMNS} FROM {} WHERE _due IS NOT NULL AND _due <= $1 ORDER BY _due, _key LIMIT $2",
-            self.name
-        ))
-        .with(until)
-        .with(limit(most))
+    /// At most `most` records that are due and whose keys begin with a prefix.
+    pub(crate) fn due(&self, until: i64, prefix: Option<&str>, most: usize) -> Select {
+        let mut select = Select::new(String::new());
+        let until = select.mark(until);
+        let begins =
+            prefix.map_or_else(String::new, |prefix| format!(" AND {}", begins(&mut select, prefix)));
+        let most = select.mark(limit(most));
+        let name = &self.name;
+        select.sql = format!(
+            "SELECT {COLUMNS} FROM {name} WHERE _due IS NOT NULL AND _due <= {until}{begins} \
+             ORDER BY _due, _key LIMIT {most}"
+        );
+        select
     }
 
     /// What a query asks for, and one more.
@@ -92,9 +97,7 @@ impl Table {
             conditions.extend(field.map(|field| equal(&mut select, *field, wanted)));
         }
         if let Some(prefix) = &query.prefix {
-            let from = select.mark(prefix.clone());
-            let to = select.mark(format!("{prefix}{}", char::MAX));
-            conditions.push(format!("_key >= {from} AND _key < {to}"));
+            conditions.push(begins(&mut select, prefix));
         }
         let (than, order) = if query.descending { ("<", "DESC") } else { (">", "ASC") };
         if let Some(after) = &query.after {
@@ -107,6 +110,12 @@ impl Table {
             format!("SELECT {COLUMNS} FROM {name} WHERE {conditions} ORDER BY _key {order} LIMIT {most}");
         Ok(select)
     }
+}
+
+/// The condition that a key begins with a prefix.
+fn begins(select: &mut Select, prefix: &str) -> String {
+    let (from, to) = (select.mark(prefix.to_owned()), select.mark(format!("{prefix}{}", char::MAX)));
+    format!("_key >= {from} AND _key < {to}")
 }
 
 /// The condition that a field has a value; one of another type it never has.

@@ -123,16 +123,33 @@ impl Engine for Postgres {
         Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
     }
 
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let select = reader::stream_back(&self.shared.schema, &stream, before, limit);
+        Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
+    }
+
     fn read_log(
         &self,
         after: Position,
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        let selects = reader::log(&self.shared.schema, after, &filter, limit);
         Box::pin(async move {
-            let answers = self.readers.ask_all(selects).await?;
-            let page = reader::read_page(after, limit, &answers)?;
+            let schema = &self.shared.schema;
+            let page = match &filter.matching {
+                Some(query) if query.is_by_tag() => {
+                    self.readers.tagged(schema, after, (&filter, query), limit).await?
+                }
+                _ => {
+                    let selects = reader::log(schema, after, &filter, limit);
+                    reader::read_page(after, limit, &self.readers.ask_all(selects).await?)?
+                }
+            };
             // It may be known here before the writer, or the process that committed, has told.
             if page.through > after {
                 self.shared.saw(page.through);
@@ -163,10 +180,25 @@ impl Engine for Postgres {
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         let until = until.as_microsecond();
-        Box::pin(async move { self.records(&collection, |table| Ok(table.due(until, limit))).await })
+        Box::pin(async move {
+            self.records(&collection, |table| Ok(table.due(until, prefix.as_deref(), limit))).await
+        })
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        Box::pin(async move {
+            // Another process may have made some.
+            self.readers.refresh(&self.shared).await?;
+            let tables = self.shared.tables();
+            let mut all: Vec<Collection> =
+                tables.named.values().map(|table| table.definition.clone()).collect();
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(all)
+        })
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -34,6 +34,7 @@ mod options;
 mod reader;
 mod schema;
 mod shared;
+mod tag;
 mod thread;
 mod writer;
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::try_join_all;
-use purlin::store::{Cause, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use purlin::store::{
+    Cause, EventQuery, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId,
+};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
@@ -13,6 +15,7 @@ use crate::error::{is_lost, is_stale, unreadable};
 use crate::link::{Link, Session, session};
 use crate::names::Schema;
 use crate::shared::{Shared, Tables};
+use crate::tag;
 
 /// A statement that reads, and its values.
 pub(crate) struct Select {
@@ -147,7 +150,7 @@ fn events(schema: &Schema, conditions: &str, order: &str, most: &str) -> String 
     format!(
         "SELECT {COLUMNS} FROM (\
          SELECT *, sum(octet_length(data)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - octet_length(data) AS before \
-         FROM (SELECT {COLUMNS} FROM {} WHERE {conditions} ORDER BY {order} LIMIT {most}) AS wanted\
+         FROM (SELECT {COLUMNS} FROM {} AS e WHERE {conditions} ORDER BY {order} LIMIT {most}) AS wanted\
          ) AS page WHERE before < {} ORDER BY {order}",
         schema.table("_event"),
         Limits::PAGE,
@@ -162,6 +165,14 @@ pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize)
         .with(limit(most))
 }
 
+/// A part of a stream, the newest first.
+pub(crate) fn stream_back(schema: &Schema, stream: &StreamId, before: u64, most: usize) -> Select {
+    Select::new(events(schema, "stream = $1 AND version < $2", "version DESC", "$3"))
+        .with(stream.as_str().to_owned())
+        .with(signed(before))
+        .with(limit(most))
+}
+
 /// How many positions are looked through for wanted events at once at the most.
 const WINDOW: u64 = 50_000;
 
@@ -171,22 +182,70 @@ const WINDOW: u64 = 50_000;
 /// visible in order.
 pub(crate) fn log(schema: &Schema, after: Position, filter: &LogFilter, most: usize) -> Vec<Select> {
     let head = format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event"));
+    let until = signed(after.0.saturating_add(WINDOW));
+    let mut page = Select::new(String::new()).with(signed(after.0)).with(until).with(limit(most));
     let mut conditions = "position > $1 AND position <= $2".to_owned();
     if filter.public {
         conditions.push_str(" AND public");
     }
-    // A category's streams stand together: `order-` is the least of them, and `.` follows `-`.
-    if filter.category.is_some() {
-        conditions.push_str(" AND stream >= $4 AND stream < $5");
+    if filter.births {
+        conditions.push_str(" AND version = 1");
     }
-    let mut page = Select::new(events(schema, &conditions, "position", "$3"))
-        .with(signed(after.0))
-        .with(signed(after.0.saturating_add(WINDOW)))
-        .with(limit(most));
-    if let Some(category) = &filter.category {
-        page = page.with(format!("{category}-")).with(format!("{category}."));
+    if let Some((from, to)) = filter.streams() {
+        let (from, to) = (page.mark(from), page.mark(to));
+        conditions.push_str(&format!(" AND stream >= {from} AND stream < {to}"));
+    } else if let Some(tenant) = &filter.tenant {
+        // A tenant's mark stands behind the first dash of a stream's name.
+        let begins = page.mark(format!("{tenant}~"));
+        conditions.push_str(&format!(" AND starts_with(substr(stream, strpos(stream, '-') + 1), {begins})"));
     }
+    if let Some(query) = &filter.matching {
+        conditions.push_str(" AND ");
+        conditions.push_str(&tag::matching(schema, query, &mut page));
+    }
+    page.sql = events(schema, &conditions, "position", "$3");
     vec![Select::new(head), page]
+}
+
+/// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
+const FEW: usize = 256;
+
+impl Readers {
+    /// A part of the log whose events an index of tags finds, wherever they are.
+    pub(crate) async fn tagged(
+        &self,
+        schema: &Schema,
+        after: Position,
+        (filter, query): (&LogFilter, &EventQuery),
+        most: usize,
+    ) -> Result<LogPage, ReadError> {
+        let many = most.max(FEW);
+        let head = Select::new(format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event")));
+        let answers = self.ask_all(vec![head, tag::find(schema, query, after, many)]).await?;
+        let head: i64 = answers[0].first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
+        let head = Position(unsigned(head)).max(after);
+        let (positions, mut through) = tag::found(&answers[1], head, many).map_err(unreadable)?;
+        if positions.is_empty() || most == 0 {
+            let through = if most == 0 { after } else { through };
+            return Ok(LogPage { events: Vec::new(), through });
+        }
+        let last = positions.last().copied().unwrap_or_default();
+        let wanted = events(schema, "position = ANY ($1::bigint[])", "position", "$2");
+        let rows = self.ask(Select::new(wanted).with(positions).with(limit(many))).await?;
+        let found = rows.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
+        // Large events are cut: what was not read is left for the next page.
+        if let Some(cut) = found.last().filter(|event| event.position.0 < unsigned(last)) {
+            through = cut.position;
+        }
+        let mut wanted = found.into_iter().filter(|event| filter.admits(event));
+        let page: Vec<Recorded> = wanted.by_ref().take(most).collect();
+        if wanted.next().is_some()
+            && let Some(last) = page.last()
+        {
+            through = last.position;
+        }
+        Ok(LogPage { events: page, through })
+    }
 }
 
 /// The page that the rows of [`log`] make.

@@ -6,9 +6,10 @@ use tokio_postgres::{Client, Error};
 
 use crate::error::OpenError;
 use crate::names::Schema;
+use crate::tag;
 
 /// The newest format that this code reads and writes.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 /// Why a schema is not a store.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,9 @@ fn tables(schema: &Schema) -> String {
              PRIMARY KEY (writer, batch)
          );
          CREATE INDEX ON {batch}(revision);
-         CREATE TABLE {collection}(name text COLLATE \"C\" PRIMARY KEY, fields text NOT NULL);"
+         CREATE TABLE {collection}(name text COLLATE \"C\" PRIMARY KEY, fields text NOT NULL);
+         {}",
+        tag::table(schema)
     )
 }
 
@@ -142,12 +145,24 @@ async fn read(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
     if format > FORMAT {
         return Err(SchemaError::Newer(format));
     }
+    if format < FORMAT {
+        upgrade(client, schema).await?;
+    }
     let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
     let incarnation = meta(client, schema, "incarnation").await?.and_then(|number| number.parse().ok());
     Ok(LogId {
         log: log.ok_or(SchemaError::Damaged("no log id"))?,
         incarnation: incarnation.ok_or(SchemaError::Damaged("no incarnation"))?,
     })
+}
+
+/// Gives a store of an older format what it lacks.
+async fn upgrade(client: &Client, schema: &Schema) -> Result<(), SchemaError> {
+    // 2: events may have tags.
+    client.batch_execute(&tag::table(schema)).await?;
+    let sql = format!("UPDATE {} SET value = $1 WHERE name = 'format'", schema.table("_meta"));
+    client.execute(&sql, &[&FORMAT.to_string()]).await?;
+    Ok(())
 }
 
 async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<String>, Error> {

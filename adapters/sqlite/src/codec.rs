@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin::message::{Envelope, Meta, Timestamp, Uuid};
+use purlin::message::{Envelope, Meta, Tags, Timestamp, Uuid};
 use purlin::store::{Position, Recorded, StreamId};
 use rusqlite::Row;
 use rusqlite::types::Type;
@@ -17,8 +17,8 @@ pub(crate) fn read_event(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     let stream = StreamId::parse(stream).map_err(|error| damaged(1, Type::Text, error))?;
     let id = Uuid::from_slice(row.get_ref(4)?.as_blob()?).map_err(|error| damaged(4, Type::Blob, error))?;
     let at = Timestamp::from_microsecond(row.get(5)?).map_err(|error| damaged(5, Type::Integer, error))?;
-    let meta = match row.get_ref(8)?.as_blob_or_null()? {
-        None => Meta::default(),
+    let (meta, tags) = match row.get_ref(8)?.as_blob_or_null()? {
+        None => (Meta::default(), Tags::none()),
         Some(meta) => Meta::decode(meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?,
     };
     Ok(Recorded {
@@ -32,6 +32,7 @@ pub(crate) fn read_event(row: &Row<'_>) -> rusqlite::Result<Recorded> {
             schema: row.get(6)?,
             public: row.get(7)?,
             meta,
+            tags,
             data: Bytes::copy_from_slice(row.get_ref(9)?.as_bytes()?),
         },
     })

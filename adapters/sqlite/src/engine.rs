@@ -10,18 +10,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, EventQuery, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
-use rusqlite::Connection;
 
-use crate::codec::{COLUMNS, read_event, signed, whose};
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
 use crate::error::{Closed, OpenError, unavailable, unreadable_as};
 use crate::files;
 use crate::index::{Index, Keys};
 use crate::lock::Lock;
+use crate::log;
 use crate::reader::Readers;
 use crate::schema::{self, SchemaError};
 use crate::writer::{Closing, Job, Queued, Writer};
@@ -225,27 +224,43 @@ impl Engine for Sqlite {
         from: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        let to = from.saturating_add(limit as u64);
+        let versions = from..from.saturating_add(limit as u64);
         let key = self.shared.keys.of(stream.as_str());
-        let lookup = self.shared.index.read().expect("no panic holds the index").lookup(key, from, to);
+        let index = self.shared.index.read().expect("no panic holds the index");
+        let lookup = index.lookup(key, versions.start, versions.end);
+        drop(index);
+        Box::pin(
+            self.readers
+                .read(move |connection| log::read_stream(connection, &stream, &lookup, versions, false)),
+        )
+    }
+
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let (shared, key) = (Arc::clone(&self.shared), self.shared.keys.of(stream.as_str()));
         Box::pin(self.readers.read(move |connection| {
-            let index = |error| unreadable_as(error, || format!("the index of the stream `{stream}`"));
-            let transaction = connection.transaction().map_err(index)?;
-            let mut events = Vec::new();
-            let mut bytes = 0;
-            for position in lookup.positions(&transaction, from, to).map_err(index)? {
-                let event = event_at(&transaction, position).map_err(|error| {
-                    unreadable_as(error, || format!("the event at {position} of `{stream}`"))
-                })?;
-                if event.stream == stream {
-                    bytes += event.envelope.data.len();
-                    events.push(event);
+            let index = || shared.index.read().expect("no panic holds the index");
+            let last = index().tail.last_version(key);
+            let last = match last {
+                Some(version) => version,
+                // Only the runs know it, which are on the disk: nobody waits for that.
+                None => {
+                    let runs = Index { runs: index().runs.clone(), ..Index::default() };
+                    let head = runs.head(connection, &stream, key);
+                    head.map_err(|error| {
+                        unreadable_as(error, || format!("the index of the stream `{stream}`"))
+                    })?
+                    .version
                 }
-                if bytes >= Limits::PAGE {
-                    break;
-                }
-            }
-            Ok(events)
+            };
+            let to = before.min(last + 1);
+            let versions = to.saturating_sub(limit as u64).max(1)..to;
+            let lookup = index().lookup(key, versions.start, versions.end);
+            log::read_stream(connection, &stream, &lookup, versions, true)
         }))
     }
 
@@ -257,8 +272,14 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
+        if filter.matching.as_ref().is_some_and(EventQuery::is_by_tag) {
+            return Box::pin(self.readers.read(move |connection| match &filter.matching {
+                Some(query) => log::read_tagged(connection, after, head, (&filter, query), limit),
+                None => log::read(connection, after, head, &filter, limit),
+            }));
+        }
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        Box::pin(self.readers.read(move |connection| read_log(connection, after, until, &filter, limit)))
+        Box::pin(self.readers.read(move |connection| log::read(connection, after, until, &filter, limit)))
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -283,12 +304,20 @@ impl Engine for Sqlite {
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
-            self.readers.read(move |connection| table.due(connection, until, limit)).await
+            self.readers.read(move |connection| table.due(connection, until, prefix, limit)).await
         })
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        let tables = self.shared.tables.read().expect("no panic holds the tables");
+        let mut all: Vec<Collection> = tables.values().map(|table| table.definition.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Box::pin(std::future::ready(Ok(all)))
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
@@ -344,52 +373,4 @@ impl Engine for Sqlite {
             }
         })
     }
-}
-
-fn read_log(
-    connection: &mut Connection,
-    after: Position,
-    until: Position,
-    filter: &LogFilter,
-    limit: usize,
-) -> Result<LogPage, ReadError> {
-    let mut page = LogPage { events: Vec::new(), through: until.max(after) };
-    if until <= after {
-        return Ok(page);
-    }
-    let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
-    let transaction = connection.transaction().map_err(log)?;
-    let mut sql = format!("SELECT {COLUMNS} FROM _event WHERE position > ?1 AND position <= ?2");
-    if filter.public {
-        sql.push_str(" AND public");
-    }
-    // A category's streams stand together: `order-` is the least of them, and `.` follows `-`.
-    let (from, to) = match &filter.category {
-        Some(category) => (format!("{category}-"), format!("{category}.")),
-        None => (String::new(), String::new()),
-    };
-    if filter.category.is_some() {
-        sql.push_str(" AND stream >= ?3 AND stream < ?4");
-    } else {
-        sql.push_str(" AND ?3 = ?4");
-    }
-    sql.push_str(" ORDER BY position");
-    let mut select = transaction.prepare_cached(&sql).map_err(log)?;
-    let mut rows = select.query((signed(after.0), signed(until.0), from, to)).map_err(log)?;
-    let mut bytes = 0;
-    while let Some(row) = rows.next().map_err(log)? {
-        if page.events.len() == limit || bytes >= Limits::PAGE {
-            page.through = page.events.last().map_or(after, |event| event.position);
-            break;
-        }
-        let event = read_event(row).map_err(|error| unreadable_as(error, || whose(row)))?;
-        bytes += event.envelope.data.len();
-        page.events.push(event);
-    }
-    Ok(page)
-}
-
-fn event_at(connection: &Connection, position: u64) -> rusqlite::Result<Recorded> {
-    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, data FROM _event WHERE position = ?1";
-    connection.prepare_cached(SELECT)?.query_row([signed(position)], read_event)
 }

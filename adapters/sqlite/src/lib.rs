@@ -25,8 +25,10 @@ mod error;
 mod files;
 mod index;
 mod lock;
+mod log;
 mod reader;
 mod schema;
+mod tag;
 mod writer;
 
 use std::path::PathBuf;

@@ -8,10 +8,10 @@ use purlin::store::{Cause, LogId};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::codec::{signed, unsigned};
-use crate::collection;
+use crate::{collection, tag};
 
 /// The newest format that this code reads and writes.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 /// How long a connection waits for another's lock.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -146,6 +146,7 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError>
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if !is_store(&transaction)? {
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(tag::TABLE)?;
         let id = LogId::new();
         let mut insert = transaction.prepare("INSERT INTO _meta(name, value) VALUES(?1, ?2)")?;
         insert.execute(("format", FORMAT))?;
@@ -165,9 +166,17 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError>
         transaction.execute("UPDATE _meta SET value = ?1 WHERE name = 'incarnation'", [id.incarnation])?;
         transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
     }
+    upgrade(&transaction)?;
     collection::complete(&transaction)?;
     transaction.commit()?;
     Ok(id)
+}
+
+/// Gives a file of an older format what it lacks.
+fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    // 2: events may have tags.
+    connection.execute_batch(tag::TABLE)?;
+    connection.execute("UPDATE _meta SET value = ?1 WHERE name = 'format' AND value < ?1", [FORMAT]).map(drop)
 }
 
 /// Marks a copy, so that whoever opens it to write begins a new incarnation.

@@ -14,6 +14,7 @@ pub struct Bus {
 
 impl Bus {
     /// A bus over the log of a store that serves nothing else.
+    #[expect(clippy::needless_pass_by_value, reason = "a bus has its store for itself")]
     pub fn embedded(store: Store) -> Self {
         // What is personal crosses the bus as it is at rest.
         Self { log: store.sealed() }

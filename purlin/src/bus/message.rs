@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::message::{DecodeError, Envelope, Fault, FaultKind, Meta, Timestamp, TraceContext, Uuid, decode};
+use crate::message::{
+    DecodeError, Envelope, Fault, FaultKind, Meta, Tags, Timestamp, TraceContext, Uuid, decode,
+};
 use crate::store::{Position, Recorded, StreamId, StreamIdError};
 
 /// An event of some service's log that was copied to the bus. Cheap to clone.
@@ -106,7 +108,8 @@ pub(super) fn copy_of(event: &Recorded, source: &str) -> serde_json::Result<Enve
         data: serde_json::from_slice(&event.envelope.data)?,
     };
     let data = serde_json::to_vec(&header)?.into();
-    Ok(Envelope { public: false, data, ..event.envelope.clone() })
+    // Tags are how the source's log is searched; the bus is not.
+    Ok(Envelope { public: false, data, tags: Tags::none(), ..event.envelope.clone() })
 }
 
 /// The message that [`copy_of`] wrote.
@@ -181,6 +184,7 @@ impl StoredMessage {
             schema: self.schema,
             public: true,
             meta: Meta { trace, correlation: self.correlation, causation: self.causation },
+            tags: Tags::none(),
             data: Bytes::from(Box::<str>::from(self.data).into_string()),
         };
         let stream = StreamId::parse(self.stream)?;

@@ -52,6 +52,15 @@ impl<E: Engine> Engine for Guarded<E> {
         self.engine.read_stream(stream, from, limit)
     }
 
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        self.engine.read_stream_back(stream, before, limit)
+    }
+
     fn read_log(
         &self,
         after: Position,
@@ -77,9 +86,14 @@ impl<E: Engine> Engine for Guarded<E> {
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.due(collection, until, limit)
+        self.engine.due(collection, until, prefix, limit)
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

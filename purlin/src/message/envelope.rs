@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{EncodeError, Meta, encode, new_id};
+use super::{EncodeError, Meta, Tags, encode, new_id};
 
 /// An event that somebody wants recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Envelope {
     pub public: bool,
     /// Where the event comes from.
     pub meta: Meta,
+    /// By what it is found among the events of all streams.
+    pub tags: Tags,
     /// The content: one JSON value.
     pub data: Bytes,
 }
@@ -35,12 +37,19 @@ impl Envelope {
     /// An envelope around data that are JSON already.
     pub fn raw(kind: impl Into<Arc<str>>, data: impl Into<Bytes>) -> Self {
         let (kind, data) = (kind.into(), data.into());
-        Self { id: new_id(), kind, schema: 1, public: false, meta: Meta::default(), data }
+        Self { id: new_id(), kind, schema: 1, public: false, meta: Meta::default(), tags: Tags::none(), data }
     }
 
     /// The same event, to be copied to the bus.
     pub fn public(mut self) -> Self {
         self.public = true;
+        self
+    }
+
+    /// The same event with these tags, so that decisions over several streams find it
+    /// ([`Commit::unless`](crate::store::Commit::unless)).
+    pub fn tagged<T: Into<Arc<str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = Tags::new(tags);
         self
     }
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::TraceContext;
+use super::{Tags, TraceContext};
 
 /// Where an event comes from; each part is absent when nobody knew it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,13 +18,14 @@ pub struct Meta {
 const TRACE: u8 = 1;
 const CORRELATION: u8 = 2;
 const CAUSATION: u8 = 4;
+const TAGS: u8 = 8;
 
 impl Meta {
-    /// Writes it as an engine stores it, in place of what is there: a byte that says which parts are there, then the
-    /// parts; nothing at all when there are none.
-    pub fn encode(&self, into: &mut Vec<u8>) {
+    /// Writes it and the event's tags as an engine stores them, in place of what is there: a byte that says which
+    /// parts are there, then the parts; nothing at all when there are none.
+    pub fn encode(&self, tags: &Tags, into: &mut Vec<u8>) {
         into.clear();
-        if *self == Self::default() {
+        if *self == Self::default() && tags.is_empty() {
             return;
         }
         into.push(0);
@@ -40,12 +41,21 @@ impl Meta {
                 into.extend_from_slice(id.as_bytes());
             }
         }
+        // Their number and lengths fit a byte: what does not is refused before it comes to an engine.
+        if let Ok(count @ 1..) = u8::try_from(tags.len()) {
+            into[0] |= TAGS;
+            into.push(count);
+            for tag in tags.iter() {
+                into.push(u8::try_from(tag.len()).unwrap_or(u8::MAX));
+                into.extend_from_slice(tag.as_bytes());
+            }
+        }
     }
 
     /// Reads what [`Meta::encode`] wrote; none when it is damaged.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut meta = Self::default();
-        let Some((&parts, mut rest)) = bytes.split_first() else { return Some(meta) };
+    pub fn decode(bytes: &[u8]) -> Option<(Self, Tags)> {
+        let (mut meta, mut tags) = (Self::default(), Tags::none());
+        let Some((&parts, mut rest)) = bytes.split_first() else { return Some((meta, tags)) };
         let mut take = |len: usize| {
             let (part, behind) = rest.split_at_checked(len)?;
             rest = behind;
@@ -64,7 +74,15 @@ impl Meta {
         if parts & CAUSATION != 0 {
             meta.causation = Uuid::from_slice(take(16)?).ok();
         }
-        Some(meta)
+        if parts & TAGS != 0 {
+            let mut all: Vec<std::sync::Arc<str>> = Vec::new();
+            for _ in 0..take(1)?[0] {
+                let len = usize::from(take(1)?[0]);
+                all.push(std::str::from_utf8(take(len)?).ok()?.into());
+            }
+            tags = Tags::new(all);
+        }
+        Some((meta, tags))
     }
 }
 
@@ -79,12 +97,14 @@ mod tests {
         for trace in [None, trace] {
             for correlation in [None, one] {
                 for causation in [None, two] {
-                    let meta = Meta { trace, correlation, causation };
-                    let mut bytes = Vec::new();
-                    meta.encode(&mut bytes);
-                    assert_eq!(Meta::decode(&bytes), Some(meta));
-                    if bytes.len() > 1 {
-                        assert_eq!(Meta::decode(&bytes[..bytes.len() - 1]), None);
+                    for tags in [Tags::none(), Tags::new(["a:1", "ключ:2"])] {
+                        let meta = Meta { trace, correlation, causation };
+                        let mut bytes = Vec::new();
+                        meta.encode(&tags, &mut bytes);
+                        assert_eq!(Meta::decode(&bytes), Some((meta, tags)));
+                        if bytes.len() > 1 {
+                            assert_eq!(Meta::decode(&bytes[..bytes.len() - 1]), None);
+                        }
                     }
                 }
             }

@@ -22,6 +22,7 @@ mod codec;
 mod envelope;
 mod fault;
 mod meta;
+mod tags;
 mod trace;
 mod variant;
 
@@ -31,6 +32,7 @@ pub use envelope::Envelope;
 pub use fault::{Fault, FaultKind, Refusal};
 pub use jiff::Timestamp;
 pub use meta::Meta;
+pub use tags::Tags;
 pub use trace::{ParseTraceError, TraceContext};
 pub use uuid::Uuid;
 

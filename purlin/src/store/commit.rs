@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::message::{Envelope, Timestamp};
 
 use super::field::scalars;
-use super::{Collection, Expected, Field, Position, Revision, Row, Scalar, StreamId};
+use super::{Collection, Condition, EventQuery, Expected, Field, Position, Revision, Row, Scalar, StreamId};
 
 /// Appends, record writes and requirements that are applied together or not at all.
 ///
@@ -23,6 +23,8 @@ pub struct Commit {
     pub writes: Vec<Write>,
     /// Records that must be as expected, and are left alone.
     pub requirements: Vec<Requirement>,
+    /// What must not have come since the decision looked.
+    pub conditions: Vec<Condition>,
     /// Answer instead of committing again when a commit of this id happened within the stated time.
     pub(super) id: Option<(Uuid, Duration)>,
     /// Whose keys are destroyed with it.
@@ -168,6 +170,13 @@ impl Commit {
         self
     }
 
+    /// Commits only if nothing that matches `query` came behind `after`, the position up to which the decision looked
+    /// ([`LogPage::through`](super::LogPage::through)). Events of this commit do not count. Each criterion names a tag.
+    pub fn unless(mut self, query: EventQuery, after: Position) -> Self {
+        self.conditions.push(Condition { query, after });
+        self
+    }
+
     /// Gives the commit an id that is remembered for `keep`: sent again within that time, after a crash of the
     /// caller or because nobody waited for the first answer, it is answered ([`Committed::repeated`]) and not done again.
     pub fn with_id(mut self, id: Uuid, keep: Duration) -> Self {
@@ -181,6 +190,7 @@ impl Commit {
         self.writes.extend(other.writes);
         self.requirements.extend(other.requirements);
         self.forgotten.extend(other.forgotten);
+        self.conditions.extend(other.conditions);
         self.id = self.id.or(other.id);
         self.unwritable = self.unwritable.or(other.unwritable);
         self
@@ -191,6 +201,7 @@ impl Commit {
         self.appends.is_empty()
             && self.writes.is_empty()
             && self.requirements.is_empty()
+            && self.conditions.is_empty()
             && self.forgotten.is_empty()
     }
 

@@ -40,6 +40,15 @@ pub trait Engine: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>>;
 
+    /// At most `limit` events of a stream whose versions are before one, the newest first. As
+    /// [`Engine::read_stream`] otherwise.
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>>;
+
     /// At most `limit` wanted events behind a position, in order. No later read ever finds an event at or before
     /// [`LogPage::through`] that this one did not see.
     ///
@@ -64,13 +73,18 @@ pub trait Engine: Send + Sync + 'static {
     /// [`Collection::check`] refuses is refused whatever records there are.
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;
 
-    /// At most `limit` records that are due at or before a time, the longest due first.
+    /// At most `limit` records that are due at or before a time and whose keys begin with `prefix`, the longest due
+    /// first.
     fn due(
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;
+
+    /// The collections that there are, sorted by name.
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>>;
 
     /// Makes a collection, or adds the fields that it lacks (and indexes what is there).
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>>;

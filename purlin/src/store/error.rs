@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::message::{Fault, FaultKind};
 
-use super::{Expected, Revision, StreamId};
+use super::{Expected, Position, Revision, StreamId};
 
 /// The error of a lower level.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -27,6 +27,14 @@ pub enum CommitError {
     /// The store cannot write at the moment. Nothing was applied: an engine finds out before it says so.
     #[error("the store cannot write at the moment")]
     Unavailable(#[source] Cause),
+}
+
+impl CommitError {
+    /// The refusal of a condition on a position that the log has not reached.
+    #[cold]
+    pub fn ahead(after: Position, head: Position) -> Self {
+        Self::Invalid(format!("a condition looks behind {after}, and the log has only reached {head}"))
+    }
 }
 
 impl Fault for CommitError {
@@ -71,6 +79,13 @@ pub enum Conflict {
         /// The record's revision, if there is one.
         actual: Option<u64>,
     },
+    /// Something came that a condition excludes.
+    Condition {
+        /// Up to where the decision had looked.
+        after: Position,
+        /// The last event behind it that matches.
+        found: Position,
+    },
 }
 
 impl Conflict {
@@ -88,6 +103,9 @@ impl fmt::Display for Conflict {
             }
             Self::Record { collection, key, expected, actual } => {
                 write!(f, "record `{key}` of `{collection}` has revision {actual:?}, expected {expected:?}")
+            }
+            Self::Condition { after, found } => {
+                write!(f, "the event at {found} matches what must not have come after {after}")
             }
         }
     }

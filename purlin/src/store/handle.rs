@@ -11,8 +11,9 @@ use crate::message::Timestamp;
 use crate::telemetry;
 
 use super::memory::Memory;
-use super::personal::Personalized;
-use super::stream::is_category;
+use super::personal::{self, Personalized};
+use super::tail::Tail;
+use super::tenant::{self, Tenanted};
 use super::{
     Cause, Collection, Commit, CommitError, Committed, Engine, Field, Limits, LogFilter, LogId, LogPage,
     Page, Position, Query, ReadError, Record, Recorded, Revision, Row, StreamId, TokenError, WriteKind,
@@ -25,6 +26,7 @@ pub struct Store {
     /// The engine that stores, below the one that seals and opens personal data.
     pub(super) bare: Arc<dyn Engine>,
     pub(super) limits: Limits,
+    tail: Arc<Tail>,
 }
 
 /// How often the ids of commits whose time is over are forgotten.
@@ -46,12 +48,52 @@ impl Store {
     pub fn new(engine: impl Engine) -> Self {
         let bare: Arc<dyn Engine> = Arc::new(engine);
         let engine = Arc::new(Personalized::new(Arc::clone(&bare), None));
-        Self { engine, bare, limits: Limits::default() }
+        Self::of(engine, bare, Limits::default())
+    }
+
+    pub(super) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
+        Self { engine, bare, limits, tail: Arc::default() }
     }
 
     /// A new store in memory, which ends with its last handle.
     pub fn memory() -> Self {
         Self::new(Memory::new())
+    }
+
+    /// The part of the store that is a tenant's: a store of its own in all that is read and written by stream, tag and
+    /// key, while positions and collections are shared with all others. Collections are swapped and removed, and
+    /// backups are made, by the store itself.
+    ///
+    /// A tenant's name is 1 to 48 lower-case letters, digits and `_`. A tenant has no tenants.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use purlin::message::Envelope;
+    /// use purlin::store::{Commit, Expected, LogFilter, Position, Store, StreamId};
+    ///
+    /// let store = Store::memory();
+    /// let (acme, other) = (store.tenant("acme").unwrap(), store.tenant("other").unwrap());
+    /// let order = StreamId::new("order", "4711").unwrap();
+    /// let placed = Commit::new().append(order.clone(), Expected::NoStream, [Envelope::raw("order.placed", "{}")]);
+    /// acme.commit(placed).await.unwrap();
+    /// assert!(other.read_stream(&order, 1, 10).await.unwrap().is_empty());
+    /// let log = store.read_log(Position::START, &LogFilter::all(), 10).await.unwrap();
+    /// assert_eq!(log.events[0].stream.tenant(), Some("acme"));
+    /// # });
+    /// ```
+    pub fn tenant(&self, name: &str) -> Result<Self, CommitError> {
+        if !tenant::is_name(name) {
+            return Err(CommitError::Invalid(format!(
+                "`{name}` cannot name a tenant: lower-case letters, digits and `_`, at most {} bytes",
+                tenant::MAX_LEN
+            )));
+        }
+        let tenanted = |engine: &Arc<dyn Engine>| -> Arc<dyn Engine> {
+            Arc::new(Tenanted::new(Arc::clone(engine), name))
+        };
+        let engine = tenanted(&self.engine);
+        let bare = if self.is_sealed() { Arc::clone(&engine) } else { tenanted(&self.bare) };
+        Ok(Self::of(engine, bare, self.limits))
     }
 
     /// Applies a commit: all of it, durably, or nothing.
@@ -178,6 +220,27 @@ impl Store {
         Ok((events, more))
     }
 
+    /// At most `limit` events of a stream whose versions are before one (`u64::MAX`: from its end), the newest first;
+    /// fewer only at its beginning.
+    pub async fn read_stream_back(
+        &self,
+        stream: &StreamId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, ReadError> {
+        let mut events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
+        let mut last = bytes(&events);
+        while events.len() < limit
+            && last >= Limits::PAGE
+            && let Some(oldest) = events.last().map(|event| event.version)
+        {
+            let page = self.engine.read_stream_back(stream.clone(), oldest, limit - events.len()).await?;
+            last = bytes(&page);
+            events.extend(page);
+        }
+        Ok(events)
+    }
+
     /// What a commit may hold.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -190,10 +253,22 @@ impl Store {
         filter: &LogFilter,
         limit: usize,
     ) -> Result<LogPage, ReadError> {
-        if let Some(category) = filter.category.as_deref().filter(|category| !is_category(category)) {
-            return Err(ReadError::Invalid(format!("`{category}` cannot be the category of a stream")));
-        }
+        filter.check()?;
         self.engine.read_log(after, filter.clone(), limit).await
+    }
+
+    /// As [`Store::read_log`], and close to the end of the log from what other followers have read.
+    pub(crate) async fn follow(
+        &self,
+        after: Position,
+        filter: &LogFilter,
+        limit: usize,
+    ) -> Result<LogPage, ReadError> {
+        // What is kept is sealed: who meets personal data reads them himself.
+        match self.tail.page(&*self.bare, after, filter, limit).await {
+            Some(page) if self.is_sealed() || !page.events.iter().any(personal::may_be_in) => Ok(page),
+            _ => self.read_log(after, filter, limit).await,
+        }
     }
 
     /// The position of the last committed event.
@@ -249,7 +324,7 @@ impl Store {
 
     /// At most `limit` rows that are due at or before a time, the longest due first.
     pub async fn due<R: Row>(&self, until: Timestamp, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.engine.due(R::COLLECTION.to_owned(), until, limit).await
+        self.engine.due(R::COLLECTION.to_owned(), until, None, limit).await
     }
 
     /// Makes the collection of a row, or adds the fields that it lacks.
@@ -264,6 +339,11 @@ impl Store {
             check_name(field.name)?;
         }
         self.engine.define(collection).await
+    }
+
+    /// The collections that there are, sorted by name.
+    pub async fn collections(&self) -> Result<Vec<Collection>, ReadError> {
+        self.engine.collections().await
     }
 
     /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.

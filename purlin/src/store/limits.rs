@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Commit, CommitError, WriteKind};
+use super::{Commit, CommitError, Condition, WriteKind};
 
 /// The sizes that every engine takes; larger ones are refused before anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Limits {
     pub key: usize,
     /// Bytes of an event's kind.
     pub kind: usize,
-    /// Events and record writes of one commit.
+    /// Events, record writes, requirements and conditions of one commit.
     pub items: usize,
     /// Bytes of all data and values of one commit.
     pub commit: usize,
@@ -40,7 +40,8 @@ impl Limits {
         if let Some(unwritable) = &commit.unwritable {
             return Err(CommitError::Invalid(unwritable.clone()));
         }
-        let items = commit.event_count() + commit.writes.len() + commit.requirements.len();
+        let items =
+            commit.event_count() + commit.writes.len() + commit.requirements.len() + commit.conditions.len();
         at_most("events and records", items, self.items, "a commit")?;
         let mut bytes = 0;
         for append in &commit.appends {
@@ -56,8 +57,14 @@ impl Limits {
                 if event.public {
                     check_json(&event.data, whose)?;
                 }
+                if let Some(fault) = event.tags.fault() {
+                    return Err(CommitError::Invalid(format!("{} has {fault}", whose())));
+                }
                 bytes += event.data.len();
             }
+        }
+        if let Some(fault) = commit.conditions.iter().find_map(Condition::fault) {
+            return Err(CommitError::Invalid(format!("a condition has {fault}")));
         }
         for requirement in &commit.requirements {
             let whose = || format!("a requirement of `{}`", requirement.collection);

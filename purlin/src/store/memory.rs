@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use crate::message::{Clock, Timestamp};
 
 use super::{
-    Append, Appended, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine,
-    LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
+    Append, Appended, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Condition, Conflict,
+    Engine, LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Scalar, StreamId,
+    WriteKind,
 };
 
 /// A store in memory. Clones share it, so that a test can "restart" by opening a second handle.
@@ -145,6 +146,17 @@ impl State {
                 return Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual }));
             }
         }
+        for Condition { query, after } in &commit.conditions {
+            let head = Position(self.events.len() as u64);
+            if *after > head {
+                return Err(CommitError::ahead(*after, head));
+            }
+            let behind = self.events.iter().rev().take_while(|event| event.position > *after);
+            if let Some(event) = behind.into_iter().find(|event| query.matches(&event.envelope)) {
+                let (after, found) = (*after, event.position);
+                return Err(CommitError::Conflict(Conflict::Condition { after, found }));
+            }
+        }
         for write in &commit.writes {
             if let WriteKind::Put { of, .. } = &write.kind
                 && self
@@ -259,6 +271,23 @@ impl Engine for Memory {
         Box::pin(std::future::ready(Ok(events)))
     }
 
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        let state = match self.state_to_read() {
+            Ok(state) => state,
+            Err(closed) => return Box::pin(std::future::ready(Err(closed))),
+        };
+        let indexes = state.streams.get(&stream).map_or(&[][..], Vec::as_slice);
+        let until = usize::try_from(before.saturating_sub(1)).unwrap_or(usize::MAX).min(indexes.len());
+        let newest = indexes[..until].iter().rev().take(limit);
+        let events = newest.map(|index| state.events[*index].clone()).collect();
+        Box::pin(std::future::ready(Ok(events)))
+    }
+
     fn read_log(
         &self,
         after: Position,
@@ -325,11 +354,15 @@ impl Engine for Memory {
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         let find = || {
             let state = self.state_to_read()?;
-            let due = |record: &&Record| record.due.is_some_and(|due| due <= until);
+            let prefix = prefix.as_deref().unwrap_or_default();
+            let due = |record: &&Record| {
+                record.due.is_some_and(|due| due <= until) && record.key.starts_with(prefix)
+            };
             let mut records: Vec<Record> =
                 state.table(&collection)?.records.values().filter(due).cloned().collect();
             records.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
@@ -337,6 +370,13 @@ impl Engine for Memory {
             Ok(records)
         };
         Box::pin(std::future::ready(find()))
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        let state = self.state_to_read();
+        let all =
+            state.map(|state| state.collections.values().map(|table| table.definition.clone()).collect());
+        Box::pin(std::future::ready(all))
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -1,4 +1,4 @@
-//! Streams of the log: their names, what an append expects of them, what is read from them.
+//! Streams of the log: their names, what an append expects of them, an event as it stands there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,6 +59,11 @@ impl StreamId {
     /// The part behind the first dash.
     pub fn key(&self) -> &str {
         &self.name[self.category + 1..]
+    }
+
+    /// Whose it is, if it is a tenant's ([`Store::tenant`](super::Store::tenant)) and seen from outside.
+    pub fn tenant(&self) -> Option<&str> {
+        super::tenant::split(self.key()).map(|(tenant, _)| tenant)
     }
 }
 
@@ -132,47 +137,6 @@ pub struct Recorded {
     pub at: Timestamp,
     /// What was appended.
     pub envelope: Envelope,
-}
-
-/// Which events of the log a reader wants; by default all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogFilter {
-    /// Only those that the relay copies to the bus.
-    pub public: bool,
-    /// Only those of streams of this category.
-    pub category: Option<String>,
-}
-
-impl LogFilter {
-    /// All events.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// The events that are copied to the bus.
-    pub fn public() -> Self {
-        Self { public: true, category: None }
-    }
-
-    /// The events of a category's streams.
-    pub fn category(category: impl Into<String>) -> Self {
-        Self { public: false, category: Some(category.into()) }
-    }
-
-    /// Whether this event is wanted.
-    pub fn admits(&self, event: &Recorded) -> bool {
-        (!self.public || event.envelope.public)
-            && self.category.as_deref().is_none_or(|category| category == event.stream.category())
-    }
-}
-
-/// A part of the log.
-#[derive(Debug, Clone, Default)]
-pub struct LogPage {
-    /// The wanted events, in the order of their positions.
-    pub events: Vec<Recorded>,
-    /// Up to where the log was read: every wanted event at or before it has been given, now or earlier.
-    pub through: Position,
 }
 
 #[cfg(test)]

@@ -160,6 +160,22 @@ async fn a_view_follows_and_one_that_is_built_anew_has_placeholders() {
     assert!(caught_up::<3>(&store).await.get("1").await.unwrap().is_none(), "who wants to removes the row");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_subscription_gives_nothing_that_another_read_before_its_subject_was_forgotten() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    let first = async || {
+        let mut subscription = store.subscribe(Position::START, LogFilter::all()).unwrap();
+        let event = subscription.next().await.unwrap().envelope;
+        let event = purlin::message::decode(&event.kind, &event.data).unwrap();
+        let UserEvent::Registered { name } = event else { panic!("{event:?}") };
+        name.state()
+    };
+    assert_eq!((first().await, first().await), (PersonalState::Open, PersonalState::Open));
+    forget(&store, &users).await;
+    assert_eq!(first().await, PersonalState::Forgotten);
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Heard {
     name: Personal<String>,
@@ -373,20 +389,6 @@ async fn an_answer_about_somebody_is_not_given_again_once_he_is_forgotten() {
     assert!(kept.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")));
     store.forget(&ada(), Commit::new()).await.unwrap();
     assert_eq!(answer().await, StatusCode::GONE);
-}
-
-/// A page of a stream is cut at a number of bytes, and sealed data have more of them: none of it is taken for the end.
-#[tokio::test]
-async fn a_stream_of_large_values_is_read_to_its_end() {
-    let store = Store::memory();
-    let stream = StreamId::new("user", 1).unwrap();
-    for n in 0..30 {
-        let event =
-            UserEvent::Registered { name: Personal::new(&ada(), format!("{n}{}", "x".repeat(700_000))) };
-        let event = Envelope::new("user", &event).unwrap();
-        store.commit(Commit::new().append(stream.clone(), Expected::Any, [event])).await.unwrap();
-    }
-    assert_eq!(store.read_stream(&stream, 1, 100).await.unwrap().len(), 30);
 }
 
 /// Any JSON, with names that a store could take for its own.

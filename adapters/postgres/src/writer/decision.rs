@@ -1,16 +1,18 @@
 //! What becomes of the commits of a group, decided from what is known of the store; no IO.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
-use purlin::message::{Timestamp, Uuid};
+use purlin::message::{Envelope, Timestamp, Uuid};
 use purlin::store::{
-    Append, Appended, Commit, CommitError, Committed, Conflict, Position, Revision, Scalar, Write, WriteKind,
+    Append, Appended, Commit, CommitError, Committed, Condition, Conflict, Position, Revision, Scalar, Write,
+    WriteKind,
 };
 
 use super::Outcome;
 use crate::codec::{Text, signed};
 use crate::shared::Tables;
+use crate::tag::Criteria;
 
 /// What must be known of the store before a group can be decided.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(super) struct Asked<'a> {
     pub(super) keys: BTreeMap<&'a str, Vec<&'a str>>,
     /// The collections that are written.
     pub(super) written: HashSet<&'a str>,
+    /// What must not have come, of all conditions in the order of their commits.
+    pub(super) criteria: Criteria<'a>,
 }
 
 impl<'a> Asked<'a> {
@@ -41,6 +45,7 @@ impl<'a> Asked<'a> {
                     asked.keys.entry(collection).or_default().push(key);
                 }
             }
+            commit.conditions.iter().for_each(|condition| asked.criteria.add(condition));
             asked.written.extend(commit.writes.iter().map(|write| &*write.collection));
         }
         asked
@@ -56,6 +61,8 @@ pub(super) struct Known<'a> {
     pub(super) versions: HashMap<&'a str, u64>,
     /// The revision of each key, by collection.
     pub(super) revisions: HashMap<&'a str, HashMap<&'a str, Option<u64>>>,
+    /// The last position that each criterion of each condition finds, in the order in which they were asked.
+    pub(super) excluded: VecDeque<Option<u64>>,
 }
 
 /// The events of a group, as the columns of a table. Their positions follow each other.
@@ -69,6 +76,15 @@ pub(super) struct Events<'a> {
     pub(super) publics: Vec<bool>,
     pub(super) metas: Vec<Option<Vec<u8>>>,
     pub(super) data: Vec<Text<'a>>,
+    pub(super) tags: EventTags<'a>,
+}
+
+/// The tags of a group's events, as the columns of a table.
+#[derive(Default)]
+pub(super) struct EventTags<'a> {
+    pub(super) tags: Vec<&'a str>,
+    pub(super) positions: Vec<i64>,
+    pub(super) kinds: Vec<&'a str>,
 }
 
 /// A record as it is after the group.
@@ -87,6 +103,8 @@ pub(super) struct Decision<'a> {
     pub(super) events: Events<'a>,
     /// Collection, key, and the record: none when it is deleted. The last write of a key is what counts.
     pub(super) records: HashMap<&'a str, BTreeMap<&'a str, Option<Put<'a>>>>,
+    /// The events that have tags, and their positions.
+    tagged: Vec<(u64, &'a Envelope)>,
     pub(super) outcomes: Vec<Outcome>,
     /// Whether any commit is applied.
     pub(super) applied: bool,
@@ -100,7 +118,8 @@ impl<'a> Decision<'a> {
         tables: &'a Tables,
     ) -> Self {
         let (events, records) = (Events::default(), HashMap::new());
-        let mut decision = Self { known, tables, events, records, outcomes: Vec::new(), applied: false };
+        let (tagged, outcomes) = (Vec::new(), Vec::new());
+        let mut decision = Self { known, tables, events, records, tagged, outcomes, applied: false };
         for commit in commits {
             let outcome = decision.decide(commit);
             decision.applied |= outcome.is_ok();
@@ -122,7 +141,10 @@ impl<'a> Decision<'a> {
     }
 
     fn decide(&mut self, commit: &'a Commit) -> Outcome {
+        // Asked first, and of every commit: what was found is in the order of all conditions.
+        let excluded = self.check_conditions(&commit.conditions);
         self.check(commit)?;
+        excluded?;
         let at = self.known.at;
         self.known.revision = (self.known.revision + 1).max(at.as_microsecond().unsigned_abs());
         let appended = commit.appends.iter().map(|append| self.append(append)).collect();
@@ -157,6 +179,25 @@ impl<'a> Decision<'a> {
             }
         }
         Ok(())
+    }
+
+    fn check_conditions(&mut self, conditions: &[Condition]) -> Result<(), CommitError> {
+        let mut first = Ok(());
+        for Condition { query, after } in conditions {
+            let criteria = query.criteria().len().min(self.known.excluded.len());
+            let stored = self.known.excluded.drain(..criteria).flatten().max();
+            let earlier = self.tagged.iter().rev().take_while(|(position, _)| *position > after.0);
+            let earlier =
+                earlier.filter(|(_, event)| query.matches(event)).map(|(position, _)| *position).next();
+            let head = Position(self.known.position);
+            let refused = match stored.max(earlier).map(Position) {
+                _ if *after > head => CommitError::ahead(*after, head),
+                Some(found) => CommitError::Conflict(Conflict::Condition { after: *after, found }),
+                None => continue,
+            };
+            first = first.and(Err(refused));
+        }
+        first
     }
 
     fn check_appends(&self, appends: &[Append]) -> Result<(), Conflict> {
@@ -200,9 +241,17 @@ impl<'a> Decision<'a> {
             self.events.schemas.push(i32::from(event.schema));
             self.events.publics.push(event.public);
             let mut meta = Vec::new();
-            event.meta.encode(&mut meta);
+            event.meta.encode(&event.tags, &mut meta);
             self.events.metas.push(Some(meta).filter(|meta| !meta.is_empty()));
             self.events.data.push(Text(&event.data));
+            if !event.tags.is_empty() {
+                self.tagged.push((self.known.position, event));
+            }
+            for tag in event.tags.iter() {
+                self.events.tags.tags.push(tag);
+                self.events.tags.positions.push(signed(self.known.position));
+                self.events.tags.kinds.push(&event.kind);
+            }
         }
         Appended { first, version: *version }
     }

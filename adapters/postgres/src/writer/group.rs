@@ -10,7 +10,7 @@ use purlin::message::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
-use super::decision::{Asked, Decision, Known, Put};
+use super::decision::{Asked, Decision, EventTags, Known, Put};
 use super::{Outcome, Queued, Writer};
 use crate::codec::{Text, signed, unsigned};
 use crate::collection::{Column, Table};
@@ -18,6 +18,7 @@ use crate::error::{is_lost, is_stale};
 use crate::link::Session;
 use crate::schema::Last;
 use crate::shared::Tables;
+use crate::tag::Criteria;
 
 /// After so many transactions the rows of earlier ones are removed.
 const SWEEP: i64 = 64;
@@ -132,7 +133,12 @@ impl Transaction<'_> {
     /// Prepares what the session does not know yet, so that nothing is prepared under the lock.
     async fn prepare(&self, asked: &Asked<'_>) -> Result<(), Error> {
         let sql = self.sql;
-        for statement in [&sql.last, &sql.heads, &sql.events, &sql.batch, &sql.sweep, &sql.sweep_dead] {
+        if !asked.criteria.first.is_empty() {
+            self.session.statement(&sql.excluded).await?;
+        }
+        for statement in
+            [&sql.last, &sql.heads, &sql.events, &sql.tags, &sql.batch, &sql.sweep, &sql.sweep_dead]
+        {
             self.session.statement(statement).await?;
         }
         for collection in asked.keys.keys().chain(&asked.written) {
@@ -155,6 +161,11 @@ impl Transaction<'_> {
             let statement = session.statement(&self.tables.named[*collection].revisions).await;
             revisions.push((statement.map_err(not_sent)?, keys));
         }
+        let criteria = &asked.criteria;
+        let excluded = match criteria.first.is_empty() {
+            true => None,
+            false => Some(session.statement(&self.sql.excluded).await.map_err(Failed::NotSent)?),
+        };
         let begin = client.batch_execute(&self.sql.begin);
         let last = client.query_one(&last, &[]);
         let heads = async {
@@ -165,8 +176,17 @@ impl Transaction<'_> {
         };
         let revisions =
             revisions.iter().map(|(statement, keys)| async move { client.query(statement, &[keys]).await });
-        let (begun, (last, (heads, revisions))) =
-            join(begin, join(last, join(heads, join_all(revisions)))).await;
+        let excluded = async {
+            match &excluded {
+                None => Ok(Vec::new()),
+                Some(statement) => {
+                    let Criteria { first, rest, kinds, after } = criteria;
+                    client.query(statement, &[first, rest, kinds, after]).await
+                }
+            }
+        };
+        let (begun, (last, (heads, (excluded, revisions)))) =
+            join(begin, join(last, join(heads, join(excluded, join_all(revisions))))).await;
         begun.map_err(Failed::NotSent)?;
         let last = last.and_then(|row| Last::of(&row)).map_err(Failed::NotSent)?;
         let revisions = revisions.into_iter().collect::<Result<Vec<_>, _>>();
@@ -193,6 +213,7 @@ impl Transaction<'_> {
                 at: at.map_or(now, |at| at.max(now)),
                 versions: asked.streams.iter().copied().zip(heads).collect(),
                 revisions: all,
+                excluded: numbers(&excluded?)?.into(),
             })
         };
         known().map_err(Failed::NotSent)
@@ -223,6 +244,13 @@ impl Transaction<'_> {
                     Box::new(&events.metas),
                     Box::new(&events.data),
                 ],
+            });
+        }
+        if !events.tags.tags.is_empty() {
+            let EventTags { tags, positions, kinds } = &events.tags;
+            sends.push(Send {
+                statement: session.statement(&sql.tags).await?,
+                values: vec![Box::new(tags), Box::new(positions), Box::new(kinds)],
             });
         }
         for (collection, records) in &decision.records {

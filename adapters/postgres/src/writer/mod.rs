@@ -79,6 +79,8 @@ struct Statements {
     last: String,
     heads: String,
     events: String,
+    tags: String,
+    excluded: String,
     batch: String,
     sweep: String,
     sweep_dead: String,
@@ -108,6 +110,8 @@ impl Statements {
                  $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
                  ) WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n)"
             ),
+            tags: crate::tag::insert_sql(schema),
+            excluded: crate::tag::excluded_sql(schema),
             batch: format!("INSERT INTO {batch}(writer, batch, at, revision) VALUES($1, $2, $3, $4)"),
             sweep: format!("DELETE FROM {batch} WHERE writer = $1 AND batch >= $2 AND batch < $3"),
             sweep_dead: format!(

@@ -75,13 +75,18 @@ impl Table {
         &self,
         connection: &Connection,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> Result<Vec<Record>, ReadError> {
         let name = &self.definition.name;
+        let begins = if prefix.is_some() { "_key >= ?3 AND _key < ?4" } else { "?3 = ?4" };
         let sql = format!(
-            "SELECT {COLUMNS} FROM \"{name}\" WHERE _due IS NOT NULL AND _due <= ?1 ORDER BY _due, _key LIMIT ?2"
+            "SELECT {COLUMNS} FROM \"{name}\" WHERE _due IS NOT NULL AND _due <= ?1 AND {begins} \
+             ORDER BY _due, _key LIMIT ?2"
         );
-        let values = (until.as_microsecond(), limit_of(limit));
+        let from = prefix.unwrap_or_default();
+        let to = if begins.starts_with('?') { from.clone() } else { format!("{from}{}", char::MAX) };
+        let values = (until.as_microsecond(), limit_of(limit), from, to);
         select(connection, &sql, values)
             .map_err(|error| unreadable_as(error, || format!("a due record of `{name}`")))
     }

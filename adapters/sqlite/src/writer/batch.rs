@@ -17,7 +17,7 @@ use super::heads::Heads;
 use crate::codec::{signed, unsigned};
 use crate::collection::Table;
 use crate::index::{Head, Index, Key, KeyMap};
-use crate::schema;
+use crate::{schema, tag};
 
 /// Something that is in the file if, and only if, the transaction happened.
 pub(super) enum Trace {
@@ -143,6 +143,15 @@ impl<'a> Batch<'a> {
                 })));
             }
         }
+        for condition in &commit.conditions {
+            let after = condition.after;
+            if after.0 > self.position {
+                return Ok(Err(CommitError::ahead(after, Position(self.position))));
+            }
+            if let Some(found) = tag::excluded(self.connection, condition)? {
+                return Ok(Err(CommitError::Conflict(Conflict::Condition { after, found })));
+            }
+        }
         for write in &commit.writes {
             if let WriteKind::Put { of, .. } = &write.kind
                 && let Some(table) = self.tables.get(write.collection.as_ref())
@@ -189,7 +198,7 @@ impl<'a> Batch<'a> {
         for event in &append.events {
             self.position += 1;
             version += 1;
-            event.meta.encode(&mut self.meta);
+            event.meta.encode(&event.tags, &mut self.meta);
             let meta: &dyn ToSql = if self.meta.is_empty() { &Null } else { &self.meta };
             self.insert.execute(rusqlite::params![
                 signed(self.position),
@@ -203,6 +212,9 @@ impl<'a> Batch<'a> {
                 meta,
                 Text(&event.data),
             ])?;
+            if !event.tags.is_empty() {
+                tag::insert(self.connection, self.position, event)?;
+            }
             self.appended.push((key, version, self.position));
             self.first.get_or_insert((self.position, *event.id.as_bytes()));
         }

@@ -43,6 +43,7 @@ impl Writer {
 
     /// Cuts the log, which still has the pages as they were. Who reads its beginning at this moment delays it.
     pub(super) fn erase(&mut self) {
+        let _pause = self.checkpointer.pause();
         for _ in 0..TRIES {
             match truncate(&self.connection) {
                 Ok(true) => {

@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use purlin::message::{Clock, Timestamp};
+use purlin::store::personal::KEYS;
 use purlin::store::{Collection, Commit, CommitError, Committed, Position, WriteKind};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -161,11 +162,15 @@ impl Writer {
             upkeep_after: None,
             gone: true,
             cut_after: None,
-            // An earlier life may have ended before it was done.
-            erase_after: Some(Instant::now()),
+            erase_after: None,
             _lock: lock,
         };
         writer.load()?;
+        let tables = writer.shared.tables.read().expect("no panic holds the tables");
+        // An earlier life may have ended before the log was cut.
+        let keys = tables.contains_key(KEYS);
+        drop(tables);
+        writer.erase_after = keys.then(Instant::now);
         Ok(writer)
     }
 

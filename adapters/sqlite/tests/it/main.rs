@@ -2,8 +2,8 @@
 
 mod collections;
 mod copies;
-mod erasure;
 mod files;
 mod folder;
 mod full_disk;
+mod personal;
 mod suite;

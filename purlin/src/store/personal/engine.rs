@@ -67,6 +67,32 @@ impl Engine for Personalized {
         })
     }
 
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        Box::pin(async move {
+            let mut events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
+            let mut stored = bytes(&events);
+            self.open_events(&mut events).await?;
+            // As above.
+            while events.len() < limit
+                && stored >= Limits::PAGE
+                && bytes(&events) < Limits::PAGE
+                && let Some(oldest) = events.last().map(|event| event.version)
+            {
+                let rest = limit - events.len();
+                let mut page = self.engine.read_stream_back(stream.clone(), oldest, rest).await?;
+                stored = bytes(&page);
+                self.open_events(&mut page).await?;
+                events.extend(page);
+            }
+            Ok(events)
+        })
+    }
+
     fn read_log(
         &self,
         after: Position,
@@ -104,13 +130,18 @@ impl Engine for Personalized {
         &self,
         collection: String,
         until: Timestamp,
+        prefix: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
-            let mut records = self.engine.due(collection, until, limit).await?;
+            let mut records = self.engine.due(collection, until, prefix, limit).await?;
             self.open_records(&mut records).await?;
             Ok(records)
         })
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -41,19 +41,24 @@ impl Store {
     /// The same store, which neither seals nor opens: it gives and takes personal data as they are at rest. For copies
     /// that must not be readable elsewhere: the relay's to the bus, an export, another engine's store.
     pub fn sealed(&self) -> Self {
-        Self { engine: Arc::clone(&self.bare), bare: Arc::clone(&self.bare), limits: self.limits }
+        Self::of(Arc::clone(&self.bare), Arc::clone(&self.bare), self.limits)
     }
 
     /// The same store, whose subjects' keys are wrapped in a master key from now on. Keys that were made without one
-    /// stay as they are.
+    /// stay as they are. To be said before a tenant's part is taken of it.
     pub fn with_master_key(self, master: MasterKey) -> Self {
         let engine = Personalized::new(Arc::clone(&self.bare), Some(master));
-        Self { engine: Arc::new(engine), ..self }
+        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits)
+    }
+
+    /// Whether this handle neither seals nor opens.
+    pub(in crate::store) fn is_sealed(&self) -> bool {
+        Arc::ptr_eq(&self.engine, &self.bare)
     }
 
     /// Refuses what a store that does not seal cannot do.
     pub(in crate::store) fn check_personal(&self, commit: &Commit) -> Result<(), CommitError> {
-        if commit.forgotten.is_empty() || !Arc::ptr_eq(&self.engine, &self.bare) {
+        if commit.forgotten.is_empty() || !self.is_sealed() {
             return Ok(());
         }
         Err(CommitError::Invalid("a store that only copies what is sealed forgets nobody".into()))

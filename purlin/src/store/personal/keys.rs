@@ -45,9 +45,10 @@ impl Row for SubjectRow {
 }
 
 impl SubjectRow {
-    /// What stays of a subject, so that nothing is written about it any more.
+    /// What stays of a subject, so that nothing is written about it any more. It is nearly as long as a key's record,
+    /// and no longer, so that an engine can write it where that was and need not move others.
     pub(super) fn tombstone(since: Timestamp) -> Self {
-        Self { forgotten: true, since, key: None, master: None }
+        Self { forgotten: true, since, key: Some("-".repeat(32)), master: None }
     }
 }
 

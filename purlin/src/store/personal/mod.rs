@@ -34,7 +34,8 @@
 //! # });
 //! ```
 //!
-//! Limits. A field of an index cannot be personal (index a keyed hash). A personal value cannot be within another, nor
+//! Limits. Only what is in a value can be personal: no field of an index (index a keyed hash), no name of a stream, no
+//! key of a record, no tag. A personal value cannot be within another, nor
 //! be flattened into its object. What is derived from a value (a search index) has to be removed by who derived it:
 //! the commit that forgets can say so with an event. Sealed, a value is about a third longer.
 //!
@@ -54,6 +55,7 @@ mod opening;
 mod scan;
 mod sealing;
 mod subject;
+mod tenants;
 mod value;
 
 pub use cipher::{MasterKey, MasterKeyError};
@@ -62,3 +64,4 @@ pub use subject::{Subject, SubjectError};
 pub use value::{Personal, PersonalState};
 
 pub(super) use engine::Personalized;
+pub(super) use tenants::{may_be_in, rename_events, rename_in_commit, rename_records};

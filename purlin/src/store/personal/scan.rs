@@ -126,6 +126,23 @@ pub(super) fn to_memory(json: &[u8], mut body: impl FnMut(Body<'_>) -> Body<'sta
     out
 }
 
+/// The text in memory with its subjects called otherwise.
+pub(super) fn renamed(json: &[u8], name: impl Fn(&str) -> String) -> Vec<u8> {
+    let (mut names, mut out, mut copied) = (Names { json, at: 0 }, Vec::with_capacity(json.len()), 0);
+    while let Some(member) = names.next() {
+        if member.text == marker::in_memory().as_bytes()
+            && let Some(found) = object(json, &member)
+        {
+            out.extend_from_slice(&json[copied..found.from]);
+            let of = name(&found.body.of).into();
+            Body { of, ..found.body }.write(marker::in_memory(), &mut out);
+            (copied, names.at) = (found.to, found.to);
+        }
+    }
+    out.extend_from_slice(&json[copied..]);
+    out
+}
+
 /// Calls `found` with each personal value of a text in memory.
 pub(super) fn each_in_memory<'a>(json: &'a [u8], found: impl FnMut(Body<'a>)) {
     each(json, marker::in_memory(), found);

@@ -1,6 +1,6 @@
 //! Streams and the log.
 
-use crate::message::{Envelope, Meta, TraceContext, new_id};
+use crate::message::{Envelope, Meta, Tags, TraceContext, new_id};
 use crate::store::{Commit, CommitError, Conflict, Expected, LogFilter, Position, Revision, Store, StreamId};
 
 use super::{Harness, Note, assert_in_order, event, stream, whole_log, whole_stream};
@@ -18,6 +18,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
 
 async fn what_is_appended_is_read_back(store: &Store) {
     let full = Envelope {
+        tags: Tags::new(["b", "a:1"]),
         public: true,
         schema: 7,
         meta: Meta {
@@ -44,6 +45,13 @@ async fn what_is_appended_is_read_back(store: &Store) {
     assert_in_order(&log);
     assert_eq!(log[2].stream, stream("ключ 2"));
     assert!(log.iter().all(|event| event.at == committed.at), "one commit, one time");
+    let back = store.read_stream_back(&stream(1), u64::MAX, 2).await.expect("the end of a stream");
+    assert_eq!(back.iter().map(|event| event.version).collect::<Vec<_>>(), [3, 2], "the newest first");
+    let back = store.read_stream_back(&stream(1), 3, 10).await.expect("what is before a version");
+    assert_eq!(back, [first[1].clone(), first[0].clone()]);
+    for (of, before) in [(stream(1), 1), (stream(1), 0), (stream("none"), u64::MAX)] {
+        assert!(store.read_stream_back(&of, before, 10).await.expect("nothing is there").is_empty());
+    }
     let from_two = store.read_stream(&stream(1), 2, 1).await.expect("a part of a stream");
     assert_eq!(from_two.iter().map(|event| event.version).collect::<Vec<_>>(), [2]);
     assert!(store.read_stream(&stream("none"), 1, 10).await.expect("no stream").is_empty());
@@ -203,4 +211,6 @@ async fn a_page_of_large_events_is_not_cut_short(store: &Store) {
     }
     let events = store.read_stream(&stream(1), 2, 30).await.expect("readable");
     assert_eq!(events.iter().map(|event| event.version).collect::<Vec<_>>(), (2..=20).collect::<Vec<_>>());
+    let back = store.read_stream_back(&stream(1), 20, 30).await.expect("readable");
+    assert_eq!(back.iter().map(|event| event.version).collect::<Vec<_>>(), (1..20).rev().collect::<Vec<_>>());
 }

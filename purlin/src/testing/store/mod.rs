@@ -20,10 +20,13 @@
 mod appends;
 mod closing;
 mod concurrency;
+mod conditions;
 mod model;
 mod personal;
 mod records;
 mod restarts;
+mod subscriptions;
+mod tenants;
 mod texts;
 
 use crate::message::Envelope;
@@ -41,6 +44,9 @@ pub trait Harness: Sync {
 /// Runs every case; panics when a promise is broken.
 pub async fn conformance<H: Harness>(harness: &H) {
     appends::run(harness).await;
+    conditions::run(harness).await;
+    subscriptions::run(harness).await;
+    tenants::run(harness).await;
     records::run(harness).await;
     texts::run(harness).await;
     concurrency::run(harness).await;

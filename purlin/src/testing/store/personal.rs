@@ -32,6 +32,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
     what_is_forgotten_is_gone_from_everywhere(&harness.open("personal-forgotten").await).await;
     a_subject_has_one_key_however_many_write_first(&harness.open("personal-first").await).await;
     who_forgets_and_who_writes_meet_in_one_order(&harness.open("personal-order").await).await;
+    a_tenant_forgets_his_own_alone(&harness.open("personal-tenants").await).await;
 }
 
 fn subject(name: &str) -> Subject {
@@ -176,4 +177,35 @@ async fn who_forgets_and_who_writes_meet_in_one_order(store: &Store) {
     for event in whole_log(store).await.iter().filter(|event| event.position != forgotten) {
         assert_eq!(name_of(&event.envelope).state(), PersonalState::Forgotten);
     }
+}
+
+/// Two tenants may call somebody by the same name, and mean two.
+async fn a_tenant_forgets_his_own_alone(store: &Store) {
+    let ada = subject("ada");
+    let (acme, other) = (store.tenant("acme").expect("a name"), store.tenant("other").expect("a name"));
+    store.define::<Card>().await.expect("defined");
+    let card = || Card { id: "1".into(), names: vec![Personal::new(&ada, "Ada".to_owned())] };
+    for tenant in [&acme, &other] {
+        let written =
+            Commit::new().append(stream(1), Expected::NoStream, [named(&ada, "Ada")]).put("c", &card());
+        tenant.commit(written).await.expect("committed");
+        assert_eq!(tenant.get::<Card>("c").await.expect("readable"), Some(card()));
+    }
+    acme.forget(&ada, Commit::new()).await.expect("forgotten");
+    let all = whole_log(store).await.into_iter().map(|event| name_of(&event.envelope));
+    let states: Vec<_> = all.map(|name| (name.subject().map(ToString::to_string), name.state())).collect();
+    let expected = [("acme~ada", PersonalState::Forgotten), ("other~ada", PersonalState::Open)];
+    assert_eq!(states, expected.map(|(name, state)| (Some(name.to_owned()), state)), "the store sees both");
+    for (tenant, state) in [(&acme, PersonalState::Forgotten), (&other, PersonalState::Open)] {
+        let read = tenant.read_stream(&stream(1), 1, 1).await.expect("readable");
+        let name = name_of(&read[0].envelope);
+        assert_eq!((name.subject(), name.state()), (Some(&ada), state));
+        let row = tenant.get::<Card>("c").await.expect("readable").expect("there");
+        assert_eq!((row.names[0].subject(), row.names[0].state()), (Some(&ada), state));
+    }
+    let new = |n: u64| Commit::new().append(stream(n), Expected::NoStream, [named(&ada, "Ada")]);
+    assert!(matches!(acme.commit(new(2)).await, Err(CommitError::Forgotten(subject)) if subject == ada));
+    other.commit(new(2)).await.expect("another's subject is not forgotten");
+    assert_eq!(acme.forgotten(None).await.expect("readable").0, [ada]);
+    assert_eq!(other.forgotten(None).await.expect("readable").0, []);
 }

@@ -1,5 +1,7 @@
 //! What is personal is nowhere in the files in plain, and a key that is destroyed is nowhere at all.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 
 use purlin::message::Envelope;
@@ -74,14 +76,15 @@ async fn a_name_is_never_in_the_files_and_a_destroyed_key_no_more() {
     assert!(!has(&bytes(&file), "Plain Name"), "nothing stands in plain");
     assert!(keys.iter().any(|(_, key)| has(&bytes(&file), key)), "keys can be found by their bytes");
 
-    let gone = |n: &usize| n % 3 == 0;
+    let gone = |n: &usize| n.is_multiple_of(3);
     for n in (0..SUBJECTS).map(order).filter(gone) {
         store.forget(&subject(n), Commit::new()).await.unwrap();
     }
-    let (bytes, gone) = (bytes(&file), |name: &str| gone(&name["user-".len()..].parse().unwrap()));
+    let bytes = bytes(&file);
+    let is_gone = |name: &str| gone(&name["user-".len()..].parse().unwrap());
     let left: Vec<&str> = keys
         .iter()
-        .filter(|(name, key)| gone(name) && has(&bytes, key))
+        .filter(|(name, key)| is_gone(name) && has(&bytes, key))
         .map(|(name, _)| name.as_str())
         .collect();
     assert!(left.is_empty(), "the keys of {} subjects are still in the files: {left:?}", left.len());
@@ -90,8 +93,24 @@ async fn a_name_is_never_in_the_files_and_a_destroyed_key_no_more() {
     let store = purlin_sqlite::open(&file).await.unwrap();
     for n in 0..30 {
         let card: Card = store.get(&format!("card-{n}")).await.unwrap().unwrap();
-        let wanted = if n % 3 == 0 { PersonalState::Forgotten } else { PersonalState::Open };
+        let wanted = if gone(&n) { PersonalState::Forgotten } else { PersonalState::Open };
         assert_eq!(card.name.state(), wanted, "{n}");
     }
+    store.close().await;
+}
+
+/// A page of a stream is cut at a number of bytes, of which sealed data have more: none is taken for the last one.
+#[tokio::test]
+async fn a_stream_of_large_values_is_read_to_its_end_in_both_directions() {
+    let folder = Folder::new();
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    let stream = StreamId::new("user", 1).unwrap();
+    for n in 0..30 {
+        let name = Personal::new(&subject(1), format!("{n}{}", "x".repeat(700_000)));
+        let event = Envelope::raw("user.named", serde_json::to_vec(&Card { name }).unwrap());
+        store.commit(Commit::new().append(stream.clone(), Expected::Any, [event])).await.unwrap();
+    }
+    assert_eq!(store.read_stream(&stream, 1, 100).await.unwrap().len(), 30);
+    assert_eq!(store.read_stream_back(&stream, u64::MAX, 100).await.unwrap().len(), 30);
     store.close().await;
 }

@@ -1,0 +1,120 @@
+//! Tags: which positions have which, in a table that only events with tags are written to.
+
+use purlin::message::Envelope;
+use purlin::store::{Condition, Criterion, EventQuery, Position};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use crate::codec::{signed, unsigned};
+
+/// The table; its rows are found by tag and then in the order of positions.
+pub(crate) const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS _tag(
+    tag TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    PRIMARY KEY(tag, position)
+) WITHOUT ROWID;
+";
+
+/// Writes an event's tags down.
+pub(crate) fn insert(connection: &Connection, position: u64, event: &Envelope) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT INTO _tag(tag, position, kind) VALUES(?1, ?2, ?3)")?;
+    for tag in event.tags.iter() {
+        insert.execute((tag, signed(position), &*event.kind))?;
+    }
+    Ok(())
+}
+
+/// The last event that a condition excludes, if there is one.
+pub(crate) fn excluded(connection: &Connection, condition: &Condition) -> rusqlite::Result<Option<Position>> {
+    let mut last: Option<i64> = None;
+    for criterion in condition.query.criteria() {
+        let mut values = Vec::new();
+        let behind = [("position > ", signed(condition.after.0))];
+        let Some(positions) = of_criterion(criterion, &behind, &mut values) else { continue };
+        let sql = format!("{positions} ORDER BY t0.position DESC LIMIT 1");
+        let mut select = connection.prepare_cached(&sql)?;
+        last = last.max(select.query_row(params_from_iter(values), |row| row.get(0)).optional()?);
+    }
+    Ok(last.map(|position| Position(unsigned(position))))
+}
+
+/// The positions behind `after` and up to `until` that a query finds, all of whose criteria name a tag: in order, and
+/// up to where they are all there are. At most `most` for each criterion, so that a tag that many events have costs no
+/// more than what is asked for.
+pub(crate) fn find(
+    connection: &Connection,
+    query: &EventQuery,
+    after: Position,
+    until: Position,
+    most: usize,
+) -> rusqlite::Result<(Vec<u64>, Position)> {
+    let (mut positions, mut through) = (Vec::new(), until);
+    for criterion in query.criteria() {
+        let mut values = Vec::new();
+        let between = [("position > ", signed(after.0)), ("position <= ", signed(until.0))];
+        let Some(sql) = of_criterion(criterion, &between, &mut values) else { continue };
+        values.push(Value::Integer(i64::try_from(most).unwrap_or(i64::MAX)));
+        let mut select = connection.prepare_cached(&format!("{sql} ORDER BY t0.position LIMIT ?"))?;
+        let found = select.query_map(params_from_iter(values), |row| row.get(0).map(unsigned))?;
+        let found = found.collect::<rusqlite::Result<Vec<u64>>>()?;
+        if found.len() >= most {
+            through = through.min(found.last().map_or(through, |last| Position(*last)));
+        }
+        positions.extend(found);
+    }
+    positions.sort_unstable();
+    positions.dedup();
+    positions.retain(|position| *position <= through.0);
+    Ok((positions, through))
+}
+
+/// The condition on an event's row that it matches a query of kinds, and perhaps of tags, and its values.
+pub(crate) fn matching(query: &EventQuery) -> (String, Vec<Value>) {
+    let mut values = Vec::new();
+    let criteria = query.criteria().iter().map(|criterion| {
+        let has = |tag: &str, values: &mut Vec<Value>| {
+            values.push(Value::Text(tag.to_owned()));
+            "EXISTS (SELECT 1 FROM _tag AS t WHERE t.tag = ? AND t.position = _event.position)".to_owned()
+        };
+        let mut all: Vec<String> = criterion.tags.iter().map(|tag| has(tag, &mut values)).collect();
+        all.extend(one_of("kind", criterion, &mut values));
+        if all.is_empty() { "TRUE".to_owned() } else { all.join(" AND ") }
+    });
+    let criteria: Vec<String> = criteria.collect();
+    (format!("({})", criteria.join(" OR ")), values)
+}
+
+/// The statement of the positions that a criterion finds by its tags; none when it names no tag.
+fn of_criterion(criterion: &Criterion, positions: &[(&str, i64)], values: &mut Vec<Value>) -> Option<String> {
+    if criterion.tags.is_empty() {
+        return None;
+    }
+    let mut sql = "SELECT t0.position FROM _tag AS t0".to_owned();
+    for (n, tag) in criterion.tags.iter().enumerate().skip(1) {
+        sql.push_str(&format!(" CROSS JOIN _tag AS t{n} ON t{n}.tag = ? AND t{n}.position = t0.position"));
+        values.push(Value::Text(tag.to_owned()));
+    }
+    let first = criterion.tags.iter().next().unwrap_or_default();
+    sql.push_str(" WHERE t0.tag = ?");
+    values.push(Value::Text(first.to_owned()));
+    for (than, position) in positions {
+        sql.push_str(&format!(" AND t0.{than}?"));
+        values.push(Value::Integer(*position));
+    }
+    if let Some(kinds) = one_of("t0.kind", criterion, values) {
+        sql.push_str(&format!(" AND {kinds}"));
+    }
+    Some(sql)
+}
+
+/// The condition that a kind is one of those that a criterion names, if it names any.
+fn one_of(column: &str, criterion: &Criterion, values: &mut Vec<Value>) -> Option<String> {
+    if criterion.kinds.is_empty() {
+        return None;
+    }
+    values.extend(criterion.kinds.iter().map(|kind| Value::Text(kind.to_string())));
+    let marks = vec!["?"; criterion.kinds.len()].join(", ");
+    Some(format!("{column} IN ({marks})"))
+}
