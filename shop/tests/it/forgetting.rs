@@ -9,9 +9,9 @@ use crate::shop::Shop;
 
 /// Whether any file of the shop's data has these bytes.
 fn is_on_disk(folder: &Path, text: &str) -> bool {
-    let files = std::fs::read_dir(folder.join("data")).unwrap();
-    let files = files.map(|file| file.unwrap().path()).filter(|path| path.is_file());
-    let texts = files.map(|file| std::fs::read(file).unwrap());
+    let files = std::fs::read_dir(folder.join("data")).expect("a folder");
+    let files = files.map(|file| file.expect("a file").path()).filter(|path| path.is_file());
+    let texts = files.map(|file| std::fs::read(file).expect("it is readable"));
     texts.into_iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
 }
 
