@@ -28,6 +28,7 @@ mod filter;
 mod handle;
 mod limits;
 pub mod memory;
+pub mod personal;
 mod position;
 mod record;
 mod stream;

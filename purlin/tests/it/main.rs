@@ -8,6 +8,7 @@ mod chaos;
 mod faulty;
 mod http;
 mod layers;
+mod personal;
 mod projection;
 mod saga;
 mod service;

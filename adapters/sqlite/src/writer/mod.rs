@@ -3,6 +3,7 @@
 mod answers;
 mod batch;
 mod collections;
+mod erasure;
 mod heads;
 mod recovery;
 mod upkeep;
@@ -13,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use purlin::message::{Clock, Timestamp};
+use purlin::store::personal::KEYS;
 use purlin::store::{Collection, Commit, CommitError, Committed, Position, WriteKind};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -26,6 +28,7 @@ use crate::lock::Lock;
 use crate::schema;
 use answers::Answers;
 use batch::{Applied, Batch};
+use erasure::Secrets;
 use heads::Heads;
 use recovery::{Failed, Unknown, concerns_all};
 
@@ -94,6 +97,8 @@ pub(crate) struct Writer {
     gone: bool,
     /// After it failed, or met a reader that would not end, the cutting of a long WAL rests until then.
     cut_after: Option<Instant>,
+    /// The log may still have a key that was destroyed: it is to be cut, but not before this.
+    erase_after: Option<Instant>,
     _lock: Lock,
 }
 
@@ -157,9 +162,15 @@ impl Writer {
             upkeep_after: None,
             gone: true,
             cut_after: None,
+            erase_after: None,
             _lock: lock,
         };
         writer.load()?;
+        let tables = writer.shared.tables.read().expect("no panic holds the tables");
+        // An earlier life may have ended before the log was cut.
+        let keys = tables.contains_key(KEYS);
+        drop(tables);
+        writer.erase_after = keys.then(Instant::now);
         Ok(writer)
     }
 
@@ -272,6 +283,10 @@ impl Writer {
 
     fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed> {
         self.at = self.at.max(self.clock.now());
+        let secrets = Secrets::of(waiting.iter().map(|queued| &queued.commit));
+        if secrets != Secrets::Untouched {
+            self.overwrite(true).map_err(Failed::RolledBack)?;
+        }
         let (connection, shared) = (&self.connection, Arc::clone(&self.shared));
         let index = shared.index.read().expect("no panic holds the index");
         let tables = shared.tables.read().expect("no panic holds the tables");
@@ -298,6 +313,14 @@ impl Writer {
             }
         }
         shared.head.send_replace(Position(position));
+        if secrets == Secrets::Destroyed {
+            self.erase();
+        }
+        if secrets != Secrets::Untouched
+            && let Err(error) = self.overwrite(false)
+        {
+            tracing::warn!(%error, "SQLite goes on to overwrite whatever it deletes");
+        }
         Ok(outcomes)
     }
 }

@@ -25,6 +25,7 @@ impl Writer {
     pub(super) fn after_commits(&mut self) {
         self.checkpointer.notice();
         self.shorten_wal();
+        self.erase_if_due();
         let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
         if tail >= self.seal_at {
             self.seal(tail);
