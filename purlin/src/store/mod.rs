@@ -29,6 +29,7 @@ pub mod memory;
 mod position;
 mod record;
 mod stream;
+mod unreadable;
 
 pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};
 pub use connect::{OpenError, Stores};
@@ -40,3 +41,4 @@ pub use limits::Limits;
 pub use position::{LogId, Position, TokenError};
 pub use record::{Collection, Page, Query, Record, Revision, Row};
 pub use stream::{Expected, LogFilter, LogPage, Recorded, StreamId, StreamIdError};
+pub use unreadable::UnreadableEvent;

@@ -5,11 +5,13 @@
 mod aggregate;
 mod bus;
 mod chaos;
+mod evolution;
 mod faulty;
 mod http;
 mod layers;
 mod projection;
 mod saga;
 mod service;
+mod snapshots;
 mod source;
 mod store;

@@ -1,7 +1,7 @@
 //! A user: who somebody is, and what he may do.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::numbers::SHORTEST_PASSWORD;
@@ -37,10 +37,12 @@ pub enum UserEvent {
     },
 }
 
+impl Event for UserEvent {}
+
 impl Aggregate for User {
     const KIND: &'static str = "user";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = UserEvent;
 
     fn apply(&mut self, event: &UserEvent) {
