@@ -35,6 +35,7 @@ mod stream;
 mod subscription;
 mod tail;
 mod tenant;
+mod unreadable;
 
 pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};
 pub use connect::{OpenError, Stores};
@@ -49,3 +50,4 @@ pub use position::{LogId, Position, TokenError};
 pub use record::{Collection, Page, Query, Record, Revision, Row};
 pub use stream::{Expected, Recorded, StreamId, StreamIdError};
 pub use subscription::Subscription;
+pub use unreadable::UnreadableEvent;

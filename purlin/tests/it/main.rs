@@ -5,6 +5,7 @@
 mod aggregate;
 mod bus;
 mod chaos;
+mod evolution;
 mod faulty;
 mod http;
 mod layers;
@@ -12,5 +13,6 @@ mod personal;
 mod projection;
 mod saga;
 mod service;
+mod snapshots;
 mod source;
 mod store;

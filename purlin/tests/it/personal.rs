@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use proptest::prelude::*;
-use purlin::aggregate::{Aggregate, Repository};
+use purlin::aggregate::{Aggregate, Repository, SnapshotPolicy};
 use purlin::bus::{Bus, Failure, Message};
 use purlin::http::{Decided, Idempotency, WriteRequest};
 use purlin::message::{Clock, Envelope, new_id};
@@ -32,9 +32,11 @@ enum UserEvent {
     Forgotten,
 }
 
+impl purlin::message::Event for UserEvent {}
+
 impl Aggregate for User {
     const KIND: &'static str = "user";
-    const SNAPSHOT_EVERY: u64 = 2;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::every(2);
     type Event = UserEvent;
 
     fn apply(&mut self, event: &UserEvent) {
@@ -167,7 +169,7 @@ async fn a_subscription_gives_nothing_that_another_read_before_its_subject_was_f
     let first = async || {
         let mut subscription = store.subscribe(Position::START, LogFilter::all()).unwrap();
         let event = subscription.next().await.unwrap().envelope;
-        let event = purlin::message::decode(&event.kind, &event.data).unwrap();
+        let event = event.decode().unwrap();
         let UserEvent::Registered { name } = event else { panic!("{event:?}") };
         name.state()
     };

@@ -1,7 +1,7 @@
 //! A user: who somebody is, and what he may do.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind, Uuid};
 use purlin::store::personal::{Personal, Subject};
 use serde::{Deserialize, Serialize};
 
@@ -60,10 +60,12 @@ pub enum UserEvent {
     Forgotten,
 }
 
+impl Event for UserEvent {}
+
 impl Aggregate for User {
     const KIND: &'static str = "user";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = UserEvent;
 
     fn apply(&mut self, event: &UserEvent) {
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn what_was_written_of_users_before_it_was_personal_is_read() {
         let old = r#"{"email":"ada@example.org","name":"Ada","role":"user","password":"h"}"#;
-        let event: UserEvent = purlin::message::decode("user.registered", old.as_bytes()).unwrap();
+        let event: UserEvent = purlin::message::Envelope::raw("user.registered", old).decode().unwrap();
         let mut user = User::default();
         user.apply(&event);
         assert_eq!(user.particulars().unwrap().email, "ada@example.org");

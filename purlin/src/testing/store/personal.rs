@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Envelope, decode};
+use crate::message::{Envelope, Event};
 use crate::store::personal::{KEYS, Personal, PersonalState, Subject};
 use crate::store::{
     Commit, CommitError, Expected, Field, LogFilter, Position, Query, Revision, Row, Store, StreamId,
@@ -12,10 +12,12 @@ use crate::store::{
 use super::{Harness, stream, whole_log, whole_stream};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum Event {
+enum Happened {
     Named { name: Personal<String>, note: String },
     Gone,
 }
+
+impl Event for Happened {}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Card {
@@ -42,14 +44,14 @@ fn subject(name: &str) -> Subject {
 fn named(subject: &Subject, name: &str) -> Envelope {
     // A note that looks like a personal value is none.
     let note = "{\"$personal\":{\"of\":\"a\",\"sealed\":\"AAAA\"}}".to_owned();
-    let event = Event::Named { name: Personal::new(subject, name.to_owned()), note };
+    let event = Happened::Named { name: Personal::new(subject, name.to_owned()), note };
     Envelope::new("thing", &event).expect("an event of the suite's own")
 }
 
 fn name_of(envelope: &Envelope) -> Personal<String> {
-    match decode(&envelope.kind, &envelope.data).expect("what was written") {
-        Event::Named { name, .. } => name,
-        Event::Gone => panic!("nobody is gone"),
+    match envelope.decode().expect("what was written") {
+        Happened::Named { name, .. } => name,
+        Happened::Gone => panic!("nobody is gone"),
     }
 }
 
@@ -89,7 +91,7 @@ async fn what_is_forgotten_is_gone_from_everywhere(store: &Store) {
     let found = store.list::<Card>(Query::all().and("id", "1")).await.expect("readable").records;
     assert_eq!(found[0].decode::<Card>().expect("a card").names[0].get().map(String::as_str), Some("Ada"));
 
-    let gone = Envelope::new("thing", &Event::Gone).expect("an event");
+    let gone = Envelope::new("thing", &Happened::Gone).expect("an event");
     let stale = store.get::<Card>("c").await.expect("readable").expect("there");
     let forget = Commit::new().append(stream(2), Expected::NoStream, [gone]);
     store.forget(&ada, forget).await.expect("forgotten");
@@ -165,7 +167,7 @@ async fn who_forgets_and_who_writes_meet_in_one_order(store: &Store) {
         }
     };
     let forget = async {
-        let gone = Envelope::new("thing", &Event::Gone).expect("an event");
+        let gone = Envelope::new("thing", &Happened::Gone).expect("an event");
         let commit = Commit::new().append(stream("gone"), Expected::NoStream, [gone]);
         store.forget(&ada, commit).await.expect("forgotten").position
     };
