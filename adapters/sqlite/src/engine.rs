@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,16 +15,19 @@ use purlin::store::{
 };
 use rusqlite::Connection;
 
-use crate::codec::{COLUMNS, read_event, signed, whose};
+use crate::checksum::Unchecked;
+use crate::codec::{HEADER, Seen, mismatch, read_event, signed, whose};
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
-use crate::error::{Closed, OpenError, unavailable, unreadable_as};
+use crate::damage::Damage;
+use crate::error::{Closed, OpenError, is_damage, unavailable, unreadable_as};
 use crate::files;
 use crate::index::{Index, Keys};
 use crate::lock::Lock;
 use crate::reader::Readers;
 use crate::schema::{self, SchemaError};
-use crate::writer::{Closing, Job, Queued, Writer};
+use crate::synchronous::Synchronous;
+use crate::writer::{Closing, Job, Queued, Sums, Writer};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub struct Options {
     pub run: usize,
     /// Positions of the log that one read looks through for the events that it wants.
     pub window: u64,
+    /// What a commit waits for.
+    pub synchronous: Synchronous,
     /// Tells when a commit happens.
     pub clock: Clock,
 }
@@ -58,6 +63,7 @@ impl Options {
             heads: 256 * 1024,
             run: 50_000,
             window: 50_000,
+            synchronous: Synchronous::Full,
             clock: Clock::system(),
         }
     }
@@ -82,17 +88,24 @@ pub struct Sqlite {
 /// What the writer, the readers and those who commit know of each other.
 pub(crate) struct Shared {
     pub(crate) id: LogId,
+    pub(crate) unchecked: Unchecked,
     pub(crate) keys: Keys,
     pub(crate) file: PathBuf,
     pub(crate) index: RwLock<Index>,
     pub(crate) tables: RwLock<HashMap<String, Arc<Table>>>,
     pub(crate) head: watch::Sender<Position>,
+    damage: OnceLock<Damage>,
     /// Bytes of the commits that wait.
     queued: AtomicUsize,
     queue_bytes: usize,
 }
 
 impl Shared {
+    /// What was found when the file was opened.
+    pub(crate) fn damage(&self) -> &Damage {
+        self.damage.get_or_init(Damage::default)
+    }
+
     /// Whether so many bytes more may wait; then they count.
     fn admits(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_add(bytes, Ordering::Relaxed);
@@ -123,28 +136,39 @@ impl Sqlite {
 
     fn open_now(options: &Options) -> Result<Self, OpenError> {
         let file = &options.file;
-        let failed = |(file, source)| OpenError::File { file, source };
+        let failed = |(file, source)| OpenError::of_io(file, source);
         files::make_folder(file).map_err(failed)?;
         let lock = Lock::take(file)?;
         let refused = |error: rusqlite::Error| SchemaError::from(error).of(file);
         schema::look(file).map_err(|error| error.of(file))?;
         drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
-        let mut connection = schema::open_writer(file).map_err(|error| error.of(file))?;
-        let id = schema::prepare(&mut connection).map_err(|error| error.of(file))?;
+        let opened = schema::open_writer(file, options.synchronous);
+        let mut connection = opened.map_err(|error| error.of(file))?;
+        let (id, unchecked) = schema::prepare(&mut connection).map_err(|error| error.of(file))?;
+        if options.synchronous == Synchronous::Full {
+            // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
+            files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;
+        }
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,
+            unchecked,
             keys: Keys::default(),
             file: file.clone(),
             index: RwLock::default(),
             tables: RwLock::default(),
             head,
+            damage: OnceLock::new(),
             queued: AtomicUsize::new(0),
             queue_bytes: options.queue_bytes,
         });
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
         let writer = Writer::open(connection, Arc::clone(&shared), lock, queue, options).map_err(refused)?;
         let readers = Readers::start(file, options.readers.max(1)).map_err(refused)?;
+        let tables = shared.tables.read().expect("no panic holds the tables").clone();
+        let damage = schema::open_reader(file).and_then(|reader| Damage::look(&reader, &tables));
+        let damage = damage.map_err(refused)?;
+        shared.damage.get_or_init(|| damage);
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || writer.serve())
@@ -165,6 +189,7 @@ impl Sqlite {
         &self,
         job: impl FnOnce(oneshot::Sender<Result<(), CommitError>>) -> Job,
     ) -> Result<(), CommitError> {
+        self.shared.damage().admits_writes()?;
         let (answer, answered) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| unavailable(Closed))?;
         answered.await.map_err(|_| unavailable(Closed))?
@@ -199,10 +224,13 @@ impl Engine for Sqlite {
         let bytes = Queued::weigh(&commit);
         // The caller's thread makes ready what it can: the writer's time is everybody's.
         let keys = commit.appends.iter().map(|append| self.shared.keys.of(append.stream.as_str())).collect();
-        let queued = if self.jobs.is_closed() {
+        let sums = Sums::of(&commit);
+        let queued = if let Err(refused) = self.shared.damage().admits_writes() {
+            Err(refused)
+        } else if self.jobs.is_closed() {
             Err(unavailable(Closed))
         } else if self.shared.admits(bytes) {
-            let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, bytes, answer }));
+            let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, sums, bytes, answer }));
             sent.map_err(|error| {
                 self.shared.took(bytes);
                 match error {
@@ -228,16 +256,23 @@ impl Engine for Sqlite {
         let to = from.saturating_add(limit as u64);
         let key = self.shared.keys.of(stream.as_str());
         let lookup = self.shared.index.read().expect("no panic holds the index").lookup(key, from, to);
-        Box::pin(self.readers.read(move |connection| {
-            let index = |error| unreadable_as(error, || format!("the index of the stream `{stream}`"));
+        let (shared, unchecked) = (Arc::clone(&self.shared), self.shared.unchecked);
+        let read = self.readers.read(move |connection| {
+            let index = |error| {
+                if is_damage(&error) {
+                    shared.index.read().expect("no panic holds the index").suspect();
+                }
+                unreadable_as(error, || format!("the index of the stream `{stream}`"))
+            };
             let transaction = connection.transaction().map_err(index)?;
-            let mut events = Vec::new();
-            let mut bytes = 0;
+            let (mut events, mut bytes, mut next) = (Vec::new(), 0, from.max(1));
             for position in lookup.positions(&transaction, from, to).map_err(index)? {
-                let event = event_at(&transaction, position).map_err(|error| {
-                    unreadable_as(error, || format!("the event at {position} of `{stream}`"))
-                })?;
+                let event = event_at(&transaction, position, &stream, unchecked)?;
                 if event.stream == stream {
+                    if event.version != next {
+                        return Err(index(mismatch()));
+                    }
+                    next += 1;
                     bytes += event.envelope.data.len();
                     events.push(event);
                 }
@@ -246,7 +281,15 @@ impl Engine for Sqlite {
                 }
             }
             Ok(events)
-        }))
+        });
+        Box::pin(async move {
+            let read = read.await;
+            if matches!(read, Err(ReadError::Unreadable { .. })) {
+                // The writer may have nothing else to do. If its queue is full, the next read tells it again.
+                let _ = self.jobs.try_send(Job::Mend);
+            }
+            read
+        })
     }
 
     fn read_log(
@@ -258,7 +301,8 @@ impl Engine for Sqlite {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        Box::pin(self.readers.read(move |connection| read_log(connection, after, until, &filter, limit)))
+        let (window, unchecked) = ((after.0, until.0), self.shared.unchecked);
+        Box::pin(self.readers.read(move |connection| read_log(connection, window, &filter, limit, unchecked)))
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -268,13 +312,18 @@ impl Engine for Sqlite {
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
-            self.readers.read(move |connection| table.get(connection, &key)).await
+            let found = self.readers.read(move |connection| table.get(connection, &key)).await?;
+            if found.is_none() {
+                self.shared.damage().knows_all_of(&collection)?;
+            }
+            Ok(found)
         })
     }
 
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
+            self.shared.damage().knows_all_of(&collection)?;
             self.readers.read(move |connection| table.list(connection, &query)).await
         })
     }
@@ -287,6 +336,7 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
+            self.shared.damage().knows_all_of(&collection)?;
             self.readers.read(move |connection| table.due(connection, until, limit)).await
         })
     }
@@ -301,11 +351,20 @@ impl Engine for Sqlite {
     }
 
     fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(|answer| Job::Swap { from, to, answer }))
+        Box::pin(async move {
+            let names = (from.clone(), to.clone());
+            self.change(|answer| Job::Swap { from, to, answer }).await?;
+            self.shared.damage().swapped(&names.0, &names.1);
+            Ok(())
+        })
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(|answer| Job::Drop(name, answer)))
+        Box::pin(async move {
+            self.change(|answer| Job::Drop(name.clone(), answer)).await?;
+            self.shared.damage().dropped(&name);
+            Ok(())
+        })
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
@@ -346,50 +405,74 @@ impl Engine for Sqlite {
     }
 }
 
+/// Every event is looked at, wanted or not: one that is missing, or damaged so that it seems unwanted, is told.
 fn read_log(
     connection: &mut Connection,
-    after: Position,
-    until: Position,
+    (after, until): (u64, u64),
     filter: &LogFilter,
     limit: usize,
+    unchecked: Unchecked,
 ) -> Result<LogPage, ReadError> {
-    let mut page = LogPage { events: Vec::new(), through: until.max(after) };
+    let mut page = LogPage { events: Vec::new(), through: Position(until.max(after)) };
     if until <= after {
         return Ok(page);
     }
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = connection.transaction().map_err(log)?;
-    let mut sql = format!("SELECT {COLUMNS} FROM _event WHERE position > ?1 AND position <= ?2");
-    if filter.public {
-        sql.push_str(" AND public");
-    }
     // A category's streams stand together: `order-` is the least of them, and `.` follows `-`.
     let (from, to) = match &filter.category {
         Some(category) => (format!("{category}-"), format!("{category}.")),
-        None => (String::new(), String::new()),
+        None => (String::new(), char::MAX.to_string()),
     };
-    if filter.category.is_some() {
-        sql.push_str(" AND stream >= ?3 AND stream < ?4");
-    } else {
-        sql.push_str(" AND ?3 = ?4");
-    }
-    sql.push_str(" ORDER BY position");
+    let wanted = |seen: &Seen<'_>| {
+        let header = &seen.header;
+        (header.public || !filter.public) && (from.as_str()..to.as_str()).contains(&header.stream)
+    };
+    // The data of what is not wanted are not read.
+    let data = match filter.public || filter.category.is_some() {
+        true => "CASE WHEN (public OR NOT ?3) AND stream >= ?4 AND stream < ?5 THEN data END",
+        false => "data",
+    };
+    let sql = format!(
+        "SELECT {HEADER}, {data} FROM _event
+         WHERE position > ?1 AND position <= ?2 AND ?3 IS NOT NULL AND ?4 < ?5 ORDER BY position"
+    );
     let mut select = transaction.prepare_cached(&sql).map_err(log)?;
-    let mut rows = select.query((signed(after.0), signed(until.0), from, to)).map_err(log)?;
+    let mut rows = select.query((signed(after), signed(until), filter.public, &from, &to)).map_err(log)?;
     let mut bytes = 0;
-    while let Some(row) = rows.next().map_err(log)? {
+    for position in after + 1..=until {
         if page.events.len() == limit || bytes >= Limits::PAGE {
-            page.through = page.events.last().map_or(after, |event| event.position);
+            page.through = Position(position - 1);
             break;
         }
-        let event = read_event(row).map_err(|error| unreadable_as(error, || whose(row)))?;
-        bytes += event.envelope.data.len();
-        page.events.push(event);
+        let missing = |error| unreadable_as(error, || format!("the event at {position}"));
+        let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
+        let damaged = |error| unreadable_as(error, || whose(position, row));
+        let seen = Seen::read(row, unchecked).map_err(damaged)?;
+        if seen.position != position {
+            return Err(missing(mismatch()));
+        }
+        if wanted(&seen) {
+            let event = seen.event(row).map_err(damaged)?;
+            bytes += event.envelope.data.len();
+            page.events.push(event);
+        }
     }
     Ok(page)
 }
 
-fn event_at(connection: &Connection, position: u64) -> rusqlite::Result<Recorded> {
-    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, data FROM _event WHERE position = ?1";
-    connection.prepare_cached(SELECT)?.query_row([signed(position)], read_event)
+/// An event that the index names.
+fn event_at(
+    connection: &Connection,
+    position: u64,
+    stream: &StreamId,
+    unchecked: Unchecked,
+) -> Result<Recorded, ReadError> {
+    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum, data FROM _event WHERE position = ?1";
+    let missing =
+        |error| unreadable_as(error, || format!("the event at {position} of the stream `{stream}`"));
+    let mut select = connection.prepare_cached(SELECT).map_err(missing)?;
+    let mut rows = select.query([signed(position)]).map_err(missing)?;
+    let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
+    read_event(row, unchecked).map_err(|error| unreadable_as(error, || whose(position, row)))
 }
