@@ -5,7 +5,13 @@
 mod collections;
 mod copies;
 mod damage;
+#[cfg(target_os = "linux")]
+mod durability;
 mod files;
 mod folder;
 mod full_disk;
+#[cfg(target_os = "linux")]
+mod read_only;
+#[cfg(target_os = "linux")]
+mod shim;
 mod suite;
