@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::schema;
+use crate::synchronous::Synchronous;
 
 /// How long commits gather before they are moved.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,8 +30,8 @@ struct State {
 }
 
 impl Checkpointer {
-    pub(crate) fn start(file: &Path) -> rusqlite::Result<Self> {
-        let connection = schema::open_checkpointer(file)?;
+    pub(crate) fn start(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Self> {
+        let connection = schema::open_checkpointer(file, synchronous)?;
         let state = Arc::new(State::default());
         let seen = Arc::clone(&state);
         let thread = std::thread::Builder::new()
