@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::message::Timestamp;
+use crate::message::{Clock, Timestamp};
 use crate::telemetry;
 
 use super::memory::Memory;
@@ -47,6 +47,16 @@ impl Store {
     /// A new store in memory, which ends with its last handle.
     pub fn memory() -> Self {
         Self::new(Memory::new())
+    }
+
+    /// What serves it, for a handle that does something with each commit.
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    /// The clock that tells when a commit happens.
+    pub(crate) fn clock(&self) -> Clock {
+        self.engine.clock()
     }
 
     /// Applies a commit: all of it, durably, or nothing.
