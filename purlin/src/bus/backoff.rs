@@ -25,7 +25,7 @@ impl Backoff {
     }
 
     /// For a commit that lost a race: the loser decides anew almost at once.
-    pub(super) fn conflict() -> Self {
+    pub(crate) fn conflict() -> Self {
         let (first_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(50));
         let retry = Retry { max_attempts: 16, first_delay, max_delay, jitter: 1.0 };
         Self { retry, failures: 0, forgets_after: None, last: None }

@@ -1,21 +1,40 @@
-//! Where a view stands, in which version, and which collection its rows go to; a new version's way to the live name.
+//! Where a view stands, in which version, and the rows that it writes there.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Collection, Commit, CommitError, Position, Query, ReadError, Revision, Row, Store};
+use crate::message::Timestamp;
+use crate::store::{Collection, Commit, CommitError, Position, ReadError, Revision, Row, Store};
 
-use super::view::Inner;
-use super::{Projection, ViewError};
+use super::ViewError;
+use super::control::Seen;
+use super::fold::Definition;
+use super::loaded::Loaded;
+use super::parked::{Parked, ParkedKey, Room};
 
-/// Every event at or before the position is in the rows.
+/// Every event at or before the position is in the rows, or parked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
-    version: u32,
-    position: Position,
+    pub(super) version: u32,
+    pub(super) position: Position,
     /// The rows of this version have been built beside the live ones and are to take their name.
-    swapping: bool,
+    pub(super) swapping: bool,
+    /// The number of the room for events that could not be folded into these rows.
+    #[serde(default)]
+    pub(super) room: u32,
+    /// How fast it goes, for rows that are built beside the live ones.
+    #[serde(default)]
+    pub(super) pace: Option<Pace>,
+}
+
+/// How fast rows are built, since the process began to work on them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Pace {
+    pub(super) begun_at: Timestamp,
+    pub(super) since: Timestamp,
+    pub(super) from: Position,
+    pub(super) at: Timestamp,
 }
 
 impl Row for Checkpoint {
@@ -24,140 +43,148 @@ impl Row for Checkpoint {
 
 /// The rows that a run works on.
 pub(super) struct Target {
-    pub(super) collection: Collection,
     pub(super) position: Position,
-    /// The rows are built beside live ones of an earlier version.
+    /// The rows are built beside live ones.
     pub(super) building: bool,
+    pub(super) loaded: Loaded,
+    pub(super) parked: Parked,
+    pub(super) key: String,
+    pub(super) revision: Revision,
     version: u32,
-    key: String,
+    room: u32,
+    pace: Option<Pace>,
     /// The position that is stored.
     stored: Position,
-    revision: Revision,
 }
 
 impl Target {
-    /// Finds where the view stands; finishes or clears away what other versions left behind.
-    pub(super) async fn open<P: Projection>(view: &Inner<P>) -> Result<Self, ViewError> {
-        let store = &view.store;
-        store.define::<Checkpoint>().await?;
-        view.define().await?;
-        finish_swap::<P>(store).await?;
-        let live = Stored::read(store, P::NAME).await?;
-        let stored = live.as_ref().map_or(P::VERSION, |live| live.checkpoint.version);
-        if stored > P::VERSION {
-            return Err(ViewError::Newer { view: P::NAME, stored, known: P::VERSION });
-        }
-        let building = stored < P::VERSION;
-        clear_away::<P>(store, building.then_some(P::VERSION)).await?;
-        let (key, name, found) = if building {
-            let key = building_key::<P>(P::VERSION);
-            let found = Stored::read(store, &key).await?;
-            (key, building_name::<P>(P::VERSION), found)
-        } else {
-            (P::NAME.to_owned(), view.collection().to_owned(), live)
-        };
-        let collection = Collection { name: Cow::Owned(name), ..P::Row::collection() };
-        if building {
-            store.define_collection(collection.clone()).await?;
-        }
-        let position = found.as_ref().map_or(Position::START, |found| found.checkpoint.position);
-        let revision = found.map_or(Revision::Absent, |found| Revision::Exact(found.revision));
-        Ok(Self { collection, position, building, version: P::VERSION, key, stored: position, revision })
+    /// The live rows, behind the checkpoint that was found.
+    pub(super) async fn live(
+        definition: &Definition,
+        store: &Store,
+        found: Option<&Stored>,
+    ) -> Result<Self, ViewError> {
+        let collections = definition.collections.iter().map(|live| (live.name.to_string(), live.clone()));
+        Self::open(definition, store, definition.name.to_owned(), collections.collect(), found, None).await
     }
 
-    /// Applies rows together with the checkpoint behind them.
+    /// The rows that are built beside the live ones, whose room has a number.
+    pub(super) async fn building(
+        definition: &Definition,
+        store: &Store,
+        live_room: u32,
+        now: Timestamp,
+    ) -> Result<Self, ViewError> {
+        let key = building_key(definition.name, definition.version);
+        let found = Stored::read(store, &key).await?;
+        let mut collections = Vec::new();
+        for live in &definition.collections {
+            let beside = live.named(building_name(&live.name, definition.version));
+            store.define_collection(beside.clone()).await?;
+            collections.push((live.name.to_string(), beside));
+        }
+        let position = found.as_ref().map_or(Position::START, |found| found.checkpoint.position);
+        let before = found.as_ref().and_then(|found| found.checkpoint.pace);
+        let begun_at = before.map_or(now, |pace| pace.begun_at);
+        let pace = Pace { begun_at, since: now, from: position, at: now };
+        let building = Some((live_room + 1, pace));
+        Self::open(definition, store, key, collections, found.as_ref(), building).await
+    }
+
+    async fn open(
+        definition: &Definition,
+        store: &Store,
+        key: String,
+        collections: Vec<(String, Collection)>,
+        found: Option<&Stored>,
+        building: Option<(u32, Pace)>,
+    ) -> Result<Self, ViewError> {
+        let position = found.map_or(Position::START, |found| found.checkpoint.position);
+        let revision = found.map_or(Revision::Absent, |found| Revision::Exact(found.revision));
+        let next_room = building.map_or(0, |(room, _)| room);
+        let room = found.map_or(next_room, |found| found.checkpoint.room);
+        // Where nothing was ever written there is nothing to read.
+        let loaded = Loaded::new(collections, found.is_none());
+        let parked = Parked::load(store, Room::new(definition.name, room)).await?;
+        Ok(Self {
+            position,
+            building: building.is_some(),
+            loaded,
+            parked,
+            key,
+            revision,
+            version: definition.version,
+            room,
+            pace: building.map(|(_, pace)| pace),
+            stored: position,
+        })
+    }
+
+    /// Applies what was folded together with the checkpoint behind it, if the view is still wanted so.
     pub(super) async fn commit(
         &mut self,
         store: &Store,
-        rows: Commit,
+        control: &Seen,
+        more: Commit,
         to: Position,
+        now: Timestamp,
     ) -> Result<(), CommitError> {
-        let checkpoint = Checkpoint { version: self.version, position: to, swapping: false };
-        let commit = rows.put_expecting(&self.key, &checkpoint, self.revision, None);
-        let committed = store.commit(commit).await?;
-        self.revision = Revision::Exact(committed.revision);
-        (self.position, self.stored) = (to, to);
-        Ok(())
+        if let Some(pace) = &mut self.pace {
+            pace.at = now;
+        }
+        let checkpoint = self.checkpoint(to);
+        let commit = self.loaded.commit(false).and(more);
+        let commit = control.require(commit).put_expecting(&self.key, &checkpoint, self.revision, None);
+        match store.commit(commit).await {
+            Ok(committed) => {
+                self.loaded.applied();
+                self.revision = Revision::Exact(committed.revision);
+                (self.position, self.stored) = (to, to);
+                Ok(())
+            }
+            Err(error) => {
+                self.loaded.restart();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes note of keys whose events were parked in a commit.
+    pub(super) fn parked(&mut self, keys: BTreeMap<String, ParkedKey>) {
+        self.parked.keys.extend(keys);
+    }
+
+    pub(super) fn checkpoint(&self, position: Position) -> Checkpoint {
+        let (version, room, pace) = (self.version, self.room, self.pace);
+        Checkpoint { version, position, swapping: false, room, pace }
     }
 
     /// How many positions the stored checkpoint is behind.
     pub(super) fn unstored(&self) -> u64 {
         self.position.0 - self.stored.0
     }
-
-    /// Gives the rows that were built the live name. The old version's writers are fenced first: the checkpoint that
-    /// their commits expect is replaced.
-    pub(super) async fn go_live<P: Projection>(self, store: &Store) -> Result<(), ViewError> {
-        let live = Stored::read(store, P::NAME).await?;
-        let expected = live.map_or(Revision::Absent, |live| Revision::Exact(live.revision));
-        let checkpoint = Checkpoint { version: self.version, position: self.position, swapping: true };
-        let commit = Commit::new()
-            .put_expecting(P::NAME, &checkpoint, expected, None)
-            .delete::<Checkpoint>(&self.key, self.revision);
-        store.commit(commit).await?;
-        finish_swap::<P>(store).await
-    }
 }
 
-/// Does what is left to do when a run ended between deciding on a swap and having done it.
-async fn finish_swap<P: Projection>(store: &Store) -> Result<(), ViewError> {
-    let Some(live) = Stored::read(store, P::NAME).await? else { return Ok(()) };
-    if !live.checkpoint.swapping {
-        return Ok(());
-    }
-    let from = building_name::<P>(live.checkpoint.version);
-    if exists(store, &from).await? {
-        match store.swap(&from, P::Row::COLLECTION).await {
-            // An earlier run's swap came through meanwhile.
-            Err(CommitError::Invalid(_)) if !exists(store, &from).await? => {}
-            other => other?,
-        }
-    }
-    let checkpoint = Checkpoint { swapping: false, ..live.checkpoint };
-    let done = Commit::new().put_expecting(P::NAME, &checkpoint, Revision::Exact(live.revision), None);
-    store.commit(done).await?;
-    Ok(())
+pub(super) fn building_name(collection: &str, version: u32) -> String {
+    format!("{collection}_v{version}")
 }
 
-/// Removes what was built of versions other than `wanted`.
-async fn clear_away<P: Projection>(store: &Store, wanted: Option<u32>) -> Result<(), ViewError> {
-    let query = Query::all().prefix(format!("{}@", P::NAME));
-    for record in store.list::<Checkpoint>(query).await?.records {
-        let version = record.decode::<Checkpoint>()?.version;
-        if Some(version) != wanted {
-            store.drop_collection(&building_name::<P>(version)).await?;
-            let gone = Commit::new().delete::<Checkpoint>(&record.key, Revision::Exact(record.revision));
-            store.commit(gone).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn exists(store: &Store, collection: &str) -> Result<bool, ReadError> {
-    match store.list_records(collection, Query::all().limit(1)).await {
-        Ok(_) => Ok(true),
-        Err(ReadError::Invalid(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn building_name<P: Projection>(version: u32) -> String {
-    format!("{}_v{version}", P::Row::COLLECTION)
-}
-
-fn building_key<P: Projection>(version: u32) -> String {
-    format!("{}@{version}", P::NAME)
+pub(super) fn building_key(view: &str, version: u32) -> String {
+    format!("{view}@{version}")
 }
 
 /// A checkpoint as it was read.
-struct Stored {
-    checkpoint: Checkpoint,
-    revision: u64,
+pub(super) struct Stored {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) revision: u64,
+    /// Up to where the store's log went when it was written.
+    pub(super) written_at: Position,
 }
 
 impl Stored {
-    async fn read(store: &Store, key: &str) -> Result<Option<Self>, ReadError> {
+    pub(super) async fn read(store: &Store, key: &str) -> Result<Option<Self>, ReadError> {
         let Some(record) = store.get_record(Checkpoint::COLLECTION, key).await? else { return Ok(None) };
-        Ok(Some(Self { checkpoint: record.decode()?, revision: record.revision }))
+        let (checkpoint, revision) = (record.decode()?, record.revision);
+        Ok(Some(Self { checkpoint, revision, written_at: record.position }))
     }
 }

@@ -1,6 +1,6 @@
 //! Why a view stands still, or is not there yet.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::message::{Fault, FaultKind};
 use crate::store::{CommitError, Position, ReadError, Recorded};
@@ -8,7 +8,8 @@ use crate::store::{CommitError, Position, ReadError, Recorded};
 /// A view stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// An event cannot be folded. Nothing is skipped: the view stays before it until the program is corrected.
+    /// An event cannot be folded, and no more can be parked. Nothing is skipped: the view stays before it until the
+    /// program is corrected, or parked events are dropped.
     #[error("the view `{view}` cannot go on")]
     Misfit {
         /// The view.
@@ -46,7 +47,7 @@ impl Fault for ViewError {
 }
 
 /// An event that a projection cannot fold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("the event at {position}, version {version} of `{stream}`, a `{kind}`, does not fit: {reason}")]
 pub struct Misfit {
     /// Where it stands in the log.

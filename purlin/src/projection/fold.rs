@@ -1,67 +1,232 @@
-//! A batch of events folded into the rows they are about.
+//! What events make of rows: what a user writes, and the same behind a pointer.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde::de::DeserializeOwned;
-
 use crate::bus::{chain, panic_text};
-use crate::message::Fault;
-use crate::store::{Collection, Commit, ReadError, Recorded, Revision, Store};
+use crate::message::{DecodeError, Event};
+use crate::store::{Collection, Recorded, Row};
 
-use super::{Misfit, Projection};
+use super::rows::{RowSet, Wanted};
 
-/// Why a batch was not folded.
-pub(super) enum Unfolded {
-    /// The event of this index does not fit; what stands before it does.
-    Misfit(usize, Misfit),
-    Read(ReadError),
-}
+/// What the events of a category make of the rows of a read model. Pure: no clock, no dice, no IO.
+///
+/// One category, one kind of row. What needs more of either implements [`Fold`], which every projection is.
+pub trait Projection: Send + Sync + 'static {
+    /// The view's name; its checkpoint is found by it.
+    const NAME: &'static str;
+    /// Raised when the rows must be built anew, because [`Projection::apply`] or the row has changed.
+    const VERSION: u32 = 1;
+    /// The streams whose events are folded.
+    const CATEGORY: &'static str;
+    /// Their event enum. Events of a kind that it calls retired are passed over.
+    type Event: Event;
+    /// A row. Its collection's name is the name of the live rows, in every version.
+    type Row: Row;
 
-/// The writes that events make of the rows of a collection.
-pub(super) async fn fold<P: Projection>(
-    projection: &P,
-    store: &Store,
-    collection: &Collection,
-    events: &[Recorded],
-) -> Result<Commit, Unfolded> {
-    let mut rows = BTreeMap::<String, Option<P::Row>>::new();
-    for (index, recorded) in events.iter().enumerate() {
-        if recorded.envelope.is_retired::<P::Event>() {
-            continue;
-        }
-        let misfit = |reason: String| Unfolded::Misfit(index, Misfit::of(recorded, reason));
-        let key = unwinding(|| projection.key(recorded)).map_err(misfit)?;
-        let row = match rows.remove(&key) {
-            Some(row) => row,
-            None => match load(store, collection, &key).await {
-                Ok(row) => row,
-                Err(error) if error.kind().is_transient() => return Err(Unfolded::Read(error)),
-                Err(error) => return Err(misfit(format!("its row: {}", chain(&error)))),
-            },
-        };
-        // Behind the last await: an event need not be `Send`.
-        let event: P::Event = recorded.envelope.decode().map_err(|error| misfit(chain(&error)))?;
-        let row = unwinding(|| projection.apply(row, &event, recorded)).map_err(misfit)?;
-        rows.insert(key, row);
+    /// Which row an event is about: by default the one of its stream.
+    fn key(&self, event: &Recorded) -> String {
+        event.stream.key().to_owned()
     }
-    Ok(rows.into_iter().fold(Commit::new(), |commit, (key, row)| match row {
-        Some(row) => commit.put_in(collection, key, &row, Revision::Any, None),
-        None => commit.delete_in(collection, key, Revision::Any),
-    }))
+
+    /// The row after an event; none removes it.
+    fn apply(&self, row: Option<Self::Row>, event: &Self::Event, recorded: &Recorded) -> Option<Self::Row>;
 }
 
-async fn load<R: DeserializeOwned>(
-    store: &Store,
-    collection: &Collection,
-    key: &str,
-) -> Result<Option<R>, ReadError> {
-    let record = store.get_record(&collection.name, key).await?;
-    record.map(|record| record.decode()).transpose()
+/// What the events of several categories make of rows of several kinds. Pure: no clock, no dice, no IO.
+///
+/// It asks for rows as if all were in memory. One that is not is read, and the event folded again from the beginning:
+/// nothing of the first try is kept. So it hands on every error of a [`RowSet`] with `?`, and has no effects; a view can
+/// therefore be built anew as often as one likes.
+///
+/// Rows of all kinds are written in one commit. Only when rows that were built anew take the live names, each collection
+/// does so at an instant of its own, one right behind the other.
+///
+/// ```
+/// use purlin::message::Event;
+/// use purlin::projection::{Fold, RowSet, Unfit, read};
+/// use purlin::store::{Collection, Recorded, Row};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// #[serde(rename_all = "kebab-case")]
+/// enum OrderEvent { Placed { customer: String, total: i64 } }
+/// impl Event for OrderEvent {}
+/// #[derive(Deserialize)]
+/// #[serde(rename_all = "kebab-case")]
+/// enum CustomerEvent { Named(String) }
+/// impl Event for CustomerEvent {}
+///
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct Customer { name: String, orders: u32 }
+/// impl Row for Customer { const COLLECTION: &'static str = "customers_view"; }
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct Day { turnover: i64 }
+/// impl Row for Day { const COLLECTION: &'static str = "days_view"; }
+///
+/// struct Sales;
+/// impl Fold for Sales {
+///     const NAME: &'static str = "sales";
+///     const CATEGORIES: &'static [&'static str] = &["order", "customer"];
+///
+///     fn collections() -> Vec<Collection> { vec![Customer::collection(), Day::collection()] }
+///
+///     fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+///         match event.stream.category() {
+///             "customer" => {
+///                 let CustomerEvent::Named(name) = read(event)?;
+///                 rows.change::<Customer>(event.stream.key(), |row| row.name = name)
+///             }
+///             _ => {
+///                 let OrderEvent::Placed { customer, total } = read(event)?;
+///                 rows.change::<Customer>(&customer, |row| row.orders += 1)?;
+///                 rows.change::<Day>(&event.at.to_string()[..10], |row| row.turnover += total)
+///             }
+///         }
+///     }
+/// }
+/// ```
+pub trait Fold: Send + Sync + 'static {
+    /// As [`Projection::NAME`].
+    const NAME: &'static str;
+    /// As [`Projection::VERSION`].
+    const VERSION: u32 = 1;
+    /// The streams whose events are folded.
+    const CATEGORIES: &'static [&'static str];
+
+    /// The collections that it writes: of each kind of row its [`Row::collection`].
+    fn collections() -> Vec<Collection>;
+
+    /// What must be folded in order: when an event cannot be folded, later ones of its key wait behind it, others flow.
+    /// By default the stream.
+    fn key(&self, event: &Recorded) -> String {
+        event.stream.to_string()
+    }
+
+    /// Names rows that an event is sure to need, as far as its stream and envelope tell. They are then read beside each
+    /// other before anything is folded; nothing but speed hangs on it.
+    fn wants(&self, _event: &Recorded, _wanted: &mut Wanted<'_>) {}
+
+    /// Changes the rows as the event says.
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit>;
+}
+
+impl<P: Projection> Fold for P {
+    const NAME: &'static str = <P as Projection>::NAME;
+    const VERSION: u32 = <P as Projection>::VERSION;
+    const CATEGORIES: &'static [&'static str] = &[<P as Projection>::CATEGORY];
+
+    fn collections() -> Vec<Collection> {
+        vec![P::Row::collection()]
+    }
+
+    fn key(&self, event: &Recorded) -> String {
+        Projection::key(self, event)
+    }
+
+    fn wants(&self, event: &Recorded, wanted: &mut Wanted<'_>) {
+        wanted.row::<P::Row>(Projection::key(self, event));
+    }
+
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        let (key, content) = (Projection::key(self, event), read(event)?);
+        let row = rows.take::<P::Row>(&key)?;
+        match Projection::apply(self, row, &content, event) {
+            Some(row) => rows.put(key, row),
+            None => rows.delete::<P::Row>(key),
+        }
+    }
+}
+
+/// The content of an event, as a variant of its enum. One of a retired kind is passed over by handing this error on.
+pub fn read<E: Event>(event: &Recorded) -> Result<E, Unfit> {
+    Ok(event.envelope.decode()?)
+}
+
+/// Why an event does not fit a projection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unfit {
+    pub(super) reason: String,
+    /// It is of a retired kind: it changes nothing, and that is right.
+    pub(super) retired: bool,
+}
+
+impl Unfit {
+    /// In the projection's own words.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), retired: false }
+    }
+}
+
+impl From<DecodeError> for Unfit {
+    fn from(error: DecodeError) -> Self {
+        Self { reason: chain(&error), retired: matches!(error, DecodeError::Retired { .. }) }
+    }
+}
+
+/// What a view needs to know of its projection.
+pub(super) struct Definition {
+    pub(super) name: &'static str,
+    pub(super) version: u32,
+    pub(super) categories: &'static [&'static str],
+    /// Under their live names.
+    pub(super) collections: Vec<Collection>,
+    folder: Box<dyn Folder>,
+}
+
+impl Definition {
+    pub(super) fn of<F: Fold>(fold: F) -> Self {
+        Self {
+            name: F::NAME,
+            version: F::VERSION,
+            categories: F::CATEGORIES,
+            collections: F::collections(),
+            folder: Box::new(fold),
+        }
+    }
+
+    pub(super) fn wants_category(&self, category: &str) -> bool {
+        self.categories.contains(&category)
+    }
+
+    /// What the event is folded in order by.
+    pub(super) fn key(&self, event: &Recorded) -> Result<String, Unfit> {
+        unwinding(|| self.folder.key(event))
+    }
+
+    pub(super) fn wants(&self, event: &Recorded, wanted: &mut Wanted<'_>) {
+        // What panics here will panic again when the event is folded.
+        let _ = unwinding(|| self.folder.wants(event, wanted));
+    }
+
+    pub(super) fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        unwinding(|| self.folder.apply(event, rows))?
+    }
+}
+
+/// A [`Fold`] behind a pointer.
+trait Folder: Send + Sync {
+    fn key(&self, event: &Recorded) -> String;
+    fn wants(&self, event: &Recorded, wanted: &mut Wanted<'_>);
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit>;
+}
+
+impl<F: Fold> Folder for F {
+    fn key(&self, event: &Recorded) -> String {
+        Fold::key(self, event)
+    }
+
+    fn wants(&self, event: &Recorded, wanted: &mut Wanted<'_>) {
+        Fold::wants(self, event, wanted);
+    }
+
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        Fold::apply(self, event, rows)
+    }
 }
 
 /// What `work` gives, or what it said when it panicked.
-fn unwinding<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+fn unwinding<T>(work: impl FnOnce() -> T) -> Result<T, Unfit> {
     catch_unwind(AssertUnwindSafe(work))
-        .map_err(|panic| format!("the projection panicked: {}", panic_text(&*panic)))
+        .map_err(|panic| Unfit::new(format!("the projection panicked: {}", panic_text(&*panic))))
 }

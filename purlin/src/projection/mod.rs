@@ -1,8 +1,13 @@
 //! Read models: typed rows folded from the events of the service's own log, always as of one position.
 //!
-//! A [`Projection`] says, purely, what an event makes of a row. Its [`View`] runs it: the rows of a batch of events and
-//! the checkpoint behind them are one commit, so that no event is folded twice and none is left out. A raised
-//! [`Projection::VERSION`] builds the rows anew beside the live ones, and swaps when it has caught up.
+//! A [`Projection`] says, purely, what an event makes of a row; a [`Fold`], what events of several categories make of
+//! rows of several kinds. Its [`View`] runs it: the rows of a batch of events and the checkpoint behind them are one
+//! commit, so that no event is folded twice and none is left out. A raised [`Projection::VERSION`], or an operator
+//! ([`View::rebuild`]), has the rows built anew beside the live ones, which they replace when they have caught up.
+//!
+//! An event that does not fit is parked in the commit that moves the checkpoint; later ones of its key wait behind it,
+//! others flow. With [`View::inline`] the rows are written by the commits that append the events. [`Views`] is what an
+//! operator sees of all that.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -45,36 +50,28 @@
 //! # });
 //! ```
 
+mod advance;
+mod batch;
 mod checkpoint;
+mod control;
 mod error;
 mod fold;
+mod inline;
+mod inlined;
+mod inner;
+mod loaded;
+mod parked;
+mod retry;
+mod rows;
 mod run;
+mod status;
+mod swap;
 mod view;
-
-use crate::message::Event;
-use crate::store::{Recorded, Row};
+mod views;
 
 pub use error::{Misfit, NotCaughtUp, ViewError};
-pub use view::{Rows, View, ViewState, ViewStatus};
-
-/// What the events of a category make of the rows of a read model. Pure: no clock, no dice, no IO.
-pub trait Projection: Send + Sync + 'static {
-    /// The view's name; its checkpoint is found by it.
-    const NAME: &'static str;
-    /// Raised when the rows must be built anew, because [`Projection::apply`] or the row has changed.
-    const VERSION: u32 = 1;
-    /// The streams whose events are folded.
-    const CATEGORY: &'static str;
-    /// Their event enum. Events of a kind that it calls retired are passed over.
-    type Event: Event;
-    /// A row. Its collection's name is the name of the live rows, in every version.
-    type Row: Row;
-
-    /// Which row an event is about: by default the one of its stream.
-    fn key(&self, event: &Recorded) -> String {
-        event.stream.key().to_owned()
-    }
-
-    /// The row after an event; none removes it.
-    fn apply(&self, row: Option<Self::Row>, event: &Self::Event, recorded: &Recorded) -> Option<Self::Row>;
-}
+pub use fold::{Fold, Projection, Unfit, read};
+pub use rows::{RowSet, Wanted};
+pub use status::{RebuildStatus, ViewMode, ViewState, ViewStatus};
+pub use view::{Rows, View};
+pub use views::{OperateError, ParkedItem, ParkedPage, ParkedState, Views};

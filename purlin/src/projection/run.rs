@@ -1,129 +1,205 @@
-//! Follows the log: reads, folds, commits rows and checkpoint, and wakes those who wait for a position.
+//! The life of a view: what its records say is to be done, until they say something else.
 
-use crate::bus::{Backoff, chain};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::bus::Backoff;
 use crate::message::Fault;
-use crate::store::{Commit, CommitError, LogFilter, LogPage, Position, Recorded};
+use crate::store::{Commit, CommitError, ReadError, Store};
 
-use super::checkpoint::Target;
-use super::fold::{Unfolded, fold};
-use super::view::{Inner, Progress};
-use super::{Misfit, Projection, ViewError, ViewState};
+use super::advance::advance;
+use super::checkpoint::{Stored, Target};
+use super::control::{Control, Inline, Seen};
+use super::fold::Definition;
+use super::inner::Inner;
+use super::{ViewError, inline, retry, swap};
 
-/// How many events are folded into one commit at most.
-const BATCH: usize = 256;
-/// After so many positions without an event of the category the checkpoint is stored all the same.
-const SKIPPED: u64 = 1024;
+/// What only waits to be wanted otherwise looks for that no more often.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a part of a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Something is wanted otherwise than before: look again.
+    Again,
+    /// The store is closed.
+    Closed,
+}
 
 /// Runs a view until it meets what a person must look at. A store that is away only delays it.
-pub(super) async fn run<P: Projection>(view: &Inner<P>) -> Result<(), ViewError> {
+pub(super) async fn run(view: &Inner) -> Result<(), ViewError> {
     let mut backoff = Backoff::store();
     loop {
-        match follow(view).await {
-            // Another life of this view wrote last: go on from where that one was.
-            Err(ViewError::Write(CommitError::Conflict(_))) => {}
+        match turn(view).await {
+            Ok(Turn::Closed) => return Ok(()),
+            // Or another life of this view, or an operator, wrote last: go on from where that one was.
+            Ok(_) | Err(ViewError::Write(CommitError::Conflict(_))) => {}
             Err(error) if error.kind().is_transient() => {
-                let view = P::NAME;
+                view.show_lag();
+                let name = view.definition.name;
                 tracing::warn!(
-                    view,
+                    view = name,
                     error = &error as &dyn std::error::Error,
                     "the view waits for its store"
                 );
                 backoff.pause().await;
             }
-            end => return end,
+            Err(error) => return Err(error),
         }
     }
 }
 
-async fn follow<P: Projection>(view: &Inner<P>) -> Result<(), ViewError> {
-    let mut target = Target::open(view).await?;
+/// Does what the stored records say, until they say something else.
+async fn turn(view: &Inner) -> Result<Turn, ViewError> {
+    let Inner { store, definition, .. } = view;
+    view.prepare().await?;
+    let mut control = Seen::read(store, definition.name).await?;
+    let live = Stored::read(store, definition.name).await?;
+    let stored = live.as_ref().map_or(definition.version, |live| live.checkpoint.version);
+    if stored > definition.version {
+        return Err(ViewError::Newer { view: definition.name, stored, known: definition.version });
+    }
+    swap::finish(definition, store).await?;
+    let newer = stored < definition.version;
+    let building = newer || control.row.rebuild;
+    if control.row.inline != Inline::Off {
+        let wanted = view.writes_inline.load(Ordering::Acquire) && !building && !control.row.paused;
+        if control.row.inline == Inline::Closing && inline::settled(view, &control).await? {
+            return Ok(Turn::Again);
+        }
+        if !wanted || control.row.inline == Inline::Closing {
+            store.commit(control.demote(store, control.row.clone()).await?).await?;
+            return Ok(Turn::Again);
+        }
+        return inline::stand_by(view, &control).await;
+    }
+    register(view, &mut control).await?;
+    if control.row.paused {
+        view.publish_paused(live.map(|live| live.checkpoint.position));
+        return Ok(until_changed(store, &control, Duration::ZERO).await?);
+    }
+    swap::clear_away(definition, store, live.as_ref(), building.then_some(definition.version)).await?;
+    let room = live.as_ref().map_or(0, |live| live.checkpoint.room);
+    // A checkpoint of an earlier life may have been replaced by the swap.
+    let live = Stored::read(store, definition.name).await?;
+    if !building {
+        let mut target = Target::live(definition, store, live.as_ref()).await?;
+        return follow(view, &mut target, &mut control).await;
+    }
+    let mut built = Target::building(definition, store, room, view.clock.now()).await?;
+    if newer {
+        view.publish_rebuilding();
+        return build(view, &mut built, &control).await;
+    }
+    let mut target = Target::live(definition, store, live.as_ref()).await?;
+    let mut following = control.clone();
+    tokio::select! {
+        biased;
+        end = build(view, &mut built, &control) => end,
+        end = follow(view, &mut target, &mut following) => end,
+    }
+}
+
+/// Notes which program runs the view. An older one that still does leaves the newer one's word alone.
+async fn register(view: &Inner, control: &mut Seen) -> Result<(), ViewError> {
+    let Definition { version, categories, collections, .. } = &view.definition;
+    if control.row.version >= *version {
+        return Ok(());
+    }
+    let row = Control {
+        version: *version,
+        categories: categories.iter().map(|category| (*category).to_owned()).collect(),
+        collections: collections.iter().map(|collection| collection.name.to_string()).collect(),
+        ..control.row.clone()
+    };
+    let committed = view.store.commit(control.replace(Commit::new(), &row)).await?;
+    control.replaced(row, committed.revision);
+    Ok(())
+}
+
+/// Builds rows beside the live ones until they have seen the whole log, and gives them the live name.
+async fn build(view: &Inner, target: &mut Target, control: &Seen) -> Result<Turn, ViewError> {
+    retry::all(view, target, control).await?;
+    advance(view, target, control, None).await?;
+    swap::go_live(&view.definition, &view.store, control, target).await?;
+    let Definition { name, version, .. } = view.definition;
+    tracing::info!(view = name, version, "the view was built anew and is live");
+    Ok(Turn::Again)
+}
+
+/// Keeps the live rows up with the log; hands them over to the commits when they are to be written inline.
+async fn follow(view: &Inner, target: &mut Target, control: &mut Seen) -> Result<Turn, ViewError> {
+    retry::all(view, target, control).await?;
+    loop {
+        let before = target.revision;
+        advance(view, target, control, None).await?;
+        let inline = view.writes_inline.load(Ordering::Acquire) && !control.row.rebuild;
+        if inline && inline::take_over(view, target, control).await? {
+            return Ok(Turn::Again);
+        }
+        if control.row.stopped.is_some() {
+            let row = Control { stopped: None, ..control.row.clone() };
+            let committed = view.store.commit(control.replace(Commit::new(), &row)).await?;
+            control.replaced(row, committed.revision);
+        }
+        // A commit that was applied has shown that nothing is wanted otherwise.
+        let looked = (target.revision != before).then(Instant::now);
+        if let Some(turn) = until_written(view, target, control, looked).await? {
+            return Ok(turn);
+        }
+    }
+}
+
+/// Waits until the log has grown; otherwise, why that is not waited for any longer.
+async fn until_written(
+    view: &Inner,
+    target: &Target,
+    control: &Seen,
+    mut looked: Option<Instant>,
+) -> Result<Option<Turn>, ViewError> {
     let mut watch = view.store.watch();
     loop {
-        view.publish(&target);
-        let head = *watch.borrow_and_update();
-        if head > target.position {
-            let filter = LogFilter::category(P::CATEGORY);
-            let page = view.store.read_log(target.position, &filter, BATCH).await?;
-            view.take(&mut target, page).await?;
-            // Nothing of the page may have been wanted: then no commit of the view itself wakes this loop again.
-            view.publish(&target);
+        if *watch.borrow_and_update() > target.position {
+            return Ok(None);
         }
-        // A page may be short long before the end of the log: only its position says how far it has come.
-        let caught_up = head <= target.position;
-        if caught_up && target.building {
-            target.go_live::<P>(&view.store).await?;
-            tracing::info!(view = P::NAME, version = P::VERSION, "the view was built anew and is live");
-            target = Target::open(view).await?;
-        } else if caught_up && watch.changed().await.is_err() {
-            return Ok(());
-        }
-    }
-}
-
-impl<P: Projection> Inner<P> {
-    fn publish(&self, target: &Target) {
-        let position = target.position;
-        self.progress.send_if_modified(|progress| {
-            let before = progress.clone();
-            match target.building {
-                true => progress.state = ViewState::Rebuilding { position },
-                false => *progress = Progress { position, state: ViewState::Live },
+        // Every commit of the store wakes this, whatever it is about.
+        let again = looked.map(|looked| looked + LOOK).filter(|again| *again > Instant::now());
+        if again.is_none() {
+            if control.changed(&view.store).await? {
+                return Ok(Some(Turn::Again));
             }
-            before.position != progress.position || before.state != progress.state
-        });
-        if let Some(gauges) = self.gauges.get() {
-            let lag = self.store.head().0.saturating_sub(position.0);
-            gauges.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
-            gauges.stopped.set(0);
+            looked = Some(Instant::now());
         }
-    }
-
-    /// Folds a page, in as many commits as its rows need.
-    async fn take(&self, target: &mut Target, page: LogPage) -> Result<(), ViewError> {
-        let (mut events, mut size) = (&page.events[..], page.events.len());
-        while !events.is_empty() {
-            let (batch, rest) = events.split_at(size.min(events.len()));
-            // Behind the last event the checkpoint may stand where the page ends.
-            let to = if rest.is_empty() { page.through } else { last(batch) };
-            match self.commit(target, batch, to).await {
-                Ok(()) => events = rest,
-                // The rows are too large for one commit: with fewer events there are fewer rows.
-                Err(ViewError::Write(CommitError::Invalid(_))) if batch.len() > 1 => size = batch.len() / 2,
-                Err(ViewError::Write(error @ CommitError::Invalid(_))) => {
-                    return Err(self.stop(Misfit::of(&batch[0], chain(&error))));
-                }
-                Err(error) => return Err(error),
+        let time = async {
+            match again {
+                Some(again) => tokio::time::sleep_until(again).await,
+                None => std::future::pending().await,
             }
-        }
-        target.position = page.through;
-        if target.unstored() >= SKIPPED {
-            target.commit(&self.store, Commit::new(), page.through).await?;
-        }
-        Ok(())
-    }
-
-    /// Folds a batch in one commit. Before one that does not fit, the view stops, with all that stands before it.
-    async fn commit(&self, target: &mut Target, batch: &[Recorded], to: Position) -> Result<(), ViewError> {
-        let good = match fold(&self.projection, &self.store, &target.collection, batch).await {
-            Ok(rows) => return Ok(target.commit(&self.store, rows, to).await?),
-            Err(Unfolded::Read(error)) => return Err(error.into()),
-            Err(Unfolded::Misfit(0, misfit)) => return Err(self.stop(misfit)),
-            Err(Unfolded::Misfit(index, _)) => &batch[..index],
         };
-        Box::pin(self.commit(target, good, last(good))).await?;
-        Box::pin(self.commit(target, &batch[good.len()..], to)).await
-    }
-
-    fn stop(&self, misfit: Misfit) -> ViewError {
-        tracing::error!(view = P::NAME, error = &misfit as &dyn std::error::Error, "the view stops");
-        self.progress.send_modify(|progress| progress.state = ViewState::Stopped(misfit.clone()));
-        if let Some(gauges) = self.gauges.get() {
-            gauges.stopped.set(1);
+        tokio::select! {
+            changed = watch.changed() => if changed.is_err() { return Ok(Some(Turn::Closed)) },
+            () = time => {}
         }
-        ViewError::Misfit { view: P::NAME, misfit }
     }
 }
 
-fn last(events: &[Recorded]) -> Position {
-    events.last().map_or(Position::START, |event| event.position)
+/// Waits until the view is wanted otherwise.
+pub(super) async fn until_changed(
+    store: &Store,
+    control: &Seen,
+    between: Duration,
+) -> Result<Turn, ReadError> {
+    let mut watch = store.watch();
+    loop {
+        watch.borrow_and_update();
+        if control.changed(store).await? {
+            return Ok(Turn::Again);
+        }
+        if watch.changed().await.is_err() {
+            return Ok(Turn::Closed);
+        }
+        tokio::time::sleep(between.max(LOOK)).await;
+    }
 }

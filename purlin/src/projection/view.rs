@@ -1,77 +1,26 @@
-//! The handle of a read model: rows, how far they have come, and what stops them.
+//! The handle of a read model: rows, how far they have come, and what is wanted of it.
 
-use std::sync::{Arc, OnceLock};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::Serialize;
-use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::message::{Fault, FaultKind};
-use crate::store::{CommitError, Position, Query, ReadError, Row, Store};
+use crate::store::{Position, Query, ReadError, Row, Store};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::Gauge;
 
-use super::{Misfit, NotCaughtUp, Projection, ViewError, run};
+use super::fold::Definition;
+use super::inner::Inner;
+use super::{
+    Fold, NotCaughtUp, OperateError, ParkedPage, Projection, ViewError, ViewStatus, Views, inline, run,
+};
 
 /// A read model. Cheap to clone; [`View::run`] it in one place, ask it anywhere in the same process.
-pub struct View<P> {
-    pub(super) inner: Arc<Inner<P>>,
-}
-
-pub(super) struct Inner<P> {
-    pub(super) projection: P,
-    pub(super) store: Store,
-    pub(super) progress: watch::Sender<Progress>,
-    pub(super) gauges: OnceLock<Gauges>,
-    defined: OnceCell<()>,
-}
-
-/// How far the live rows have come, and what their view is doing.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Progress {
-    pub(super) position: Position,
-    pub(super) state: ViewState,
-}
-
-/// What a view tells the metrics.
-pub(super) struct Gauges {
-    pub(super) lag: Gauge,
-    pub(super) stopped: Gauge,
-}
-
-/// What a view is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
-pub enum ViewState {
-    /// It has not been run in this process yet.
-    #[default]
-    Starting,
-    /// It follows the log.
-    Live,
-    /// It builds its rows anew beside those of an earlier version, which are what can be read meanwhile.
-    Rebuilding {
-        /// How far it has come.
-        position: Position,
-    },
-    /// It stands before an event that it cannot fold.
-    Stopped(Misfit),
-}
-
-/// A view as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ViewStatus {
-    /// Its name.
-    pub name: &'static str,
-    /// Its version.
-    pub version: u32,
-    /// Up to where the live rows have seen the log.
-    pub position: Position,
-    /// How many positions they are behind.
-    pub lag: u64,
-    /// What it is doing.
-    #[serde(flatten)]
-    pub state: ViewState,
+pub struct View<F> {
+    inner: Arc<Inner>,
+    fold: PhantomData<fn() -> F>,
 }
 
 /// Some rows with their keys, and where to go on.
@@ -83,21 +32,26 @@ pub struct Rows<R> {
     pub next: Option<String>,
 }
 
-impl<P: Projection> View<P> {
+impl<F: Fold> View<F> {
+    /// How many events a view parks unless it is told otherwise.
+    pub const PARKED: u64 = 1000;
+
     /// The view of a projection, whose events and rows are in `store`.
-    pub fn new(projection: P, store: &Store) -> Self {
-        let (progress, _) = watch::channel(Progress::default());
-        let (store, defined, gauges) = (store.clone(), OnceCell::new(), OnceLock::new());
-        Self { inner: Arc::new(Inner { projection, store, progress, gauges, defined }) }
+    pub fn new(fold: F, store: &Store) -> Self {
+        let inner = Inner::new(Definition::of(fold), store, Self::PARKED);
+        Self { inner: Arc::new(inner), fold: PhantomData }
     }
 
-    /// Shows how far behind the view is, and whether it stands still.
+    /// Parks at most so many events that cannot be folded, or wait behind one of their key; before the next one the view
+    /// stops. 0: it stops before the first.
+    pub fn park_at_most(self, events: u64) -> Self {
+        self.inner.park_at_most.store(events, Ordering::Relaxed);
+        self
+    }
+
+    /// Shows how far behind the view is, how much is parked, and whether it stands still.
     pub fn metrics(self, metrics: &Metrics) -> Self {
-        let gauge = |name, help| metrics.gauge(name, help, ["view"]).with([P::NAME]);
-        let lag = gauge("purlin_view_lag", "Positions of the log that a view has yet to look at");
-        let stopped =
-            gauge("purlin_view_stopped", "1 when a view stands before an event that it cannot fold");
-        self.inner.gauges.get_or_init(|| Gauges { lag, stopped });
+        self.inner.show(metrics);
         self
     }
 
@@ -107,7 +61,7 @@ impl<P: Projection> View<P> {
     pub fn run(
         &self,
         shutdown: CancellationToken,
-    ) -> impl Future<Output = Result<(), ViewError>> + Send + use<P> + 'static {
+    ) -> impl Future<Output = Result<(), ViewError>> + Send + use<F> + 'static {
         let inner = Arc::clone(&self.inner);
         async move {
             tokio::select! {
@@ -118,16 +72,27 @@ impl<P: Projection> View<P> {
         }
     }
 
-    /// The row of a key.
-    pub async fn get(&self, key: &str) -> Result<Option<P::Row>, ReadError> {
-        self.inner.define().await?;
-        self.inner.store.get::<P::Row>(key).await.map_err(|error| self.unreadable(error))
+    /// The view's store, with the rows written by each commit of events: whoever reads behind such a commit sees them.
+    ///
+    /// All who append to the view's categories must do so through this store (or its clones), with an expected version;
+    /// the view must be run in one place too. Until it has caught up with the log it follows, as any other. A commit
+    /// whose event cannot be folded is refused. Commits that change the same row at once are tried again, so a row that
+    /// every commit changes makes them wait for each other. `position` of an event is 0 in such a fold, and `at` the
+    /// time at which the commit was made ready.
+    pub fn inline(&self) -> Store {
+        inline::store(&self.inner)
     }
 
-    /// The rows that a query asks for.
-    pub async fn list(&self, query: Query) -> Result<Rows<P::Row>, ReadError> {
+    /// The row of a key, of one of the kinds that the projection writes.
+    pub async fn row<R: Row>(&self, key: &str) -> Result<Option<R>, ReadError> {
         self.inner.define().await?;
-        let page = self.inner.store.list::<P::Row>(query).await?;
+        self.inner.store.get::<R>(key).await.map_err(|error| self.unreadable(error))
+    }
+
+    /// The rows of a kind that a query asks for.
+    pub async fn rows<R: Row>(&self, query: Query) -> Result<Rows<R>, ReadError> {
+        self.inner.define().await?;
+        let page = self.inner.store.list::<R>(query).await?;
         let mut items = Vec::with_capacity(page.records.len());
         for record in page.records {
             let row = record.decode().map_err(|error| self.unreadable(error))?;
@@ -138,66 +103,102 @@ impl<P: Projection> View<P> {
 
     /// Waits until the live rows have seen the log up to a position: reading your writes.
     ///
-    /// The view must be run in this process. While it is built anew it does not come nearer.
+    /// The view must be run in this process. While a new version is built it does not come nearer.
     pub async fn wait_for(&self, wanted: Position, timeout: Duration) -> Result<(), NotCaughtUp> {
-        let mut progress = self.inner.progress.subscribe();
-        let seen = progress.wait_for(|progress| progress.position >= wanted);
-        if let Ok(Ok(_)) = tokio::time::timeout(timeout, seen).await {
+        if self.inner.seen(wanted, timeout).await {
             return Ok(());
         }
-        Err(NotCaughtUp { view: P::NAME, wanted, reached: self.position() })
+        Err(NotCaughtUp { view: F::NAME, wanted, reached: self.position() })
     }
 
-    /// Up to where the live rows have seen the log.
+    /// Up to where the live rows have seen the log, as this process knows.
     pub fn position(&self) -> Position {
-        self.inner.progress.borrow().position
+        self.inner.position()
     }
 
     /// How many positions the live rows are behind the log.
     pub fn lag(&self) -> u64 {
-        self.inner.store.head().0.saturating_sub(self.position().0)
+        self.inner.lag()
     }
 
-    /// How the view is.
-    pub fn status(&self) -> ViewStatus {
-        let Progress { position, state } = self.inner.progress.borrow().clone();
-        let lag = self.inner.store.head().0.saturating_sub(position.0);
-        ViewStatus { name: P::NAME, version: P::VERSION, position, lag, state }
+    /// How the view is, as its store tells.
+    pub async fn status(&self) -> Result<ViewStatus, ReadError> {
+        self.inner.prepare().await?;
+        let status = super::status::of(&self.inner.store, F::NAME, self.inner.clock.now()).await?;
+        Ok(status.unwrap_or_else(|| ViewStatus::unknown(F::NAME)))
+    }
+
+    /// Stops the view until [`View::resume`], in later lives of the program too. When this returns, no row changes.
+    pub async fn pause(&self) -> Result<(), OperateError> {
+        Views::new(self.prepared().await?).known(F::NAME).pause().await
+    }
+
+    /// Lets a paused view go on.
+    pub async fn resume(&self) -> Result<(), OperateError> {
+        Views::new(self.prepared().await?).known(F::NAME).resume().await
+    }
+
+    /// Has the rows built anew beside the live ones, which are followed meanwhile, and take their name. Goes on
+    /// after a crash; an inline view follows until it is done.
+    pub async fn rebuild(&self) -> Result<(), OperateError> {
+        Views::new(self.prepared().await?).known(F::NAME).rebuild().await
+    }
+
+    /// Calls a rebuild off.
+    pub async fn cancel_rebuild(&self) -> Result<(), OperateError> {
+        Views::new(self.prepared().await?).known(F::NAME).cancel().await
+    }
+
+    /// Events that could not be folded, and those that wait behind one, in the order of the log.
+    pub async fn parked(&self, after: Option<&str>, limit: usize) -> Result<ParkedPage, OperateError> {
+        Views::new(self.prepared().await?).parked(F::NAME, after, limit).await
+    }
+
+    /// Has the parked events of a key tried again.
+    pub async fn retry(&self, key: &str) -> Result<(), OperateError> {
+        Views::new(self.prepared().await?).retry_key(F::NAME, key).await
+    }
+
+    /// Leaves a parked event out for good. When it was the first of its key, those behind it are tried.
+    pub async fn drop_parked(&self, event: Position) -> Result<(), OperateError> {
+        Views::new(self.prepared().await?).drop(F::NAME, event).await
+    }
+
+    async fn prepared(&self) -> Result<&Store, ReadError> {
+        self.inner.prepare().await?;
+        Ok(&self.inner.store)
     }
 
     /// Rows of an earlier version need not fit today's type: while they are being replaced that is no bug.
     fn unreadable(&self, error: ReadError) -> ReadError {
-        let rebuilding = matches!(self.inner.progress.borrow().state, ViewState::Rebuilding { .. });
-        if rebuilding && error.kind() == FaultKind::Bug {
-            return ReadError::Unavailable(format!("the view `{}` is being built anew", P::NAME).into());
+        if self.inner.rebuilding() && error.kind() == FaultKind::Bug {
+            return ReadError::Unavailable(format!("the view `{}` is being built anew", F::NAME).into());
         }
         error
     }
 }
 
-impl<P: Projection> Inner<P> {
-    /// Makes the collection of the live rows.
-    pub(super) async fn define(&self) -> Result<(), ReadError> {
-        let defined = self.defined.get_or_try_init(|| self.store.define::<P::Row>()).await;
-        defined.copied().map_err(|error| match error {
-            CommitError::Invalid(reason) => ReadError::Invalid(reason),
-            error => ReadError::Unavailable(error.into()),
-        })
+impl<P: Projection> View<P> {
+    /// The row of a key.
+    pub async fn get(&self, key: &str) -> Result<Option<P::Row>, ReadError> {
+        self.row(key).await
     }
 
-    pub(super) fn collection(&self) -> &'static str {
-        P::Row::COLLECTION
+    /// The rows that a query asks for.
+    pub async fn list(&self, query: Query) -> Result<Rows<P::Row>, ReadError> {
+        self.rows(query).await
     }
 }
 
-impl<P> Clone for View<P> {
+impl<F> Clone for View<F> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), fold: PhantomData }
     }
 }
 
-impl<P: Projection> std::fmt::Debug for View<P> {
+impl<F: Fold> std::fmt::Debug for View<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").field("status", &self.status()).finish_non_exhaustive()
+        let (name, position) = (F::NAME, self.position());
+        f.debug_struct("View").field("name", &name).field("position", &position).finish_non_exhaustive()
     }
 }

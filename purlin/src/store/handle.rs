@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::message::Timestamp;
+use crate::message::{Clock, Timestamp};
 use crate::telemetry;
 
 use super::memory::Memory;
@@ -94,6 +94,21 @@ impl Store {
         let engine = tenanted(&self.engine);
         let bare = if self.is_sealed() { Arc::clone(&engine) } else { tenanted(&self.bare) };
         Ok(Self::of(engine, bare, self.limits))
+    }
+
+    /// The same store for a handle that does something with each commit: `engine` stands above the one that serves it.
+    pub(crate) fn under(&self, engine: impl Engine) -> Self {
+        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits)
+    }
+
+    /// What serves it, for a handle that does something with each commit.
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    /// The clock that tells when a commit happens.
+    pub(crate) fn clock(&self) -> Clock {
+        self.engine.clock()
     }
 
     /// Applies a commit: all of it, durably, or nothing.

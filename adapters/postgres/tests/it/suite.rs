@@ -1,6 +1,7 @@
 //! The suite that every engine passes.
 
 use purlin::store::Store;
+use purlin::testing::projection;
 use purlin::testing::store::{Harness, conformance};
 
 use crate::server::Server;
@@ -19,4 +20,10 @@ impl Harness for Schemas {
 async fn the_engine_conforms() {
     let Some(server) = Server::start() else { return };
     conformance(&Schemas(server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_stand_on_it() {
+    let Some(server) = Server::start() else { return };
+    projection::conformance(&Schemas(server)).await;
 }

@@ -1,6 +1,7 @@
 //! The suite that every engine passes.
 
 use purlin::store::Store;
+use purlin::testing::projection;
 use purlin::testing::store::{Harness, conformance};
 
 use crate::folder::Folder;
@@ -18,4 +19,9 @@ impl Harness for Files {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_conforms() {
     conformance(&Files(Folder::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_stand_on_it() {
+    projection::conformance(&Files(Folder::new())).await;
 }

@@ -1,4 +1,5 @@
-//! What an operator asks of the services of a data folder: parked messages and sagas, to look at and to act on.
+//! What an operator asks of the services of a data folder: parked messages, sagas and read models, to look at and to
+//! act on.
 //!
 //! A running process answers on a socket in its data folder, which only its own user can open. A command line asks
 //! there; when nobody holds the data, it opens the stores itself and asks the same [`router`] in memory. Whatever is
@@ -25,10 +26,16 @@
 //! | `GET /<service>/sagas?state=&kind=&limit=&cursor=` | a page of [`SagaRow`](crate::saga::SagaRow)s with their ids |
 //! | `GET /<service>/sagas/<id>` | [`SagaView`](crate::saga::SagaView) |
 //! | `POST /<service>/sagas/<id>/retry` | `{"id": id}` |
+//! | `GET /<service>/projections` | a page of [`ViewStatus`](crate::projection::ViewStatus), all on the first |
+//! | `GET /<service>/projections/<name>` | [`ViewStatus`](crate::projection::ViewStatus) |
+//! | `POST /<service>/projections/<name>/rebuild`, `../cancel`, `../pause`, `../resume` | `{"name": name}` |
+//! | `GET /<service>/projections/<name>/parked?limit=&cursor=` | a page of [`ParkedItem`](crate::projection::ParkedItem)s |
+//! | `POST /<service>/projections/<name>/parked/<position>/retry`, `../drop` | `{"name": name, "position": position}` |
 //!
 //! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
 
 mod dead_letters;
+mod projections;
 mod sagas;
 mod socket;
 
@@ -53,7 +60,7 @@ pub use socket::{connect, listen, socket_path};
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service whose parked messages and sagas can be asked for.
+/// A service whose parked messages, sagas and read models can be asked for.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// Its name, as it stands in a path.
@@ -74,6 +81,15 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/sagas", get(sagas::list))
         .route("/{service}/sagas/{id}", get(sagas::show))
         .route("/{service}/sagas/{id}/retry", post(sagas::retry))
+        .route("/{service}/projections", get(projections::list))
+        .route("/{service}/projections/{name}", get(projections::show))
+        .route("/{service}/projections/{name}/rebuild", post(projections::rebuild))
+        .route("/{service}/projections/{name}/cancel", post(projections::cancel))
+        .route("/{service}/projections/{name}/pause", post(projections::pause))
+        .route("/{service}/projections/{name}/resume", post(projections::resume))
+        .route("/{service}/projections/{name}/parked", get(projections::parked))
+        .route("/{service}/projections/{name}/parked/{position}/retry", post(projections::retry))
+        .route("/{service}/projections/{name}/parked/{position}/drop", post(projections::drop))
         .fallback(|| async { not_found("there is nothing at this path") })
         .with_state(Services(Arc::new(stores)))
         .layer(from_fn(in_time))

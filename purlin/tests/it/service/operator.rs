@@ -10,10 +10,12 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::message::{Clock, Envelope, Fault, FaultKind, new_id};
+use purlin::projection::{Projection, View};
 use purlin::resilience::Retry;
 use purlin::saga::{Saga, SagaError, SagaRow, SagaState, Sagas};
 use purlin::service::operator::{self, Served};
-use purlin::store::{Commit, Expected, Query, ReadError, Store, StreamId};
+use purlin::store::{Commit, Expected, Position, Query, ReadError, Recorded, Row, Store, StreamId};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -186,4 +188,109 @@ async fn who_only_looks_writes_nothing() {
     assert!(matches!(sagas, Err(ReadError::Invalid(_))), "no collection of sagas was made: {sagas:?}");
     let parked = store.get_record("purlin_parked_messages", "g/7").await;
     assert!(matches!(parked, Err(ReadError::Invalid(_))), "no collection of parked messages was made");
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum NoteEvent {
+    Written(String),
+}
+
+impl purlin::message::Event for NoteEvent {}
+
+#[derive(Serialize, Deserialize)]
+struct NoteRow(String);
+
+impl Row for NoteRow {
+    const COLLECTION: &'static str = "notes_view";
+}
+
+struct Notes;
+
+impl Projection for Notes {
+    const NAME: &'static str = "notes";
+    const CATEGORY: &'static str = "note";
+    type Event = NoteEvent;
+    type Row = NoteRow;
+
+    fn apply(&self, _: Option<NoteRow>, event: &NoteEvent, _: &Recorded) -> Option<NoteRow> {
+        let NoteEvent::Written(text) = event;
+        Some(NoteRow(text.clone()))
+    }
+}
+
+async fn note(store: &Store, key: &str, kind: &str) -> Position {
+    let event = Envelope::raw(format!("note.{kind}"), r#""text""#);
+    let commit = Commit::new().append(StreamId::new("note", key).unwrap(), Expected::Any, [event]);
+    store.commit(commit).await.unwrap().position
+}
+
+#[tokio::test]
+async fn an_operator_looks_at_a_view_and_tells_it_what_to_do() {
+    let store = Store::memory();
+    let router = operator::router([Served { name: "notes".into(), store: store.clone() }]);
+    let (_, _, none) = ask(&router, Method::GET, "/notes/projections").await;
+    assert_eq!(none, json!({ "items": [], "next": null }));
+    let (status, content_type, _) = ask(&router, Method::POST, "/notes/projections/notes/pause").await;
+    assert_eq!((status, &*content_type), (404, "application/problem+json"));
+    note(&store, "a", "written").await;
+    note(&store, "b", "smudged").await;
+    let head = note(&store, "b", "written").await;
+    let view = View::new(Notes, &store);
+    let look = async {
+        view.wait_for(head, LONG).await.unwrap();
+        let (_, _, shown) = ask(&router, Method::GET, "/notes/projections/notes").await;
+        let expected = json!({
+            "name": "notes", "version": 1, "state": "live", "mode": "following", "categories": ["note"],
+            "collections": ["notes_view"], "position": 3, "lag": 0, "lag_seconds": 0.0, "parked": 2,
+            "stale_keys": 1, "rebuild": null, "stopped": null
+        });
+        assert_eq!(shown, expected);
+        let (_, _, list) = ask(&router, Method::GET, "/notes/projections").await;
+        assert_eq!(list, json!({ "items": [expected], "next": null }));
+        let (_, _, parked) = ask(&router, Method::GET, "/notes/projections/notes/parked?limit=1").await;
+        let first = &parked["items"][0];
+        assert_eq!(
+            (&first["position"], &first["state"], &first["key"]),
+            (&json!(2), &json!("parked"), &json!("b"))
+        );
+        let next = format!("/notes/projections/notes/parked?cursor={}", query(&parked["next"]));
+        let (_, _, parked) = ask(&router, Method::GET, &next).await;
+        assert_eq!((&parked["items"][0]["state"], &parked["next"]), (&json!("waiting"), &json!(null)));
+        for (path, wanted) in [
+            ("pause", "paused"),
+            ("resume", "live"),
+            ("rebuild", "live"),
+            ("parked/2/retry", "live"),
+            ("parked/2/drop", "live"),
+        ] {
+            let (status, _, body) =
+                ask(&router, Method::POST, &format!("/notes/projections/notes/{path}")).await;
+            assert_eq!((status, &body["name"]), (200, &json!("notes")), "{path}: {body}");
+            let mut changes = store.watch();
+            loop {
+                changes.borrow_and_update();
+                let (_, _, shown) = ask(&router, Method::GET, "/notes/projections/notes").await;
+                if shown["state"] == wanted && shown["rebuild"].is_null() {
+                    break;
+                }
+                changes.changed().await.unwrap();
+            }
+        }
+        let (status, _, problem) = ask(&router, Method::POST, "/notes/projections/notes/cancel").await;
+        assert_eq!((status, &problem["type"]), (409, &json!("/problems/conflict")));
+        let mut changes = store.watch();
+        while view.get("b").await.unwrap().is_none() {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("{end:?}"),
+        () = look => {}
+    }
+}
+
+/// A value of JSON as it stands in a query.
+fn query(value: &Value) -> String {
+    form_urlencoded::byte_serialize(value.as_str().unwrap().as_bytes()).collect()
 }

@@ -1,0 +1,224 @@
+//! The rows in memory: as they are stored, and as the events that are not committed yet have made them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::bus::chain;
+use crate::store::{Collection, Commit, Record, Revision, Row, WriteKind};
+
+use super::Unfit;
+use super::rows::{AnyRow, Changes};
+
+/// A row: the index of its kind among the view's collections, and its key.
+pub(super) type Address = (usize, String);
+
+/// How many rows are kept from one commit to the next.
+const KEPT: usize = 50_000;
+/// And how many bytes they may have, as they are stored.
+const KEPT_BYTES: usize = 32 << 20;
+
+/// The rows that were read or written since the last time that they were let go of.
+///
+/// A view is the only writer of its rows (its checkpoint sees to that), so that what it has once read stays true.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    kinds: Vec<Kind>,
+    dirty: Vec<Address>,
+    count: usize,
+    bytes: usize,
+    /// All rows that there are, are here.
+    whole: bool,
+}
+
+#[derive(Debug)]
+struct Kind {
+    live: String,
+    collection: Collection,
+    cells: BTreeMap<String, Cell>,
+}
+
+struct Cell {
+    /// As it is in the store; none: not there.
+    stored: Option<Bytes>,
+    revision: Revision,
+    now: Now,
+    dirty: bool,
+    /// What has been given to a commit whose outcome is not known yet.
+    pending: Option<Bytes>,
+}
+
+enum Now {
+    AsStored,
+    Row(Option<Box<dyn AnyRow>>),
+    Taken,
+}
+
+impl Loaded {
+    /// No rows of these collections, given with the name that each is live under.
+    pub(super) fn new(collections: impl IntoIterator<Item = (String, Collection)>, whole: bool) -> Self {
+        let kind = |(live, collection)| Kind { live, collection, cells: BTreeMap::new() };
+        let kinds = collections.into_iter().map(kind).collect();
+        Self { kinds, dirty: Vec::new(), count: 0, bytes: 0, whole }
+    }
+
+    /// The index of a kind of row.
+    pub(super) fn kind<R: Row>(&self) -> Result<usize, Unfit> {
+        let found = self.kinds.iter().position(|kind| kind.live == R::COLLECTION);
+        found.ok_or_else(|| {
+            Unfit::new(format!("`{}` is not among the collections that the projection names", R::COLLECTION))
+        })
+    }
+
+    /// The collection of a kind, as it is to be read.
+    pub(super) fn collection(&self, kind: usize) -> &Collection {
+        &self.kinds[kind].collection
+    }
+
+    /// Whether a row would have to be read.
+    pub(super) fn lacks(&self, kind: usize, key: &str) -> bool {
+        !self.whole && !self.kinds[kind].cells.contains_key(key)
+    }
+
+    /// A row was read.
+    pub(super) fn insert(&mut self, (kind, key): Address, record: Option<Record>) {
+        let revision = record.as_ref().map_or(Revision::Absent, |record| Revision::Exact(record.revision));
+        let stored = record.map(|record| record.value);
+        self.bytes += stored.as_ref().map_or(0, Bytes::len);
+        let cell = Cell { stored, revision, now: Now::AsStored, dirty: false, pending: None };
+        if self.kinds[kind].cells.insert(key, cell).is_none() {
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn get<R: Row>(&mut self, kind: usize, key: &str) -> Result<Option<&dyn AnyRow>, Unfit> {
+        let Some(cell) = self.kinds[kind].cells.get_mut(key) else { return Ok(None) };
+        if let Now::AsStored = cell.now {
+            cell.now = Now::Row(cell.decode::<R>()?);
+        }
+        match &cell.now {
+            Now::Row(row) => Ok(row.as_deref()),
+            Now::AsStored | Now::Taken => Ok(None),
+        }
+    }
+
+    /// Moves a row out; sets `taken` when only a fresh start would bring it back.
+    pub(super) fn take<R: Row>(
+        &mut self,
+        kind: usize,
+        key: &str,
+        taken: &mut bool,
+    ) -> Result<Option<Box<dyn AnyRow>>, Unfit> {
+        let Some(cell) = self.kinds[kind].cells.get_mut(key) else { return Ok(None) };
+        match &mut cell.now {
+            Now::AsStored => cell.decode::<R>(),
+            Now::Row(None) | Now::Taken => Ok(None),
+            Now::Row(row) => {
+                let row = row.take();
+                (cell.now, *taken) = (Now::Taken, true);
+                if !std::mem::replace(&mut cell.dirty, true) {
+                    self.dirty.push((kind, key.to_owned()));
+                }
+                Ok(row)
+            }
+        }
+    }
+
+    /// An event was folded to its end.
+    pub(super) fn merge(&mut self, changes: Changes) {
+        for (address, row) in changes.changed {
+            let (kind, key) = address.clone();
+            let blind = || Cell {
+                stored: None,
+                revision: Revision::Any,
+                now: Now::AsStored,
+                dirty: false,
+                pending: None,
+            };
+            let before = self.kinds[kind].cells.len();
+            let cell = self.kinds[kind].cells.entry(key).or_insert_with(blind);
+            cell.now = Now::Row(row);
+            if !std::mem::replace(&mut cell.dirty, true) {
+                self.dirty.push(address);
+            }
+            self.count += self.kinds[kind].cells.len() - before;
+        }
+    }
+
+    /// Back to what is stored.
+    pub(super) fn restart(&mut self) {
+        for (kind, key) in std::mem::take(&mut self.dirty) {
+            let cells = &mut self.kinds[kind].cells;
+            let Some(cell) = cells.get_mut(&key) else { continue };
+            (cell.now, cell.dirty, cell.pending) = (Now::AsStored, false, None);
+            // What was put without having been read is not known.
+            if cell.revision == Revision::Any && cell.stored.is_none() && !self.whole {
+                cells.remove(&key);
+                self.count -= 1;
+            }
+        }
+    }
+
+    /// The writes that make the store as the rows are now; each expecting what was read if `expecting`.
+    pub(super) fn commit(&mut self, expecting: bool) -> Commit {
+        self.dirty.sort_unstable();
+        let mut commit = Commit::new();
+        for (kind, key) in &self.dirty {
+            let Kind { collection, cells, .. } = &mut self.kinds[*kind];
+            let Some(cell) = cells.get_mut(key) else { continue };
+            let expected = if expecting { cell.revision } else { Revision::Any };
+            match &cell.now {
+                Now::Row(Some(row)) => {
+                    let before = commit.writes.len();
+                    commit = row.put(commit, collection, key, expected);
+                    let written = commit.writes.get(before).map(|write| &write.kind);
+                    cell.pending = match written {
+                        Some(WriteKind::Put { value, .. }) => Some(value.clone()),
+                        _ => None,
+                    };
+                }
+                Now::Row(None) | Now::AsStored | Now::Taken => {
+                    commit = commit.delete_in(collection, key.as_str(), expected);
+                }
+            }
+        }
+        commit
+    }
+
+    /// The commit was applied.
+    pub(super) fn applied(&mut self) {
+        for (kind, key) in std::mem::take(&mut self.dirty) {
+            let Some(cell) = self.kinds[kind].cells.get_mut(&key) else { continue };
+            self.bytes -= cell.stored.as_ref().map_or(0, Bytes::len);
+            cell.stored = cell.pending.take();
+            self.bytes += cell.stored.as_ref().map_or(0, Bytes::len);
+            cell.revision = Revision::Any;
+            cell.dirty = false;
+        }
+        if self.count > KEPT || self.bytes > KEPT_BYTES {
+            for kind in &mut self.kinds {
+                kind.cells.clear();
+            }
+            (self.count, self.bytes, self.whole) = (0, 0, false);
+        }
+    }
+}
+
+impl Cell {
+    fn decode<R: Row>(&self) -> Result<Option<Box<dyn AnyRow>>, Unfit> {
+        let Some(value) = &self.stored else { return Ok(None) };
+        match serde_json::from_slice::<R>(value) {
+            Ok(row) => Ok(Some(Box::new(row))),
+            Err(error) => Err(Unfit::new(format!("its row in `{}`: {}", R::COLLECTION, chain(&error)))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cell")
+            .field("stored", &self.stored)
+            .field("dirty", &self.dirty)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! The way of rows that were built beside the live ones to their name, and what is cleared away on it.
+
+use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Row, Store};
+
+use super::ViewError;
+use super::checkpoint::{Checkpoint, Stored, Target, building_name};
+use super::control::{Control, Seen};
+use super::fold::Definition;
+use super::parked::{ParkedEvent, ParkedKey, Room, records};
+
+/// Gives the rows that were built the live name. Other writers of the live rows are fenced first: the checkpoint that
+/// their commits expect is replaced.
+pub(super) async fn go_live(
+    definition: &Definition,
+    store: &Store,
+    control: &Seen,
+    built: &Target,
+) -> Result<(), ViewError> {
+    let live = Stored::read(store, definition.name).await?;
+    let expected = live.map_or(Revision::Absent, |live| Revision::Exact(live.revision));
+    let checkpoint = Checkpoint { swapping: true, pace: None, ..built.checkpoint(built.position) };
+    let wanted = Control { rebuild: false, stopped: None, ..control.row.clone() };
+    let commit = control
+        .replace(Commit::new(), &wanted)
+        .put_expecting(definition.name, &checkpoint, expected, None)
+        .delete::<Checkpoint>(&built.key, built.revision);
+    store.commit(commit).await?;
+    finish(definition, store).await
+}
+
+/// Does what is left to do when a run ended between deciding on a swap and having done it.
+pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(), ViewError> {
+    let Some(live) = Stored::read(store, definition.name).await? else { return Ok(()) };
+    if !live.checkpoint.swapping {
+        return Ok(());
+    }
+    for collection in &definition.collections {
+        let from = building_name(&collection.name, live.checkpoint.version);
+        if exists(store, &from).await? {
+            match store.swap(&from, &collection.name).await {
+                // An earlier run's swap came through meanwhile.
+                Err(CommitError::Invalid(_)) if !exists(store, &from).await? => {}
+                other => other?,
+            }
+        }
+    }
+    let checkpoint = Checkpoint { swapping: false, ..live.checkpoint };
+    let done =
+        Commit::new().put_expecting(definition.name, &checkpoint, Revision::Exact(live.revision), None);
+    store.commit(done).await?;
+    Ok(())
+}
+
+/// Removes what was built of versions other than `wanted`, and what was parked for rows that are gone.
+pub(super) async fn clear_away(
+    definition: &Definition,
+    store: &Store,
+    live: Option<&Stored>,
+    wanted: Option<u32>,
+) -> Result<(), ViewError> {
+    let name = definition.name;
+    let mut rooms = vec![Room::new(name, live.map_or(0, |live| live.checkpoint.room))];
+    let mut begun = false;
+    for record in records::<Checkpoint>(store, &format!("{name}@")).await? {
+        let Checkpoint { version, room, .. } = record.decode()?;
+        // What a later program builds is its own.
+        if Some(version) == wanted || version > definition.version {
+            begun |= Some(version) == wanted;
+            rooms.push(Room::new(name, room));
+            continue;
+        }
+        drop_built(definition, store, version).await?;
+        let gone = Commit::new().delete::<Checkpoint>(&record.key, Revision::Exact(record.revision));
+        store.commit(gone).await?;
+    }
+    if let (Some(version), false) = (wanted, begun) {
+        drop_built(definition, store, version).await?;
+    }
+    clear_rooms::<ParkedKey>(store, name, &rooms).await?;
+    clear_rooms::<ParkedEvent>(store, name, &rooms).await
+}
+
+async fn drop_built(definition: &Definition, store: &Store, version: u32) -> Result<(), ViewError> {
+    for collection in &definition.collections {
+        store.drop_collection(&building_name(&collection.name, version)).await?;
+    }
+    Ok(())
+}
+
+async fn clear_rooms<R: Row>(store: &Store, name: &str, rooms: &[Room]) -> Result<(), ViewError> {
+    let all = records::<R>(store, &Room::all(name)).await?;
+    let gone: Vec<_> =
+        all.iter().filter(|record| !rooms.iter().any(|room| room.holds(&record.key))).collect();
+    for some in gone.chunks(1000) {
+        let delete = |commit: Commit, record: &&Record| {
+            commit.delete::<R>(&record.key, Revision::Exact(record.revision))
+        };
+        store.commit(some.iter().fold(Commit::new(), delete)).await?;
+    }
+    Ok(())
+}
+
+async fn exists(store: &Store, collection: &str) -> Result<bool, ReadError> {
+    match store.list_records(collection, Query::all().limit(1)).await {
+        Ok(_) => Ok(true),
+        Err(ReadError::Invalid(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The checkpoint of the rows that are built beside the live ones, if any are.
+pub(super) async fn built(store: &Store, name: &str) -> Result<Option<Checkpoint>, ReadError> {
+    let mut newest: Option<Checkpoint> = None;
+    for record in records::<Checkpoint>(store, &format!("{name}@")).await? {
+        let checkpoint = record.decode::<Checkpoint>()?;
+        if newest.as_ref().is_none_or(|newest| newest.version < checkpoint.version) {
+            newest = Some(checkpoint);
+        }
+    }
+    Ok(newest)
+}
