@@ -1,4 +1,9 @@
 //! What tests stand on: suites that every adapter must pass.
 
+mod dice;
+pub mod gaps;
+pub mod history;
 pub mod saga;
 pub mod store;
+
+pub use dice::Dice;

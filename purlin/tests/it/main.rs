@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aggregate;
+mod audit;
 mod bus;
 mod chaos;
 mod faulty;
+mod history;
 mod http;
 mod layers;
 mod projection;
