@@ -5,4 +5,5 @@ mod copies;
 mod files;
 mod folder;
 mod full_disk;
+mod histories;
 mod suite;
