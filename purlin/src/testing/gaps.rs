@@ -103,7 +103,7 @@ async fn write(store: &Store, writer: u64, stop: impl Fn() -> bool) -> (u64, u64
             events += 1;
         }
         if dice.percent(50) {
-            let tally = Tally { writer: writer.cast_signed(), commits: commits };
+            let tally = Tally { writer: writer.cast_signed(), commits };
             commit = commit.put(format!("{writer}-{}", dice.below(20)), &tally);
         }
         store.commit(commit).await.expect("nobody else writes to this stream");
