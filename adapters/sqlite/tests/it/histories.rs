@@ -91,7 +91,7 @@ async fn histories_of_killed_processes_are_linearizable() {
 async fn its_log_has_no_gap() {
     let folder = Folder::new();
     let store = purlin_sqlite::open(folder.file("gaps")).await.unwrap();
-    let seen = gapless(&[store.clone()], how_long(Duration::from_secs(2))).await;
+    let seen = gapless(std::slice::from_ref(&store), how_long(Duration::from_secs(2))).await;
     println!("{} commits, {} events; {}", seen.commits, seen.events, seen.readers[0]);
     store.close().await;
 }
