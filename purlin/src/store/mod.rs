@@ -18,6 +18,7 @@
 //! # });
 //! ```
 
+pub mod audit;
 mod commit;
 mod connect;
 mod engine;

@@ -1,5 +1,10 @@
 //! What tests stand on: suites that every adapter must pass.
 
+mod dice;
+pub mod gaps;
+pub mod history;
 pub mod projection;
 pub mod saga;
 pub mod store;
+
+pub use dice::Dice;

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aggregate;
+mod audit;
 mod bus;
 mod chaos;
 mod evolution;
 mod faulty;
+mod history;
 mod http;
 mod layers;
 mod personal;

@@ -10,6 +10,7 @@ mod durability;
 mod files;
 mod folder;
 mod full_disk;
+mod histories;
 mod personal;
 #[cfg(target_os = "linux")]
 mod read_only;

@@ -4,6 +4,7 @@ use crate::message::Timestamp;
 use crate::store::{Commit, CommitError, Conflict, Expected, Page, Query, Record, Revision, Scalar, Store};
 
 use super::{Harness, Note, event, stream, whole_log};
+use crate::testing::Dice;
 
 const ROUNDS: u64 = 8;
 const COMMITS: usize = 150;
@@ -17,7 +18,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
 }
 
 async fn compare(ours: &Store, model: &Store, seed: u64) {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     for store in [ours, model] {
         store.define::<Note>().await.expect("defined");
     }
@@ -104,10 +105,10 @@ impl Plan {
         let appends = appends.collect();
         let writes = (0..dice.below(3)).map(|_| {
             let put = if dice.below(4) == 0 { None } else { Some(dice.below(1000).cast_signed()) };
-            (dice.below(KEYS), dice.guess(), put)
+            (dice.below(KEYS), guess(dice), put)
         });
         let writes = writes.collect();
-        let requires = (dice.below(3) == 0).then(|| (dice.below(KEYS), dice.guess()));
+        let requires = (dice.below(3) == 0).then(|| (dice.below(KEYS), guess(dice)));
         Self { appends, writes, requires }
     }
 
@@ -153,20 +154,6 @@ async fn revision(store: &Store, key: u64, guess: Guess) -> Revision {
     }
 }
 
-/// The generator SplitMix64 (Steele, Lea and Flood, 2014): the same seed gives the same commits everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-
-    fn guess(&mut self) -> Guess {
-        [Guess::Any, Guess::Absent, Guess::Right, Guess::Wrong]
-            [usize::try_from(self.below(4)).expect("small")]
-    }
+fn guess(dice: &mut Dice) -> Guess {
+    [Guess::Any, Guess::Absent, Guess::Right, Guess::Wrong][usize::try_from(dice.below(4)).expect("small")]
 }

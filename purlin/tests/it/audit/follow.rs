@@ -1,0 +1,120 @@
+//! A follower sees what comes, and that nothing comes behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use purlin::store::audit::{Audit, Damage, Followed};
+use purlin::store::{Commit, Expected, Position, Recorded};
+
+use super::damaged::Damaged;
+use super::{changed, event, found, stream, write};
+
+/// Follows a log until it has come to its end.
+async fn follow(damaged: &Damaged, behind: usize, after: u64) -> Followed {
+    let audit = Audit { page: 7, behind, ..Audit::default() };
+    audit.follow(&damaged.store(), Position(after), std::future::ready(()), |_| {}).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_follower_sees_what_is_written_while_it_follows() {
+    let damaged = Damaged::new();
+    let store = damaged.store();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let audit = Audit { page: 7, behind: 20, ..Audit::default() };
+    let until = async {
+        let _ = stopped.await;
+    };
+    let mut stop = Some(stop);
+    let following = audit.follow(&store, Position::START, until, |cursor| {
+        if cursor == Position(60) {
+            let _ = stop.take().map(|stop| stop.send(()));
+        }
+    });
+    let (followed, ()) = tokio::join!(following, write(&store));
+    let followed = followed.unwrap();
+    assert!(followed.report.is_clean(), "{followed}");
+    assert_eq!((followed.report.events, followed.report.through), (60, Position(60)));
+    assert!(followed.looks > 3, "{followed}");
+}
+
+#[tokio::test]
+async fn a_follower_may_begin_in_the_middle() {
+    let damaged = Damaged::new();
+    write(&damaged.store()).await;
+    let followed = follow(&damaged, 100, 31).await;
+    assert!(followed.report.is_clean() && followed.report.events == 29, "{followed}");
+    damaged.log(changed(45, |event| event.version += 1));
+    assert_eq!(
+        follow(&damaged, 100, 31).await.report.findings[0],
+        found(45, Some(2), Damage::Version { due: 15, found: 16 })
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_shows_up_behind_the_cursor_is_found() {
+    let damaged = Damaged::new();
+    write(&damaged.store()).await;
+    let shown = Arc::new(AtomicBool::new(false));
+    damaged.log(move |mut events| {
+        // As a log does whose positions are drawn before they are committed: 20 is there when 40 has been read.
+        if events.iter().any(|event| event.position.0 == 40) {
+            shown.store(true, Ordering::Relaxed);
+        }
+        events.retain(|event| event.position.0 != 20 || shown.load(Ordering::Relaxed));
+        events
+    });
+    let followed = follow(&damaged, 100, 0).await;
+    assert!(followed.report.findings.contains(&found(20, None, Damage::Missing(Position(20)))), "{followed}");
+    assert!(followed.report.findings.contains(&found(20, Some(1), Damage::Late)), "{followed}");
+}
+
+#[tokio::test]
+async fn an_event_that_changes_or_goes_behind_the_cursor_is_found() {
+    for (behind, known) in [(100, true), (10, false)] {
+        for gone in [true, false] {
+            let damaged = Damaged::new();
+            write(&damaged.store()).await;
+            let mut passed = false;
+            damaged.log(move |mut events: Vec<Recorded>| {
+                let other = |event: &Recorded| passed && event.position.0 == 20;
+                if gone {
+                    events.retain(|event| !other(event));
+                } else if let Some(event) = events.iter_mut().find(|event| other(event)) {
+                    event.envelope.data = "{\"n\":0}".into();
+                }
+                passed |= events.iter().any(|event| event.position.0 == 60);
+                events
+            });
+            let followed = follow(&damaged, behind, 0).await;
+            let expected = match (known, gone) {
+                (true, true) => found(20, None, Damage::Gone),
+                (true, false) => found(20, Some(1), Damage::Changed),
+                // One of all that are too far away to be known one by one.
+                (false, _) => found(50, None, Damage::Changed),
+            };
+            assert_eq!(followed.report.findings, [expected], "{followed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_nothing_comes_to_waits() {
+    let damaged = Damaged::new();
+    let store = damaged.store();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let audit = Audit::default();
+    let until = async {
+        let _ = stopped.await;
+    };
+    let following = audit.follow(&store, Position::START, until, |_| {});
+    let later = async {
+        for n in 0..3 {
+            tokio::task::yield_now().await;
+            store.commit(Commit::new().append(stream(n), Expected::Any, [event(n)])).await.unwrap();
+        }
+        tokio::task::yield_now().await;
+        let _ = stop.send(());
+    };
+    let (followed, ()) = tokio::join!(following, later);
+    assert_eq!(followed.unwrap().report.events, 3);
+}
