@@ -1,6 +1,7 @@
 //! The PostgreSQL engine on a server of its own.
 
 mod faults;
+mod groups;
 mod processes;
 mod proxy;
 mod schemas;
