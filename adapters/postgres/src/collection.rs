@@ -16,12 +16,15 @@ pub(crate) const COLUMNS: &str = "_key, _revision, _position, _due, _value::text
 /// Characters by which texts are indexed: an entry of an index must not be larger than a third of a page.
 const INDEXED: usize = 128;
 
-/// A collection as the engine knows it, with the statements that change it.
+/// A collection as the engine knows it, with the statements that change it: each only where the number of the group
+/// that it belongs to is written.
 pub(crate) struct Table {
     pub(crate) definition: Collection,
     pub(crate) name: String,
     pub(crate) put: String,
     pub(crate) delete: String,
+    /// Removes a group's number again when a key has another revision.
+    pub(crate) withdraw: String,
     pub(crate) revisions: String,
 }
 
@@ -37,14 +40,15 @@ pub(crate) enum Column {
 
 impl Table {
     pub(crate) fn new(schema: &Schema, definition: Collection) -> Self {
-        let name = schema.table(&definition.name);
+        let (name, batch) = (schema.table(&definition.name), schema.table("_batch"));
+        let guard = format!("EXISTS (SELECT FROM {batch} WHERE writer = $1 AND batch = $2)");
         let (mut names, mut values, mut arrays, mut aliases, mut sets) =
             (String::new(), String::new(), String::new(), String::new(), String::new());
         for (n, field) in definition.fields.iter().enumerate() {
             let column = column(field.name);
             let _ = write!(names, ", {column}");
             let _ = write!(values, ", {}", Column::value(field.kind, &format!("f{n}")));
-            let _ = write!(arrays, ", ${}::{}[]", n + 6, Column::transport(field.kind));
+            let _ = write!(arrays, ", ${}::{}[]", n + 8, Column::transport(field.kind));
             let _ = write!(aliases, ", f{n}");
             let _ = write!(sets, ", {column} = excluded.{column}");
         }
@@ -52,12 +56,17 @@ impl Table {
             put: format!(
                 "INSERT INTO {name}(_key, _revision, _position, _due, _value{names}) \
                  SELECT k, r, p, d, v::json{values} \
-                 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]{arrays}) \
-                 AS u(k, r, p, d, v{aliases}) \
+                 FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]{arrays}) \
+                 AS u(k, r, p, d, v{aliases}) WHERE {guard} \
                  ON CONFLICT (_key) DO UPDATE SET _revision = excluded._revision, _position = excluded._position, \
                  _due = excluded._due, _value = excluded._value{sets}"
             ),
-            delete: format!("DELETE FROM {name} WHERE _key = ANY($1::text[])"),
+            delete: format!("DELETE FROM {name} WHERE _key = ANY($3::text[]) AND {guard}"),
+            withdraw: format!(
+                "DELETE FROM {batch} WHERE writer = $1 AND batch = $2 AND EXISTS (\
+                 SELECT FROM unnest($3::text[], $4::bigint[]) AS u(k, r) \
+                 WHERE (SELECT _revision FROM {name} WHERE _key = u.k) IS DISTINCT FROM u.r)"
+            ),
             revisions: format!(
                 "SELECT (SELECT _revision FROM {name} WHERE _key = u.k) \
                  FROM unnest($1::text[]) WITH ORDINALITY AS u(k, n) ORDER BY n"

@@ -1,10 +1,15 @@
 //! The PostgreSQL engine of [`purlin::store`]: a schema a service, group commit under one lock, no gaps.
 //!
-//! Callers queue commits. One writer a process takes all that wait and sends them as arrays: one statement takes the
-//! log's lock, the next, in a snapshot of their own, read what the commits expect; they are checked one against the
-//! other, given *dense* positions, and written in the same transaction. PostgreSQL shows a commit before it lets go of
-//! its locks, so that whoever holds the lock next, and every reader, sees positions appear in order. Several processes
-//! may write one schema.
+//! Callers queue commits. One writer a process takes all that wait, checks them one against the other, gives them
+//! *dense* positions, and sends them as arrays in one transaction under the log's lock. PostgreSQL shows a commit before
+//! it lets go of its locks, so that whoever holds the lock next, and every reader, sees positions appear in order.
+//! Several processes may write one schema.
+//!
+//! As long as a process writes alone, a group takes one round trip. It is decided by what the one before left behind (the
+//! ends of the log and of the streams used lately; of others, that the commits are right about them), and a function
+//! looks under the lock whether that is so before it writes. When anything is not, or others write too, one round trip
+//! asks, with the lock in hand, and a second one writes. The function is made anew in each session, in its temporary
+//! schema: it needs no upgrade, and a role that may not have temporary objects goes without.
 //!
 //! A connection that is lost in the middle of a COMMIT leaves nothing to guess: each transaction writes the number of
 //! its group under a unique key, and so does, on a new connection, who wants to know what became of it. One of the two

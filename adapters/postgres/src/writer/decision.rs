@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 use purlin::message::{Envelope, Timestamp, Uuid};
 use purlin::store::{
-    Append, Appended, Commit, CommitError, Committed, Condition, Conflict, Position, Revision, Scalar, Write,
-    WriteKind,
+    Append, Appended, Commit, CommitError, Committed, Condition, Conflict, Expected, Position, Revision,
+    Scalar, Write, WriteKind,
 };
 
 use super::Outcome;
@@ -19,12 +19,18 @@ use crate::tag::Criteria;
 pub(super) struct Asked<'a> {
     /// The streams that are appended to.
     pub(super) streams: Vec<&'a str>,
-    /// The keys whose revisions matter, by collection.
-    pub(super) keys: BTreeMap<&'a str, Vec<&'a str>>,
+    /// What the first append to each of them expects.
+    pub(super) expected: Vec<Expected>,
+    /// The keys whose revisions matter, and what is expected where they are first mentioned, by collection.
+    pub(super) keys: BTreeMap<&'a str, Vec<(&'a str, Revision)>>,
     /// The collections that are written.
     pub(super) written: HashSet<&'a str>,
     /// What must not have come, of all conditions in the order of their commits.
     pub(super) criteria: Criteria<'a>,
+    /// Whether any event has tags.
+    pub(super) tags: bool,
+    /// Whether any commit writes or requires a record.
+    pub(super) records: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -33,8 +39,10 @@ impl<'a> Asked<'a> {
         let (mut streams, mut keys) = (HashSet::new(), HashSet::new());
         for commit in commits {
             for append in &commit.appends {
+                asked.tags |= append.events.iter().any(|event| !event.tags.is_empty());
                 if streams.insert(append.stream.as_str()) {
                     asked.streams.push(append.stream.as_str());
+                    asked.expected.push(append.expected);
                 }
             }
             let required = commit.requirements.iter().map(|r| (&*r.collection, r.key.as_str(), r.expected));
@@ -42,10 +50,11 @@ impl<'a> Asked<'a> {
             for (collection, key, expected) in required.chain(written) {
                 let known = tables.named.contains_key(collection);
                 if known && expected != Revision::Any && keys.insert((collection, key)) {
-                    asked.keys.entry(collection).or_default().push(key);
+                    asked.keys.entry(collection).or_default().push((key, expected));
                 }
             }
             commit.conditions.iter().for_each(|condition| asked.criteria.add(condition));
+            asked.records |= !commit.writes.is_empty() || !commit.requirements.is_empty();
             asked.written.extend(commit.writes.iter().map(|write| &*write.collection));
         }
         asked
@@ -138,6 +147,11 @@ impl<'a> Decision<'a> {
 
     pub(super) fn at(&self) -> Timestamp {
         self.known.at
+    }
+
+    /// The last version of each stream that was asked for.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (&'a str, u64)> {
+        self.known.versions.iter().map(|(stream, version)| (*stream, *version))
     }
 
     fn decide(&mut self, commit: &'a Commit) -> Outcome {

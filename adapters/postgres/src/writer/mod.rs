@@ -1,10 +1,14 @@
 //! The one writer of a process: takes all commits that wait, checks and writes them together, answers each.
 
+mod asking;
 mod change;
 mod decision;
 mod group;
+mod heads;
+mod lean;
 mod settle;
 mod waiting;
+mod write;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +23,8 @@ use crate::names::lock;
 use crate::options::Options;
 use crate::shared::Shared;
 use group::Failed;
+use heads::Heads;
+use lean::Lean;
 use waiting::{Turn, Waiting};
 
 /// What the writer is asked to do.
@@ -59,7 +65,7 @@ pub(crate) fn weigh(commit: &Commit) -> usize {
     events + records.sum::<usize>() + commit.requirements.len() * ITEM
 }
 
-/// The writer. It keeps nothing in mind that it does not ask the server for under the log's lock.
+/// The writer. Whatever it keeps in mind, the server is asked under the log's lock whether it is still so.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     link: Link,
@@ -67,6 +73,8 @@ pub(crate) struct Writer {
     notify: watch::Sender<()>,
     clock: Clock,
     sql: Statements,
+    heads: Heads,
+    lean: Option<Lean>,
     /// The number of the last transaction that was sent.
     batch: i64,
     /// The rows of earlier ones are gone.
@@ -85,19 +93,19 @@ struct Statements {
     sweep: String,
     sweep_dead: String,
     tombstone: String,
+    lean_function: String,
 }
 
 impl Statements {
     fn new(shared: &Shared, patience: Duration) -> Self {
         let schema = &shared.schema;
         let (event, batch) = (schema.table("_event"), schema.table("_batch"));
+        let (lock, timeout) = (lock(shared.id.log), patience.as_millis().clamp(1, 3_600_000));
         Self {
             // Each statement behind the lock has a snapshot of its own, which is what READ COMMITTED means.
             begin: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
-                 SELECT pg_advisory_xact_lock({})",
-                patience.as_millis().clamp(1, 3_600_000),
-                lock(shared.id.log)
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {timeout}; \
+                 SELECT pg_advisory_xact_lock({lock})"
             ),
             last: crate::schema::last_sql(schema),
             heads: format!(
@@ -108,7 +116,8 @@ impl Statements {
                 "INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data) \
                  SELECT $1::bigint + n, s, v, k, i, $2::bigint, c, p, m, d FROM unnest(\
                  $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
-                 ) WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n)"
+                 ) WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n) \
+                 WHERE EXISTS (SELECT FROM {batch} WHERE writer = $11 AND batch = $12)"
             ),
             tags: crate::tag::insert_sql(schema),
             excluded: crate::tag::excluded_sql(schema),
@@ -120,6 +129,7 @@ impl Statements {
             tombstone: format!(
                 "INSERT INTO {batch}(writer, batch, at, revision) VALUES($1, $2, $3, 0) ON CONFLICT DO NOTHING"
             ),
+            lean_function: lean::function(shared, lock, timeout),
         }
     }
 }
@@ -134,7 +144,18 @@ impl Writer {
     ) -> Self {
         let sql = Statements::new(&shared, options.patience);
         let waiting = Waiting::new(queue, Arc::clone(&shared), options.patience);
-        Self { shared, link, waiting, notify, clock: options.clock.clone(), sql, batch: 0, swept: 0 }
+        Self {
+            shared,
+            link,
+            waiting,
+            notify,
+            clock: options.clock.clone(),
+            sql,
+            heads: Heads::default(),
+            lean: None,
+            batch: 0,
+            swept: 0,
+        }
     }
 
     /// Serves until the store is closed, and gives whom to tell; or until its last handle is gone.

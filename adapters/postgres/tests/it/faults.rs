@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use purlin::message::{Envelope, Uuid, new_id};
-use purlin::store::{Commit, CommitError, Expected, LogFilter, Position, ReadError, Store, StreamId};
+use purlin::store::{
+    Commit, CommitError, Expected, Field, LogFilter, Position, Query, ReadError, Revision, Row, Store,
+    StreamId,
+};
 use purlin_postgres::{Options, Postgres};
 use tokio::net::TcpListener;
 
@@ -15,6 +18,17 @@ use crate::proxy::Proxy;
 use crate::server::Server;
 
 const WRITERS: usize = 12;
+
+/// Stands for an event that was committed with it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Mark {
+    n: usize,
+}
+
+impl Row for Mark {
+    const COLLECTION: &'static str = "marks";
+    const FIELDS: &'static [Field] = &[Field::integer("n")];
+}
 
 /// What the clients know.
 #[derive(Default)]
@@ -26,9 +40,12 @@ struct Told {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_is_done_twice() {
     let Some(server) = Server::start() else { return };
-    replies_are_lost(&server).await;
-    connections_are_cut(&server).await;
-    the_server_dies(&server).await;
+    for processes in [1, 2] {
+        replies_are_lost(&server, processes).await;
+        connections_are_cut(&server, processes).await;
+        statements_are_cancelled(&server, processes).await;
+        the_server_dies(&server, processes).await;
+    }
     the_server_is_away(&server).await;
 }
 
@@ -39,7 +56,13 @@ async fn append(store: Store, writer: usize, stop: Arc<AtomicBool>, done: Arc<At
     while !stop.load(Ordering::Relaxed) {
         let event = Envelope { id: new_id(), ..Envelope::raw("thing.counted", "{}") };
         let id = event.id;
-        match store.commit(Commit::new().append(stream.clone(), Expected::Any, [event])).await {
+        let mut commit = Commit::new().append(stream.clone(), Expected::Any, [event]);
+        // Of three writers one writes events only, and one expects something of the records that it writes.
+        if !writer.is_multiple_of(3) {
+            let expected = if writer % 3 == 1 { Revision::Any } else { Revision::Absent };
+            commit = commit.put_expecting(id.to_string(), &Mark { n: writer }, expected, None);
+        }
+        match store.commit(commit).await {
             Ok(_) => told.committed.push(id),
             Err(CommitError::Unavailable(_)) => told.refused.push(id),
             Err(error) => panic!("{error:?}"),
@@ -49,22 +72,29 @@ async fn append(store: Store, writer: usize, stop: Arc<AtomicBool>, done: Arc<At
     told
 }
 
-/// Lets clients of two processes append while something is done to the server, and then counts.
-async fn hold<F: Future<Output = ()>>(url: &str, name: &str, harm: impl FnOnce(Arc<AtomicUsize>) -> F) {
+/// Lets clients of so many processes append while something is done to the server, and then counts.
+async fn hold<F: Future<Output = ()>>(
+    url: &str,
+    name: &str,
+    processes: usize,
+    harm: impl FnOnce(Arc<AtomicUsize>) -> F,
+) {
     let mut stores = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..processes {
         stores.push(purlin_postgres::open(url, name).await.expect("a store"));
     }
+    stores[0].define::<Mark>().await.expect("a collection");
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients = (0..WRITERS)
-        .map(|writer| append(stores[writer % 2].clone(), writer, Arc::clone(&stop), Arc::clone(&done)));
+    let clients = (0..WRITERS).map(|writer| {
+        append(stores[writer % processes].clone(), writer, Arc::clone(&stop), Arc::clone(&done))
+    });
     let harm = async {
         harm(Arc::clone(&done)).await;
         stop.store(true, Ordering::Relaxed);
     };
     let (told, ()) = join(join_all(clients), harm).await;
     let store = purlin_postgres::open(url, name).await.expect("the store opens");
-    let (mut times, mut after) = (HashMap::<Uuid, usize>::new(), Position::START);
+    let (mut times, mut after, mut marks) = (HashMap::<Uuid, usize>::new(), Position::START, 0);
     loop {
         let page = store.read_log(after, &LogFilter::all(), 1000).await.expect("readable");
         if page.through == after {
@@ -74,8 +104,14 @@ async fn hold<F: Future<Output = ()>>(url: &str, name: &str, harm: impl FnOnce(A
             *times.entry(event.envelope.id).or_default() += 1;
             after = Position(after.0 + 1);
             assert_eq!(event.position, after, "positions are dense");
+            let writer: usize = event.stream.key().parse().expect("a writer");
+            let mark = store.get::<Mark>(&event.envelope.id.to_string()).await.expect("readable");
+            let marked = !writer.is_multiple_of(3);
+            assert_eq!(mark.map(|mark| mark.n), marked.then_some(writer), "all of it, or nothing");
+            marks += usize::from(marked);
         }
     }
+    assert_eq!(count(&store).await, marks, "no record without its event");
     let committed: usize = told.iter().map(|told| told.committed.len()).sum();
     for told in &told {
         for id in &told.committed {
@@ -87,6 +123,18 @@ async fn hold<F: Future<Output = ()>>(url: &str, name: &str, harm: impl FnOnce(A
     assert!(committed > WRITERS, "{committed} commits");
 }
 
+async fn count(store: &Store) -> usize {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = store.list::<Mark>(Query::all().after(after)).await.expect("readable");
+        count += page.records.len();
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return count,
+        }
+    }
+}
+
 /// Waits until so many more commits were answered.
 async fn more(done: &AtomicUsize, count: usize) {
     let until = done.load(Ordering::Relaxed) + count;
@@ -96,12 +144,13 @@ async fn more(done: &AtomicUsize, count: usize) {
 }
 
 /// What was written is there, but who wrote it does not hear of it.
-async fn replies_are_lost(server: &Server) {
+async fn replies_are_lost(server: &Server, processes: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let url = format!("postgres://postgres@{address}/postgres");
     let proxy = Proxy::default();
-    let held = hold(&url, "replies", |done| async {
+    let name = format!("replies{processes}");
+    let held = hold(&url, &name, processes, |done| async {
         let done = done;
         for n in 0..40 {
             more(&done, 1 + n % 7).await;
@@ -118,21 +167,38 @@ async fn replies_are_lost(server: &Server) {
     }
 }
 
-async fn connections_are_cut(server: &Server) {
+async fn connections_are_cut(server: &Server, processes: usize) {
     let client = server.client().await;
-    hold(&server.url(), "cuts", |done| async move {
+    let name = format!("cuts{processes}");
+    hold(&server.url(), &name, processes, |done| async move {
         for n in 0..30 {
             more(&done, 1 + n % 17).await;
             let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                       WHERE application_name = 'purlin cuts' AND pid % 2 = $1 AND random() < 0.7";
+                       WHERE application_name LIKE 'purlin cuts%' AND pid % 2 = $1 AND random() < 0.7";
             client.execute(cut, &[&(n as i32 % 2)]).await.expect("cut");
         }
     })
     .await;
 }
 
-async fn the_server_dies(server: &Server) {
-    hold(&server.url(), "deaths", |done| async move {
+/// A cancelled statement may be any: BEGIN, one in the middle, COMMIT.
+async fn statements_are_cancelled(server: &Server, processes: usize) {
+    let client = server.client().await;
+    let name = format!("cancels{processes}");
+    hold(&server.url(), &name, processes, |done| async move {
+        for n in 0..300 {
+            more(&done, n % 3).await;
+            let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity \
+                          WHERE application_name LIKE 'purlin cancels%' AND state <> 'idle'";
+            client.execute(cancel, &[]).await.expect("cancelled");
+        }
+        more(&done, 50).await;
+    })
+    .await;
+}
+
+async fn the_server_dies(server: &Server, processes: usize) {
+    hold(&server.url(), &format!("deaths{processes}"), processes, |done| async move {
         for n in 0..3 {
             more(&done, 50 + n * 37).await;
             server.kill();

@@ -1,6 +1,7 @@
 //! The PostgreSQL engine on a server of its own.
 
 mod faults;
+mod groups;
 mod histories;
 mod processes;
 mod proxy;

@@ -71,7 +71,10 @@ impl Server {
     pub(crate) fn kill(&self) {
         let file = self.folder.join("data/postmaster.pid");
         let pid = std::fs::read_to_string(&file).expect("it is running");
-        run(Path::new(""), "kill", &["-9", pid.lines().next().expect("its first line is the process")]);
+        let pid = pid.lines().next().expect("its first line is the process");
+        // With its children: one that has not noticed yet would still commit what was sent to it.
+        let all = format!("kill -9 {pid} $(pgrep -P {pid}); true");
+        run(Path::new(""), "sh", &["-c", &all]);
         // Until its parent has noticed that it is dead, the next one would take it for alive.
         std::fs::remove_file(file).expect("it was there");
     }

@@ -1,0 +1,258 @@
+//! A group in one round trip, as long as nobody else writes.
+//!
+//! What becomes of the commits is decided by what this process left behind, and sent with the revision that this relies
+//! on. A function of the session's own takes the lock, looks whether all is as it was guessed, and writes; if anything is
+//! not, nothing is written, and the group goes the way of two round trips. The function is made anew in each session, in
+//! its temporary schema: it is as new as this program, and no dump has it.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::maybe_done;
+use futures_util::poll;
+use purlin::message::new_id;
+use tokio_postgres::{Error, Statement};
+
+use super::decision::Decision;
+use super::group::{Done, Failed, Transaction};
+use super::heads::Guess;
+use super::write::{Send, Value, Written, before, send_all};
+use super::{Queued, Statements};
+use crate::codec::signed;
+use crate::error::{is_lost, is_stale, said};
+use crate::link::Session;
+use crate::shared::Shared;
+
+/// The function of one session.
+pub(super) struct Lean {
+    session: Arc<Session>,
+    /// None when the server does not let us make one.
+    statement: Option<Statement>,
+}
+
+impl Lean {
+    /// Whether it is the one of this session.
+    pub(super) fn is_of(&self, session: &Arc<Session>) -> bool {
+        Arc::ptr_eq(&self.session, session)
+    }
+
+    /// Makes the function. A role that may not have temporary tables goes without.
+    pub(super) async fn make(session: &Arc<Session>, sql: &Statements) -> Result<Self, Error> {
+        let made = async {
+            session.client.batch_execute(&sql.lean_function).await?;
+            session.statement(LEAN).await
+        };
+        let statement = match made.await {
+            Ok(statement) => Some(statement),
+            Err(error) if is_lost(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    error = said(&error),
+                    "the role may not have temporary functions; each group of commits takes one round trip more"
+                );
+                None
+            }
+        };
+        Ok(Self { session: Arc::clone(session), statement })
+    }
+
+    /// The statement that calls it.
+    pub(super) fn statement(&self) -> Option<&Statement> {
+        self.statement.as_ref()
+    }
+}
+
+/// Gives a row if the group is to be, and none if not all is as it was guessed.
+const LEAN: &str = "SELECT FROM pg_temp.purlin_append(\
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) AS went WHERE went";
+
+/// Makes the function, and says how long it waits for the lock.
+///
+/// Each of its statements has a snapshot of its own, which is what VOLATILE means in READ COMMITTED: those behind the
+/// lock see all that was written under it before.
+pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
+    let [event, batch, meta] = ["_event", "_batch", "_meta"].map(|name| shared.schema.table(name));
+    // Nothing that a schema may be named can end the text of the function.
+    let quote = format!("$purlin_{}$", new_id().simple());
+    format!(
+        "SET lock_timeout = {timeout};
+         CREATE OR REPLACE FUNCTION pg_temp.purlin_append(
+             alone boolean, known bigint, generation bigint, unknown text[], guesses bigint[],
+             of_writer uuid, number bigint, swept bigint, happened bigint, given bigint, before bigint,
+             streams text[], versions bigint[], kinds text[], ids uuid[], schemas integer[], publics boolean[],
+             metas bytea[], datas text[]
+         ) RETURNS boolean LANGUAGE plpgsql VOLATILE AS {quote}
+         DECLARE
+             last bigint;
+         BEGIN
+             IF NOT alone AND current_setting('purlin.number', TRUE) IS DISTINCT FROM number::text THEN
+                 RETURN FALSE;
+             END IF;
+             PERFORM pg_advisory_xact_lock({lock});
+             SELECT b.revision INTO last FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1;
+             IF coalesce(last, 0) <> known THEN
+                 RETURN FALSE;
+             END IF;
+             IF generation IS NOT NULL THEN
+                 PERFORM FROM {meta} AS m WHERE m.name = 'collections' AND m.value::bigint = generation;
+                 IF NOT FOUND THEN
+                     RETURN FALSE;
+                 END IF;
+             END IF;
+             IF unknown IS NOT NULL THEN
+                 PERFORM FROM unnest(unknown, guesses) AS u(s, v)
+                 WHERE coalesce((SELECT max(e.version) FROM {event} AS e WHERE e.stream = u.s), 0) <> u.v LIMIT 1;
+                 IF FOUND THEN
+                     RETURN FALSE;
+                 END IF;
+             END IF;
+             INSERT INTO {batch}(writer, batch, at, revision) VALUES(of_writer, number, happened, given);
+             IF cardinality(streams) = 1 THEN
+                 INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data)
+                 VALUES(before + 1, streams[1], versions[1], kinds[1], ids[1], happened, schemas[1], publics[1], metas[1], datas[1]);
+             ELSIF streams IS NOT NULL THEN
+                 INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data)
+                 SELECT before + n, s, v, k, i, happened, c, p, m, d
+                 FROM unnest(streams, versions, kinds, ids, schemas, publics, metas, datas)
+                 WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n);
+             END IF;
+             IF swept IS NOT NULL THEN
+                 DELETE FROM {batch} AS b WHERE b.writer = of_writer AND b.batch >= swept AND b.batch < number;
+             END IF;
+             RETURN TRUE;
+         END {quote}"
+    )
+}
+
+/// What became of a group that was sent with what was guessed.
+pub(super) enum Tried {
+    Done(Done),
+    /// Something is not as it was guessed. Nothing was written.
+    Wrong,
+}
+
+impl Transaction<'_> {
+    /// Sends a group with what was guessed.
+    pub(super) async fn lean(
+        &mut self,
+        call: &Statement,
+        group: &[Queued],
+        guess: Guess<'_>,
+    ) -> Result<Tried, Failed> {
+        let Guess { known, streams, versions, records } = guess;
+        let revision = signed(known.revision);
+        let decision = Decision::of(group.iter().map(|queued| &queued.commit), known, self.tables);
+        if !decision.applied {
+            // What the commits met has to be true when they are told of it, and nobody would look.
+            return Ok(Tried::Wrong);
+        }
+        let swept = self.sweeps();
+        // Events are written by the call, unless it has yet to be seen whether records are as they were guessed.
+        let events = records.is_empty();
+        let call = self.call(call, revision, (streams, versions), &decision, events);
+        let went = match self.records {
+            false => self.go_alone(call).await,
+            true => self.go_with_records(call, &records, &decision).await,
+        };
+        match went {
+            Ok(true) => {}
+            Ok(false) => return Ok(Tried::Wrong),
+            Err(Written::Unknown(error)) => {
+                return Err(Failed::Unknown(Box::new(self.done(decision)), error));
+            }
+            Err(Written::Refused(error) | Written::NotSent(error)) if self.records && is_stale(&error) => {
+                return Err(Failed::Stale);
+            }
+            Err(Written::Refused(error)) => return Err(Failed::Refused(error)),
+            Err(Written::NotSent(error)) => return Err(Failed::NotSent(error)),
+        }
+        if swept {
+            self.swept = self.batch;
+        }
+        self.heads.learn(&decision, true);
+        Ok(Tried::Done(self.done(decision)))
+    }
+
+    /// The call of the function; without `events` it writes only the group's number.
+    fn call<'a>(
+        &self,
+        call: &Statement,
+        revision: i64,
+        (streams, versions): (Vec<&'a str>, Vec<i64>),
+        decision: &'a Decision<'a>,
+        events: bool,
+    ) -> Send<'a> {
+        let unknown = !streams.is_empty();
+        let events = Some(&decision.events).filter(|all| events && !all.ids.is_empty());
+        let values: Vec<Value<'a>> = vec![
+            Box::new(!self.records),
+            Box::new(revision),
+            Box::new(self.records.then_some(self.tables.generation)),
+            Box::new(unknown.then_some(streams)),
+            Box::new(unknown.then_some(versions)),
+            Box::new(self.writer),
+            Box::new(self.batch),
+            Box::new(self.sweeps().then_some(self.swept)),
+            Box::new(decision.at().as_microsecond()),
+            Box::new(signed(decision.revision())),
+            Box::new(before(decision)),
+            Box::new(events.map(|events| &events.streams)),
+            Box::new(events.map(|events| &events.versions)),
+            Box::new(events.map(|events| &events.kinds)),
+            Box::new(events.map(|events| &events.ids)),
+            Box::new(events.map(|events| &events.schemas)),
+            Box::new(events.map(|events| &events.publics)),
+            Box::new(events.map(|events| &events.metas)),
+            Box::new(events.map(|events| &events.data)),
+        ];
+        Send { statement: call.clone(), values }
+    }
+
+    /// Events only: the call is the transaction.
+    async fn go_alone(&self, call: Send<'_>) -> Result<bool, Written> {
+        let mut sent = pin!(maybe_done(call.execute(self.session)));
+        // What fails before anything can have been answered was not sent.
+        let _ = poll!(sent.as_mut());
+        let early = sent.as_mut().output_mut().is_some();
+        sent.as_mut().await;
+        match sent.take_output() {
+            Some(Err(error)) if early => Err(Written::NotSent(error)),
+            Some(Err(error)) if is_lost(&error) || error.as_db_error().is_none() => {
+                Err(Written::Unknown(error))
+            }
+            Some(Err(error)) => Err(Written::Refused(error)),
+            Some(Ok(went)) => Ok(went == 1),
+            None => Ok(false),
+        }
+    }
+
+    /// The call writes the group's number, or does not; and whatever follows is written only where the number is.
+    async fn go_with_records(
+        &self,
+        call: Send<'_>,
+        guesses: &BTreeMap<&str, (Vec<&str>, Vec<Option<i64>>)>,
+        decision: &Decision<'_>,
+    ) -> Result<bool, Written> {
+        let mut sends = vec![call];
+        for (collection, (keys, revisions)) in guesses {
+            let statement = self.session.statement(&self.tables.named[*collection].withdraw).await;
+            let statement = statement.map_err(Written::NotSent)?;
+            let values: Vec<Value<'_>> =
+                vec![Box::new(self.writer), Box::new(self.batch), Box::new(keys), Box::new(revisions)];
+            sends.push(Send { statement, values });
+        }
+        if !guesses.is_empty() {
+            self.write_events(decision, &mut sends).await.map_err(Written::NotSent)?;
+        }
+        self.write_records(decision, &mut sends).await.map_err(Written::NotSent)?;
+        // Were BEGIN to fail, the call would not find the setting, and nothing would be written.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL purlin.number = '{}'",
+            self.batch
+        );
+        let counts = send_all(self.session, Some(&begin), &sends).await?;
+        let (went, withdrawn) = counts.split_first().map_or((0, &counts[..]), |(went, rest)| (*went, rest));
+        Ok(went == 1 && withdrawn.iter().take(guesses.len()).all(|count| *count == 0))
+    }
+}
