@@ -44,6 +44,8 @@ pub struct Options {
     pub window: u64,
     /// Tells when a commit happens.
     pub clock: Clock,
+    /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
+    pub log: Option<LogId>,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
             run: 50_000,
             window: 50_000,
             clock: Clock::system(),
+            log: None,
         }
     }
 }
@@ -129,7 +132,7 @@ impl Sqlite {
         schema::look(file).map_err(|error| error.of(file))?;
         drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
         let mut connection = schema::open_writer(file).map_err(|error| error.of(file))?;
-        let id = schema::prepare(&mut connection).map_err(|error| error.of(file))?;
+        let id = schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,

@@ -141,13 +141,13 @@ fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
     }
 }
 
-/// Makes the tables when the file is new; the log's id otherwise too.
-pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError> {
+/// Makes the tables when the file is new, for a log that is named or a new one; the log's id otherwise too.
+pub(crate) fn prepare(connection: &mut Connection, log: Option<LogId>) -> Result<LogId, SchemaError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if !is_store(&transaction)? {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(tag::TABLE)?;
-        let id = LogId::new();
+        let id = log.unwrap_or_default();
         let mut insert = transaction.prepare("INSERT INTO _meta(name, value) VALUES(?1, ?2)")?;
         insert.execute(("format", FORMAT))?;
         insert.execute(("log", id.log.as_bytes().as_slice()))?;
@@ -156,12 +156,8 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError>
         transaction.commit()?;
         return Ok(id);
     }
-    let log: Vec<u8> = meta(&transaction, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
-    let log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
-    let incarnation: u32 =
-        meta(&transaction, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
-    let mut id = LogId { log, incarnation };
-    if meta::<i64>(&transaction, "copy")?.is_some() {
+    let (_, mut id, copy) = described(&transaction)?;
+    if copy {
         id = id.restored();
         transaction.execute("UPDATE _meta SET value = ?1 WHERE name = 'incarnation'", [id.incarnation])?;
         transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
@@ -170,6 +166,16 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<LogId, SchemaError>
     collection::complete(&transaction)?;
     transaction.commit()?;
     Ok(id)
+}
+
+/// What the file says of itself: its format, which log it is, and whether it is a copy that nobody has opened.
+pub(crate) fn described(connection: &Connection) -> Result<(i64, LogId, bool), SchemaError> {
+    let format = meta(connection, "format")?.ok_or(SchemaError::Damaged("no format"))?;
+    let log: Vec<u8> = meta(connection, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
+    let log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
+    let incarnation = meta(connection, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
+    let copy = meta::<i64>(connection, "copy")?.is_some();
+    Ok((format, LogId { log, incarnation }, copy))
 }
 
 /// Gives a file of an older format what it lacks.

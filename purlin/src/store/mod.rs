@@ -34,6 +34,7 @@ mod stream;
 mod subscription;
 mod tail;
 mod tenant;
+pub mod transfer;
 
 pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};
 pub use connect::{OpenError, Stores};

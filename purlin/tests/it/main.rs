@@ -13,3 +13,4 @@ mod saga;
 mod service;
 mod source;
 mod store;
+mod transfer;

@@ -33,6 +33,7 @@ pub(super) enum Trace {
 pub(super) struct Applied {
     /// The last event's.
     pub(super) position: u64,
+    pub(super) last: Timestamp,
     pub(super) revision: u64,
     /// What the index learns: stream, version, position.
     pub(super) appended: Vec<(Key, u64, u64)>,
@@ -47,6 +48,8 @@ pub(super) struct Batch<'a> {
     tables: &'a HashMap<String, Arc<Table>>,
     heads: &'a mut Heads,
     at: Timestamp,
+    /// The last event's.
+    last: Timestamp,
     position: u64,
     revision: u64,
     appended: Vec<(Key, u64, u64)>,
@@ -67,7 +70,7 @@ impl<'a> Batch<'a> {
         index: &'a Index,
         tables: &'a HashMap<String, Arc<Table>>,
         heads: &'a mut Heads,
-        (position, revision, at): (u64, u64, Timestamp),
+        (position, revision, at, last): (u64, u64, Timestamp, Timestamp),
     ) -> rusqlite::Result<Self> {
         let insert = connection.prepare_cached(INSERT)?;
         let (appended, before, meta) = (Vec::new(), Vec::new(), Vec::new());
@@ -79,6 +82,7 @@ impl<'a> Batch<'a> {
             position,
             revision,
             at,
+            last,
             appended,
             before,
             first: None,
@@ -90,13 +94,13 @@ impl<'a> Batch<'a> {
 
     /// What was applied. The last revision is written down with the records, so that none is given out twice.
     pub(super) fn finish(self) -> rusqlite::Result<Applied> {
-        let Self { position, revision, appended, first, touched, .. } = self;
+        let Self { position, last, revision, appended, first, touched, .. } = self;
         let mut trace = first.map(|(position, id)| Trace::Event { position, id });
         if touched {
             schema::set_revision(self.connection, revision)?;
             trace = Some(Trace::Revision(revision));
         }
-        Ok(Applied { position, revision, appended, trace })
+        Ok(Applied { position, last, revision, appended, trace })
     }
 
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
@@ -195,6 +199,7 @@ impl<'a> Batch<'a> {
 
     fn append(&mut self, append: &Append, key: Key, mut version: u64) -> rusqlite::Result<Appended> {
         let first = Position(self.position + 1);
+        self.last = append.at.unwrap_or(self.at).max(self.last);
         for event in &append.events {
             self.position += 1;
             version += 1;
@@ -206,7 +211,7 @@ impl<'a> Batch<'a> {
                 signed(version),
                 &*event.kind,
                 event.id.as_bytes().as_slice(),
-                self.at.as_microsecond(),
+                self.last.as_microsecond(),
                 event.schema,
                 event.public,
                 meta,
