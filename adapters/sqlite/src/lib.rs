@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod files;
 mod index;
+mod inspect;
 mod lock;
 mod log;
 mod reader;
@@ -38,6 +39,7 @@ use purlin::store::Store;
 pub use copy::restore;
 pub use engine::{Options, Sqlite};
 pub use error::OpenError;
+pub use inspect::{Inspection, check, in_use, inspect};
 
 /// Opens the store in a file, or makes it (and its folder) when it is not there.
 ///
