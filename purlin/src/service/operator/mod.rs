@@ -1,4 +1,5 @@
-//! What an operator asks of the services of a data folder: parked messages and sagas, to look at and to act on.
+//! What an operator asks of the services of a data folder: their logs, parked messages and sagas, to look at and to
+//! act on.
 //!
 //! A running process answers on a socket in its data folder, which only its own user can open. A command line asks
 //! there; when nobody holds the data, it opens the stores itself and asks the same [`router`] in memory. Whatever is
@@ -26,11 +27,22 @@
 //! | `GET /<service>/sagas/<id>` | [`SagaView`](crate::saga::SagaView) |
 //! | `POST /<service>/sagas/<id>/retry` | `{"id": id}` |
 //!
+//! | `GET /<service>/streams?category=&tenant=&limit=&cursor=` | a page of streams, in the order in which they began |
+//! | `GET /<service>/streams/<stream>?from=&before=&limit=` | a page of a stream's events, backwards when `before` is said |
+//! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log; waits so many seconds for something new |
+//! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
+//! | `GET /<service>/store` | which log it is, its head and collections |
+//! | `POST /<service>/store/backup?to=<path>` | `{"to": path}`, when the copy is whole |
+//! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag |
+//!
 //! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
 
 mod dead_letters;
 mod sagas;
 mod socket;
+mod stats;
+mod stores;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +65,7 @@ pub use socket::{connect, listen, socket_path};
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service whose parked messages and sagas can be asked for.
+/// A service that can be asked for.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// Its name, as it stands in a path.
@@ -74,9 +86,17 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/sagas", get(sagas::list))
         .route("/{service}/sagas/{id}", get(sagas::show))
         .route("/{service}/sagas/{id}/retry", post(sagas::retry))
+        .route("/{service}/streams", get(streams::list))
+        .route("/{service}/streams/{stream}", get(streams::show))
+        .route("/{service}/log", get(streams::tail))
+        .route("/{service}/stats", get(stats::stats))
+        .route("/{service}/store", get(stores::show))
+        .route("/followers", get(stores::followers))
         .fallback(|| async { not_found("there is nothing at this path") })
-        .with_state(Services(Arc::new(stores)))
         .layer(from_fn(in_time))
+        // A copy takes as long as it takes.
+        .route("/{service}/store/backup", post(stores::backup))
+        .with_state(Services(Arc::new(stores)))
 }
 
 /// Answers in time, or says that it did not: an operator who waits learns nothing.
@@ -99,6 +119,10 @@ impl Services {
 
 async fn services_of(State(services): State<Services>) -> Json<Value> {
     Json(json!({ "services": services.0.keys().collect::<Vec<_>>() }))
+}
+
+fn bad_request(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-request").detail(detail)
 }
 
 fn not_found(detail: impl Into<String>) -> Problem {
