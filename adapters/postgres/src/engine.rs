@@ -139,10 +139,17 @@ impl Engine for Postgres {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        let selects = reader::log(&self.shared.schema, after, &filter, limit);
         Box::pin(async move {
-            let answers = self.readers.ask_all(selects).await?;
-            let page = reader::read_page(after, limit, &answers)?;
+            let schema = &self.shared.schema;
+            let page = match &filter.matching {
+                Some(query) if query.is_by_tag() => {
+                    self.readers.tagged(schema, after, (&filter, query), limit).await?
+                }
+                _ => {
+                    let selects = reader::log(schema, after, &filter, limit);
+                    reader::read_page(after, limit, &self.readers.ask_all(selects).await?)?
+                }
+            };
             // It may be known here before the writer, or the process that committed, has told.
             if page.through > after {
                 self.shared.saw(page.through);

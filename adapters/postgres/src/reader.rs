@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::try_join_all;
-use purlin::store::{Cause, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use purlin::store::{
+    Cause, EventQuery, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId,
+};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
@@ -203,6 +205,47 @@ pub(crate) fn log(schema: &Schema, after: Position, filter: &LogFilter, most: us
     }
     page.sql = events(schema, &conditions, "position", "$3");
     vec![Select::new(head), page]
+}
+
+/// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
+const FEW: usize = 256;
+
+impl Readers {
+    /// A part of the log whose events an index of tags finds, wherever they are.
+    pub(crate) async fn tagged(
+        &self,
+        schema: &Schema,
+        after: Position,
+        (filter, query): (&LogFilter, &EventQuery),
+        most: usize,
+    ) -> Result<LogPage, ReadError> {
+        let many = most.max(FEW);
+        let head = Select::new(format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event")));
+        let answers = self.ask_all(vec![head, tag::find(schema, query, after, many)]).await?;
+        let head: i64 = answers[0].first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
+        let head = Position(unsigned(head)).max(after);
+        let (positions, mut through) = tag::found(&answers[1], head, many).map_err(unreadable)?;
+        if positions.is_empty() || most == 0 {
+            let through = if most == 0 { after } else { through };
+            return Ok(LogPage { events: Vec::new(), through });
+        }
+        let last = positions.last().copied().unwrap_or_default();
+        let wanted = events(schema, "position = ANY ($1::bigint[])", "position", "$2");
+        let rows = self.ask(Select::new(wanted).with(positions).with(limit(many))).await?;
+        let found = rows.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
+        // Large events are cut: what was not read is left for the next page.
+        if let Some(cut) = found.last().filter(|event| event.position.0 < unsigned(last)) {
+            through = cut.position;
+        }
+        let mut wanted = found.into_iter().filter(|event| filter.admits(event));
+        let page: Vec<Recorded> = wanted.by_ref().take(most).collect();
+        if wanted.next().is_some()
+            && let Some(last) = page.last()
+        {
+            through = last.position;
+        }
+        Ok(LogPage { events: page, through })
+    }
 }
 
 /// The page that the rows of [`log`] make.

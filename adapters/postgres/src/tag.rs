@@ -1,8 +1,11 @@
 //! Tags: which positions have which, in a table that only events with tags are written to.
 
-use purlin::store::{Condition, Criterion, EventQuery};
+use std::collections::BTreeMap;
 
-use crate::codec::signed;
+use purlin::store::{Condition, Criterion, EventQuery, Position};
+use tokio_postgres::{Error, Row};
+
+use crate::codec::{limit, signed, unsigned};
 use crate::names::Schema;
 use crate::reader::Select;
 
@@ -72,14 +75,10 @@ fn join<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     joined
 }
 
-/// The condition that an event (`e`) matches a query. What is looked through is between `$1` and `$2`.
+/// The condition that an event (`e`) matches a query of kinds, and perhaps of tags.
 pub(crate) fn matching(schema: &Schema, query: &EventQuery, select: &mut Select) -> String {
     let tag = schema.table("_tag");
-    let by_tag = query.is_by_tag();
     let criteria = query.criteria().iter().map(|criterion| {
-        if by_tag {
-            return of_criterion(&tag, criterion, select);
-        }
         let mut all = Vec::new();
         for wanted in criterion.tags.iter() {
             let wanted = select.mark(wanted.to_owned());
@@ -91,10 +90,44 @@ pub(crate) fn matching(schema: &Schema, query: &EventQuery, select: &mut Select)
         if all.is_empty() { "TRUE".to_owned() } else { all.join(" AND ") }
     });
     let criteria: Vec<String> = criteria.collect();
-    match by_tag {
-        true => format!("position IN ({})", criteria.join(" UNION ")),
-        false => format!("({})", criteria.join(" OR ")),
+    format!("({})", criteria.join(" OR "))
+}
+
+/// The statement of the positions behind `after` that a query finds, all of whose criteria name a tag: at most `most`
+/// for each criterion, with the criterion's number.
+pub(crate) fn find(schema: &Schema, query: &EventQuery, after: Position, most: usize) -> Select {
+    let tag = schema.table("_tag");
+    let mut select = Select::new(String::new()).with(signed(after.0)).with(limit(most));
+    let criteria = query.criteria().iter().enumerate().map(|(n, criterion)| {
+        let positions = of_criterion(&tag, criterion, &mut select);
+        format!(
+            "(SELECT {n}::bigint AS n, position FROM ({positions} ORDER BY t0.position LIMIT $2) AS found)"
+        )
+    });
+    let criteria: Vec<String> = criteria.collect();
+    select.sql = criteria.join(" UNION ALL ");
+    select
+}
+
+/// The positions that the rows of [`find`] name, in order and not behind `until`, and up to where they are all there
+/// are.
+pub(crate) fn found(rows: &[Row], until: Position, most: usize) -> Result<(Vec<i64>, Position), Error> {
+    let (mut positions, mut through) = (Vec::with_capacity(rows.len()), until);
+    let mut of_each: BTreeMap<i64, (usize, u64)> = BTreeMap::new();
+    for row in rows {
+        let position: i64 = row.try_get(1)?;
+        let (count, last) = of_each.entry(row.try_get(0)?).or_default();
+        *count += 1;
+        *last = (*last).max(unsigned(position));
+        positions.push(position);
     }
+    for (_, last) in of_each.into_values().filter(|(count, _)| *count >= most) {
+        through = through.min(Position(last));
+    }
+    positions.sort_unstable();
+    positions.dedup();
+    positions.retain(|position| unsigned(*position) <= through.0);
+    Ok((positions, through))
 }
 
 /// The statement of the positions that a criterion finds by its tags.
@@ -106,7 +139,7 @@ fn of_criterion(table: &str, criterion: &Criterion, select: &mut Select) -> Stri
         let tag = select.mark(tag.to_owned());
         sql.push_str(&format!(" JOIN {table} AS o{n} ON o{n}.tag = {tag} AND o{n}.position = t0.position"));
     }
-    sql.push_str(&format!(" WHERE t0.tag = {first} AND t0.position > $1 AND t0.position <= $2"));
+    sql.push_str(&format!(" WHERE t0.tag = {first} AND t0.position > $1"));
     if let Some(kinds) = one_of("t0.kind", criterion, select) {
         sql.push_str(&format!(" AND {kinds}"));
     }

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, EventQuery, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 
 use crate::collection::Table;
@@ -275,6 +275,12 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
+        if filter.matching.as_ref().is_some_and(EventQuery::is_by_tag) {
+            return Box::pin(self.readers.read(move |connection| match &filter.matching {
+                Some(query) => log::read_tagged(connection, after, head, (&filter, query), limit),
+                None => log::read(connection, after, head, &filter, limit),
+            }));
+        }
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
         Box::pin(self.readers.read(move |connection| log::read(connection, after, until, &filter, limit)))
     }

@@ -1,6 +1,6 @@
 //! The log as readers see it: parts of it, and parts of streams.
 
-use purlin::store::{Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use purlin::store::{EventQuery, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
@@ -8,6 +8,9 @@ use crate::codec::{COLUMNS, read_event, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::tag;
+
+/// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
+const FEW: usize = 256;
 
 /// The wanted events behind `after` and up to `until`.
 pub(crate) fn read(
@@ -42,6 +45,38 @@ pub(crate) fn read(
     Ok(page)
 }
 
+/// As [`read`], for a filter whose events an index of tags finds, wherever they are.
+pub(crate) fn read_tagged(
+    connection: &mut Connection,
+    after: Position,
+    until: Position,
+    (filter, query): (&LogFilter, &EventQuery),
+    limit: usize,
+) -> Result<LogPage, ReadError> {
+    let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
+    let mut page = LogPage { events: Vec::new(), through: until.max(after) };
+    if until <= after || limit == 0 {
+        return Ok(LogPage { through: after, ..page });
+    }
+    let transaction = connection.transaction().map_err(log)?;
+    let (positions, through) = tag::find(&transaction, query, after, until, limit.max(FEW)).map_err(log)?;
+    page.through = through;
+    let mut bytes = 0;
+    for position in positions {
+        if page.events.len() == limit || bytes >= Limits::PAGE {
+            page.through = page.events.last().map_or(after, |event| event.position);
+            break;
+        }
+        let event = event_at(&transaction, position)
+            .map_err(|error| unreadable_as(error, || format!("the event at {position}")))?;
+        if filter.admits(&event) {
+            bytes += event.envelope.data.len();
+            page.events.push(event);
+        }
+    }
+    Ok(page)
+}
+
 fn statement(after: Position, until: Position, filter: &LogFilter) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {COLUMNS} FROM _event WHERE position > ? AND position <= ?");
     let mut values = vec![Value::Integer(signed(after.0)), Value::Integer(signed(until.0))];
@@ -56,7 +91,7 @@ fn statement(after: Position, until: Position, filter: &LogFilter) -> (String, V
         values.extend([Value::Text(from), Value::Text(to)]);
     }
     if let Some(query) = &filter.matching {
-        let (condition, of) = tag::matching(query, after.0, until.0);
+        let (condition, of) = tag::matching(query);
         sql.push_str(" AND ");
         sql.push_str(&condition);
         values.extend(of);

@@ -40,16 +40,39 @@ pub(crate) fn excluded(connection: &Connection, condition: &Condition) -> rusqli
     Ok(last.map(|position| Position(unsigned(position))))
 }
 
-/// The condition on an event's row that it matches a query, and its values. `(from, until]` are the positions that are
-/// looked through.
-pub(crate) fn matching(query: &EventQuery, from: u64, until: u64) -> (String, Vec<Value>) {
-    let mut values = Vec::new();
-    if query.is_by_tag() {
-        let between = [("position > ", signed(from)), ("position <= ", signed(until))];
-        let of_criterion = |criterion| of_criterion(criterion, &between, &mut values);
-        let positions: Vec<String> = query.criteria().iter().filter_map(of_criterion).collect();
-        return (format!("position IN ({})", positions.join(" UNION ")), values);
+/// The positions behind `after` and up to `until` that a query finds, all of whose criteria name a tag: in order, and
+/// up to where they are all there are. At most `most` for each criterion, so that a tag that many events have costs no
+/// more than what is asked for.
+pub(crate) fn find(
+    connection: &Connection,
+    query: &EventQuery,
+    after: Position,
+    until: Position,
+    most: usize,
+) -> rusqlite::Result<(Vec<u64>, Position)> {
+    let (mut positions, mut through) = (Vec::new(), until);
+    for criterion in query.criteria() {
+        let mut values = Vec::new();
+        let between = [("position > ", signed(after.0)), ("position <= ", signed(until.0))];
+        let Some(sql) = of_criterion(criterion, &between, &mut values) else { continue };
+        values.push(Value::Integer(i64::try_from(most).unwrap_or(i64::MAX)));
+        let mut select = connection.prepare_cached(&format!("{sql} ORDER BY t0.position LIMIT ?"))?;
+        let found = select.query_map(params_from_iter(values), |row| row.get(0).map(unsigned))?;
+        let found = found.collect::<rusqlite::Result<Vec<u64>>>()?;
+        if found.len() >= most {
+            through = through.min(found.last().map_or(through, |last| Position(*last)));
+        }
+        positions.extend(found);
     }
+    positions.sort_unstable();
+    positions.dedup();
+    positions.retain(|position| *position <= through.0);
+    Ok((positions, through))
+}
+
+/// The condition on an event's row that it matches a query of kinds, and perhaps of tags, and its values.
+pub(crate) fn matching(query: &EventQuery) -> (String, Vec<Value>) {
+    let mut values = Vec::new();
     let criteria = query.criteria().iter().map(|criterion| {
         let has = |tag: &str, values: &mut Vec<Value>| {
             values.push(Value::Text(tag.to_owned()));

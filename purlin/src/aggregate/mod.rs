@@ -32,11 +32,13 @@
 //! # });
 //! ```
 
+mod boundary;
 mod repository;
 mod root;
 mod snapshot;
 mod turns;
 
+pub use boundary::{Boundary, DecideError};
 pub use repository::{Change, LoadError, Repository, UpdateError};
 pub use root::{IntoEvents, Root};
 

@@ -90,7 +90,8 @@ impl Feed {
                 }
                 continue;
             }
-            let page = self.bus.read_log(end, &LogFilter::all(), PAGE).await?;
+            // All groups of a bus follow its end: they share one read of it.
+            let page = self.bus.follow(end, &LogFilter::all(), PAGE).await?;
             let mut own = Vec::new();
             for event in page.events {
                 if let Some(lane) = self.wanted_by(&event) {

@@ -140,7 +140,7 @@ impl Relay {
                 }
                 continue;
             }
-            let page = self.from.read_log(self.position, &LogFilter::public(), PAGE).await?;
+            let page = self.from.follow(self.position, &LogFilter::public(), PAGE).await?;
             self.copy(page).await?;
         }
     }

@@ -247,7 +247,7 @@ impl Store {
     }
 
     /// As [`Store::read_log`], and close to the end of the log from what other followers have read.
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         &self,
         after: Position,
         filter: &LogFilter,

@@ -80,9 +80,9 @@ impl Kept {
 
     fn page(&self, after: Position, filter: &LogFilter, limit: usize) -> LogPage {
         let mut page = LogPage { events: Vec::new(), through: after };
-        // Positions are dense: the first behind `after` is found by counting.
-        let skip = usize::try_from(after.0 - self.from.0).unwrap_or(usize::MAX);
-        for event in self.events.iter().skip(skip) {
+        // A tenant's events are not dense: the first behind `after` is searched for.
+        let behind = self.events.partition_point(|event| event.position <= after);
+        for event in self.events.range(behind..) {
             if page.events.len() == limit {
                 return page;
             }

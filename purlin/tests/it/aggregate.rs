@@ -339,3 +339,37 @@ async fn who_waits_for_a_turn_keeps_nobody_from_another_aggregate() {
     assert!(crowd.iter().any(|took| *took > 20 * alone), "the crowd takes turns");
     assert!(others.iter().all(|took| *took <= alone), "the others wait for none of it");
 }
+
+#[tokio::test]
+async fn a_decision_over_many_streams_is_made_anew_when_an_event_comes_that_it_looks_at() {
+    use purlin::aggregate::{Boundary, DecideError};
+    use purlin::message::Envelope;
+    use purlin::store::{Commit, CommitError, EventQuery, Expected, StreamId};
+
+    let store = Store::memory();
+    let take = |who: u32| {
+        let store = store.clone();
+        async move {
+            let seats = EventQuery::tagged(["course:1"]).kinds(["seat.taken"]);
+            let boundary = Boundary::new(&store, seats, |taken: &mut u32, _| *taken += 1);
+            let decided = boundary.decide(|taken| {
+                let stream = StreamId::new("student", who).unwrap();
+                let seat = Envelope::raw("seat.taken", "{}").tagged(["course:1"]);
+                if *taken < 5 { Ok(Commit::new().append(stream, Expected::Any, [seat])) } else { Err("full") }
+            });
+            decided.await
+        }
+    };
+    let all = futures_util::future::join_all((0..30).map(take)).await;
+    assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 5);
+    assert!(all.iter().all(|one| matches!(one, Ok(_) | Err(DecideError::Refused("full")))));
+    let conflict = Boundary::new(&store, EventQuery::tagged(["course:1"]), |_: &mut (), _| ()).decide(|()| {
+        let stream = StreamId::new("student", 0).unwrap();
+        Ok::<_, &str>(Commit::new().append(stream, Expected::Version(99), [Envelope::raw("seat.left", "{}")]))
+    });
+    let conflict = conflict.await;
+    assert!(
+        matches!(conflict, Err(DecideError::Commit(CommitError::Conflict(_)))),
+        "its own expectation is no matter of the boundary: {conflict:?}"
+    );
+}

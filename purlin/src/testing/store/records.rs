@@ -164,7 +164,11 @@ async fn a_collection_can_take_the_place_of_another(store: &Store) {
     store.commit(old).await.expect("a put");
     let new = Commit::new().put_in(&beside, "a", &Note::new("new", 1), Revision::Any, None);
     store.commit(new).await.expect("a put");
+    let names = |all: Vec<Collection>| all.iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
+    let known = store.collections().await.expect("readable");
+    assert!(known.contains(&beside) && known.is_sorted_by_key(|one| one.name.clone()));
     store.swap("notes_v2", "notes").await.expect("swapped");
+    assert_eq!(names(store.collections().await.expect("readable")), ["notes"]);
     let page = store.list::<Note>(Query::all().and("text", "new")).await.expect("a page");
     assert_eq!(page.records.len(), 1);
     assert_eq!(store.get::<Note>("b").await.expect("readable"), None);

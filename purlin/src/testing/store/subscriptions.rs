@@ -15,7 +15,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
 }
 
 fn append(n: u64) -> Commit {
-    let one = if n % 3 == 0 { event(n).public().tagged(["third"]) } else { event(n) };
+    let one = if n.is_multiple_of(3) { event(n).public().tagged(["third"]) } else { event(n) };
     Commit::new().append(stream(n % 7), Expected::Any, [one])
 }
 
