@@ -135,7 +135,7 @@ async fn export(place: Place, wanted: &Export) -> Result<Outcome, Failure> {
             {
                 written = Err(error.into());
             }
-            written.map_err(|error| failed_export(&place, error))
+            written.map_err(|error| failed_export(&place, &error))
         }
         Err(failure) => Err(failure),
     };
@@ -179,13 +179,13 @@ fn cannot_open(path: &Path, error: std::io::Error) -> Failure {
 async fn import(wanted: &Import) -> Result<Outcome, Failure> {
     let place = Place::parse(&wanted.into)?.of(None)?;
     let lines = BufReader::with_capacity(1 << 20, tokio::fs::File::from_std(input(&wanted.from)?));
-    let importer = Importer::begin(lines).await.map_err(|error| failed_import(&place, error))?;
+    let importer = Importer::begin(lines).await.map_err(|error| failed_import(&place, &error))?;
     let store = place.make(Some(importer.header().log)).await?;
     let bar = Bar::new("importing", "events");
     let imported = importer.into_store(&store, |now| bar.moved(now)).await;
     drop(bar);
     store.close().await;
-    let moved = imported.map_err(|error| failed_import(&place, error))?;
+    let moved = imported.map_err(|error| failed_import(&place, &error))?;
     let said = format!("{} events and {} records are in {place}", moved.events, moved.records);
     Ok(Outcome::Done { said, answer: numbers(moved) })
 }
@@ -240,9 +240,9 @@ async fn piped(
     match (exported, imported) {
         // The end of a pipe is what became of the other.
         (Err(ExportError::Write(_)), Err(error)) | (Ok(_), Err(error)) => {
-            return Err(failed_import(to, error));
+            return Err(failed_import(to, &error));
         }
-        (Err(error), _) => return Err(failed_export(from, error)),
+        (Err(error), _) => return Err(failed_export(from, &error)),
         (Ok(_), Ok(_)) => {}
     }
     drop(bar);
@@ -251,12 +251,12 @@ async fn piped(
     compared.map_err(|error| refused(&format!("{to} is not what {from} is"), &error))
 }
 
-fn failed_export(place: &Place, error: ExportError) -> Failure {
-    refused(&format!("{place} is not exported"), &error)
+fn failed_export(place: &Place, error: &ExportError) -> Failure {
+    refused(&format!("{place} is not exported"), error)
 }
 
-fn failed_import(place: &Place, error: ImportError) -> Failure {
-    refused(&format!("nothing more is imported into {place}"), &error)
+fn failed_import(place: &Place, error: &ImportError) -> Failure {
+    refused(&format!("nothing more is imported into {place}"), error)
 }
 
 /// A refusal with all of its causes.

@@ -88,6 +88,18 @@ async fn service_of(operator: &Operator, wanted: &Show) -> Result<String, Failur
         }
     }
     if having.len() > 1 {
+        // A bus has copies of what the services have.
+        let followers = operator.get("/followers").await?;
+        let is_bus = |service: &String| {
+            let relays = followers["items"].as_array().into_iter().flatten();
+            relays.into_iter().any(|one| one["kind"] == "relay" && one["service"] == service.as_str())
+        };
+        having = match having.iter().all(is_bus) {
+            true => having,
+            false => having.into_iter().filter(|service| !is_bus(service)).collect(),
+        };
+    }
+    if having.len() > 1 {
         return Err(Failure::Ambiguous { id: wanted.stream.clone(), services: having });
     }
     having.pop().ok_or_else(|| Failure::NoSuchThing(format!("no service has a stream `{}`", wanted.stream)))

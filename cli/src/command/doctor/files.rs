@@ -40,7 +40,7 @@ pub(super) async fn folder(folder: &Path, only: Option<&PathBuf>, found: &mut Ve
     match &process {
         Ok(_) => found.push(rights("socket", &socket, 0o600)),
         Err(_) => {
-            found.push(Finding::ok("process", "none answers in this folder: the stores are opened here"))
+            found.push(Finding::ok("process", "none answers in this folder: the stores are opened here"));
         }
     }
     for (name, file) in &files {

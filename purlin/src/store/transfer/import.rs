@@ -217,7 +217,7 @@ impl<'s> Import<'s> {
         match last.filter(|last| last.stream == stream && last.at == Some(at)) {
             Some(append) => append.events.push(envelope),
             None => {
-                self.commit = std::mem::take(&mut self.commit).append_at(stream, expected, [envelope], at)
+                self.commit = std::mem::take(&mut self.commit).append_at(stream, expected, [envelope], at);
             }
         }
         Ok(())
