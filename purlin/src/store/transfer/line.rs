@@ -257,7 +257,7 @@ mod tests {
             };
             let event = Recorded {
                 position: Position(7),
-                stream: StreamId::new("ключ", "1").unwrap_or_else(|_| StreamId::new("k", "ключ").unwrap()),
+                stream: StreamId::new("order", "ключ").unwrap(),
                 version: 3,
                 at: Timestamp::from_microsecond(1_700_000_000_123_456).unwrap(),
                 envelope: Envelope { meta, public: true, schema: 9, ..tagged },
