@@ -3,7 +3,7 @@
 use axum::{Router, body::Body, extract::State, response::Response, routing::post};
 use purlin::aggregate::{Aggregate, Repository};
 use purlin::http::{Decided, Idempotency, Path, Problem, WriteRequest};
-use purlin::message::{Clock, FaultKind, Refusal, Uuid, new_id};
+use purlin::message::{Clock, Event, FaultKind, Refusal, Uuid, new_id};
 use purlin::projection::{Projection, View};
 use purlin::saga::{Saga, SagaError, Sagas};
 use purlin::store::{Recorded, Row, Store};
@@ -18,6 +18,7 @@ enum OrderEvent {
     Submitted(u64),
     Paid(String),
 }
+impl Event for OrderEvent {}
 impl Aggregate for Order {
     const KIND: &'static str = "order";
     type Event = OrderEvent;
@@ -84,8 +85,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = (orders, sagas.clone(), Idempotency::new(&store, Clock::system()));
     let routes = Router::new().route("/orders/{id}/submit", post(submit)).with_state(app);
     let use_it = async {
-        let _stop = stop.clone().drop_guard();
-        let id = new_id();
+        let (id, _stop) = (new_id(), stop.clone().drop_guard());
         let request = http::Request::post(format!("/orders/{id}/submit")).header("idempotency-key", "k");
         println!("{}", routes.oneshot(request.body(Body::empty())?).await?.status());
         sagas.wait(id, Duration::from_secs(5)).await?;

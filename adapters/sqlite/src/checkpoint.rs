@@ -1,14 +1,15 @@
 //! Moves what is in the WAL into the file, beside the writer.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use crate::schema;
+use crate::synchronous::Synchronous;
 
 /// How long commits gather before they are moved.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -24,11 +25,13 @@ struct State {
     dirty: AtomicBool,
     stopping: AtomicBool,
     wal_pages: AtomicI64,
+    /// Held while a checkpoint runs: SQLite refuses a second one at the same time without waiting for the first.
+    running: Mutex<()>,
 }
 
 impl Checkpointer {
-    pub(crate) fn start(file: &Path) -> rusqlite::Result<Self> {
-        let connection = schema::open_checkpointer(file)?;
+    pub(crate) fn start(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Self> {
+        let connection = schema::open_checkpointer(file, synchronous)?;
         let state = Arc::new(State::default());
         let seen = Arc::clone(&state);
         let thread = std::thread::Builder::new()
@@ -50,6 +53,11 @@ impl Checkpointer {
         self.state.wal_pages.swap(0, Ordering::Relaxed)
     }
 
+    /// Keeps the thread from a checkpoint, once it has finished the one that it is at.
+    pub(crate) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.state.pause()
+    }
+
     fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
@@ -68,6 +76,10 @@ impl Drop for Checkpointer {
 }
 
 impl State {
+    fn pause(&self) -> MutexGuard<'_, ()> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn serve(&self, connection: &Connection) {
         let stopping = || self.stopping.load(Ordering::Acquire);
         loop {
@@ -82,6 +94,7 @@ impl State {
                 std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
             }
             self.dirty.store(false, Ordering::Release);
+            let _running = self.pause();
             match passive(connection) {
                 Ok(pages) => self.wal_pages.store(pages, Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "a checkpoint failed; the next one tries again"),
@@ -98,10 +111,18 @@ pub(crate) fn passive(connection: &Connection) -> rusqlite::Result<i64> {
 /// Moves all of the WAL, and waits a moment for readers of its beginning, so that the next commit begins it anew.
 /// Whether it will.
 pub(crate) fn restart(connection: &Connection) -> rusqlite::Result<bool> {
+    patiently(connection, "PRAGMA wal_checkpoint(RESTART)")
+}
+
+/// As [`restart`], and cuts the file to nothing, so that none of what was in it can be found there.
+pub(crate) fn truncate(connection: &Connection) -> rusqlite::Result<bool> {
+    patiently(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+}
+
+fn patiently(connection: &Connection, checkpoint: &str) -> rusqlite::Result<bool> {
     const PATIENCE: Duration = Duration::from_millis(50);
     connection.busy_timeout(PATIENCE)?;
-    let restarted =
-        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
+    let done = connection.query_row(checkpoint, [], |row| Ok(row.get::<_, i64>(0)? == 0));
     connection.busy_timeout(schema::BUSY)?;
-    restarted
+    done
 }

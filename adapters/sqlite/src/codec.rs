@@ -3,45 +3,89 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin::message::{Envelope, Meta, Tags, Timestamp, Uuid};
+use purlin::message::{Envelope, Meta, Timestamp, Uuid};
 use purlin::store::{Position, Recorded, StreamId};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-/// The columns, in the order in which [`read_event`] wants them.
-pub(crate) const COLUMNS: &str = "position, stream, version, kind, id, at, schema, public, meta, data";
+use crate::checksum::{Header, Mismatch, Unchecked, data_fits};
 
-/// The event of a row of [`COLUMNS`].
-pub(crate) fn read_event(row: &Row<'_>) -> rusqlite::Result<Recorded> {
-    let stream = row.get_ref(1)?.as_str()?;
-    let stream = StreamId::parse(stream).map_err(|error| damaged(1, Type::Text, error))?;
-    let id = Uuid::from_slice(row.get_ref(4)?.as_blob()?).map_err(|error| damaged(4, Type::Blob, error))?;
-    let at = Timestamp::from_microsecond(row.get(5)?).map_err(|error| damaged(5, Type::Integer, error))?;
-    let (meta, tags) = match row.get_ref(8)?.as_blob_or_null()? {
-        None => (Meta::default(), Tags::none()),
-        Some(meta) => Meta::decode(meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?,
-    };
-    Ok(Recorded {
-        position: Position(unsigned(row.get(0)?)),
-        stream,
-        version: unsigned(row.get(2)?),
-        at,
-        envelope: Envelope {
-            id,
-            kind: Arc::from(row.get_ref(3)?.as_str()?),
-            schema: row.get(6)?,
-            public: row.get(7)?,
-            meta,
-            tags,
-            data: Bytes::copy_from_slice(row.get_ref(9)?.as_bytes()?),
-        },
-    })
+/// What is read of an event to know which it is, in the order in which [`Seen::read`] wants it.
+pub(crate) const HEADER: &str = "position, stream, version, kind, id, at, schema, public, meta, sum";
+
+/// An event without its data; it is what was written.
+pub(crate) struct Seen<'r> {
+    pub(crate) position: u64,
+    pub(crate) version: u64,
+    pub(crate) at: i64,
+    pub(crate) header: Header<'r>,
+    sum: Option<i64>,
 }
 
-/// Which event a row of [`COLUMNS`] is, as far as that can be read.
-pub(crate) fn whose(row: &Row<'_>) -> String {
+impl<'r> Seen<'r> {
+    /// Of a row that begins with [`HEADER`].
+    pub(crate) fn read(row: &'r Row<'_>, unchecked: Unchecked) -> rusqlite::Result<Self> {
+        let header = Header {
+            stream: row.get_ref(1)?.as_str()?,
+            kind: row.get_ref(3)?.as_str()?,
+            id: row.get_ref(4)?.as_blob()?,
+            schema: row.get(6)?,
+            public: row.get(7)?,
+            meta: row.get_ref(8)?.as_blob_or_null()?.unwrap_or_default(),
+        };
+        let (position, version, at) = (unsigned(row.get(0)?), unsigned(row.get(2)?), row.get(5)?);
+        let sum: Option<i64> = row.get(9)?;
+        let fits = match sum {
+            Some(sum) => header.fits(place(position, version, at), sum),
+            None => position <= unchecked.position,
+        };
+        if fits { Ok(Self { position, version, at, header, sum }) } else { Err(mismatch()) }
+    }
+}
+
+/// An event's place, as its checksum takes it.
+pub(crate) fn place(position: u64, version: u64, at: i64) -> [u64; 3] {
+    [position, version, at.cast_unsigned()]
+}
+
+/// The event of a row of [`HEADER`] and `data`.
+pub(crate) fn read_event(row: &Row<'_>, unchecked: Unchecked) -> rusqlite::Result<Recorded> {
+    Seen::read(row, unchecked)?.event(row)
+}
+
+impl Seen<'_> {
+    /// The event, with the data that stand behind its header.
+    pub(crate) fn event(self, row: &Row<'_>) -> rusqlite::Result<Recorded> {
+        let data = row.get_ref(10)?.as_bytes()?;
+        if self.sum.is_some_and(|sum| !data_fits(data, sum)) {
+            return Err(mismatch());
+        }
+        let header = self.header;
+        let stream = StreamId::parse(header.stream).map_err(|error| damaged(1, Type::Text, error))?;
+        let id = Uuid::from_slice(header.id).map_err(|error| damaged(4, Type::Blob, error))?;
+        let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(5, Type::Integer, error))?;
+        let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?;
+        Ok(Recorded {
+            position: Position(self.position),
+            stream,
+            version: self.version,
+            at,
+            envelope: Envelope {
+                id,
+                kind: Arc::from(header.kind),
+                schema: header.schema,
+                public: header.public,
+                meta,
+                tags,
+                data: Bytes::copy_from_slice(data),
+            },
+        })
+    }
+}
+
+/// Which event a row of [`HEADER`] is, as far as that can be read.
+pub(crate) fn whose(position: u64, row: &Row<'_>) -> String {
     let text = |column| row.get::<_, String>(column).unwrap_or_else(|_| "?".to_owned());
-    let position = row.get::<_, i64>(0).unwrap_or_default();
     format!("the event at {position} (`{}` of the stream `{}`)", text(3), text(1))
 }
 
@@ -58,6 +102,12 @@ pub(crate) fn signed(value: u64) -> i64 {
 #[derive(Debug, thiserror::Error)]
 #[error("the metadata of an event are damaged")]
 struct Damaged;
+
+/// What a row holds is not what was written.
+#[cold]
+pub(crate) fn mismatch() -> rusqlite::Error {
+    damaged(9, Type::Integer, Mismatch)
+}
 
 fn damaged(
     column: usize,

@@ -1,29 +1,34 @@
 //! The engine as purlin sees it: a queue to the writer, and readers beside it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, EventQuery, LogFilter, LogId,
-    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
+    Position, Query, ReadError, Record, Recorded, StreamId,
 };
+use rusqlite::Connection;
 
+use crate::checksum::Unchecked;
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
-use crate::error::{Closed, OpenError, unavailable, unreadable_as};
+use crate::damage::Damage;
+use crate::error::{Closed, OpenError, is_damage, unavailable, unreadable_as};
 use crate::files;
 use crate::index::{Index, Keys};
 use crate::lock::Lock;
-use crate::log;
+use crate::log::{self, Unread};
 use crate::reader::Readers;
 use crate::schema::{self, SchemaError};
-use crate::writer::{Closing, Job, Queued, Writer};
+use crate::synchronous::Synchronous;
+use crate::writer::{Closing, Job, Queued, Sums, Writer};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -42,6 +47,8 @@ pub struct Options {
     pub run: usize,
     /// Positions of the log that one read looks through for the events that it wants.
     pub window: u64,
+    /// What a commit waits for.
+    pub synchronous: Synchronous,
     /// Tells when a commit happens.
     pub clock: Clock,
     /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
@@ -59,6 +66,7 @@ impl Options {
             heads: 256 * 1024,
             run: 50_000,
             window: 50_000,
+            synchronous: Synchronous::Full,
             clock: Clock::system(),
             log: None,
         }
@@ -84,17 +92,36 @@ pub struct Sqlite {
 /// What the writer, the readers and those who commit know of each other.
 pub(crate) struct Shared {
     pub(crate) id: LogId,
+    pub(crate) unchecked: Unchecked,
     pub(crate) keys: Keys,
     pub(crate) file: PathBuf,
     pub(crate) index: RwLock<Index>,
     pub(crate) tables: RwLock<HashMap<String, Arc<Table>>>,
     pub(crate) head: watch::Sender<Position>,
+    damage: OnceLock<Damage>,
     /// Bytes of the commits that wait.
     queued: AtomicUsize,
     queue_bytes: usize,
 }
 
 impl Shared {
+    /// What was found when the file was opened.
+    pub(crate) fn damage(&self) -> &Damage {
+        self.damage.get_or_init(Damage::default)
+    }
+
+    /// The last version of a stream. What only the runs know is on the disk: nobody waits for that.
+    fn last_version(&self, connection: &Connection, stream: &StreamId) -> rusqlite::Result<u64> {
+        let index = self.index.read().expect("no panic holds the index");
+        let key = self.keys.of(stream.as_str());
+        if let Some(version) = index.tail.last_version(key) {
+            return Ok(version);
+        }
+        let runs = Index::of(index.runs.clone());
+        drop(index);
+        Ok(runs.head(connection, stream, key, self.unchecked)?.version)
+    }
+
     /// Whether so many bytes more may wait; then they count.
     fn admits(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_add(bytes, Ordering::Relaxed);
@@ -125,28 +152,40 @@ impl Sqlite {
 
     fn open_now(options: &Options) -> Result<Self, OpenError> {
         let file = &options.file;
-        let failed = |(file, source)| OpenError::File { file, source };
+        let failed = |(file, source)| OpenError::of_io(file, source);
         files::make_folder(file).map_err(failed)?;
         let lock = Lock::take(file)?;
         let refused = |error: rusqlite::Error| SchemaError::from(error).of(file);
         schema::look(file).map_err(|error| error.of(file))?;
         drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
-        let mut connection = schema::open_writer(file).map_err(|error| error.of(file))?;
-        let id = schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
+        let opened = schema::open_writer(file, options.synchronous);
+        let mut connection = opened.map_err(|error| error.of(file))?;
+        let (id, unchecked) =
+            schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
+        if options.synchronous == Synchronous::Full {
+            // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
+            files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;
+        }
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,
+            unchecked,
             keys: Keys::default(),
             file: file.clone(),
             index: RwLock::default(),
             tables: RwLock::default(),
             head,
+            damage: OnceLock::new(),
             queued: AtomicUsize::new(0),
             queue_bytes: options.queue_bytes,
         });
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
         let writer = Writer::open(connection, Arc::clone(&shared), lock, queue, options).map_err(refused)?;
         let readers = Readers::start(file, options.readers.max(1)).map_err(refused)?;
+        let tables = shared.tables.read().expect("no panic holds the tables").clone();
+        let damage = schema::open_reader(file).and_then(|reader| Damage::look(&reader, &tables));
+        let damage = damage.map_err(refused)?;
+        shared.damage.get_or_init(|| damage);
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || writer.serve())
@@ -167,6 +206,7 @@ impl Sqlite {
         &self,
         job: impl FnOnce(oneshot::Sender<Result<(), CommitError>>) -> Job,
     ) -> Result<(), CommitError> {
+        self.shared.damage().admits_writes()?;
         let (answer, answered) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| unavailable(Closed))?;
         answered.await.map_err(|_| unavailable(Closed))?
@@ -178,6 +218,45 @@ impl Sqlite {
         table.ok_or_else(|| {
             ReadError::Invalid(format!("the collection `{name}` is not defined in this store"))
         })
+    }
+}
+
+impl Sqlite {
+    /// The events of a stream with some versions. An index that turns out to be damaged is made anew by the writer.
+    fn part_of_stream(
+        &self,
+        stream: StreamId,
+        versions: impl FnOnce(&Shared, &Connection, &StreamId) -> rusqlite::Result<Range<u64>> + Send + 'static,
+        backwards: bool,
+    ) -> impl Future<Output = Result<Vec<Recorded>, ReadError>> + Send + '_ {
+        let shared = Arc::clone(&self.shared);
+        let read = self.readers.read(move |connection| {
+            let index = |error| {
+                if is_damage(&error) {
+                    shared.index.read().expect("no panic holds the index").suspect();
+                }
+                unreadable_as(error, || format!("the index of the stream `{stream}`"))
+            };
+            let versions = versions(&shared, connection, &stream).map_err(index)?;
+            let key = shared.keys.of(stream.as_str());
+            let known = shared.index.read().expect("no panic holds the index");
+            let lookup = known.lookup(key, versions.start, versions.end);
+            drop(known);
+            log::read_stream(connection, &stream, &lookup, versions, backwards, shared.unchecked).map_err(
+                |unread| match unread {
+                    Unread::Index(error) => index(error),
+                    Unread::Event(error) => error,
+                },
+            )
+        });
+        async move {
+            let read = read.await;
+            if matches!(read, Err(ReadError::Unreadable { .. })) {
+                // The writer may have nothing else to do. If its queue is full, the next read tells it again.
+                let _ = self.jobs.try_send(Job::Mend);
+            }
+            read
+        }
     }
 }
 
@@ -201,10 +280,13 @@ impl Engine for Sqlite {
         let bytes = Queued::weigh(&commit);
         // The caller's thread makes ready what it can: the writer's time is everybody's.
         let keys = commit.appends.iter().map(|append| self.shared.keys.of(append.stream.as_str())).collect();
-        let queued = if self.jobs.is_closed() {
+        let sums = Sums::of(&commit);
+        let queued = if let Err(refused) = self.shared.damage().admits_writes() {
+            Err(refused)
+        } else if self.jobs.is_closed() {
             Err(unavailable(Closed))
         } else if self.shared.admits(bytes) {
-            let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, bytes, answer }));
+            let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, sums, bytes, answer }));
             sent.map_err(|error| {
                 self.shared.took(bytes);
                 match error {
@@ -228,14 +310,7 @@ impl Engine for Sqlite {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let versions = from..from.saturating_add(limit as u64);
-        let key = self.shared.keys.of(stream.as_str());
-        let index = self.shared.index.read().expect("no panic holds the index");
-        let lookup = index.lookup(key, versions.start, versions.end);
-        drop(index);
-        Box::pin(
-            self.readers
-                .read(move |connection| log::read_stream(connection, &stream, &lookup, versions, false)),
-        )
+        Box::pin(self.part_of_stream(stream, move |_, _, _| Ok(versions), false))
     }
 
     fn read_stream_back(
@@ -244,27 +319,11 @@ impl Engine for Sqlite {
         before: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        let (shared, key) = (Arc::clone(&self.shared), self.shared.keys.of(stream.as_str()));
-        Box::pin(self.readers.read(move |connection| {
-            let index = || shared.index.read().expect("no panic holds the index");
-            let last = index().tail.last_version(key);
-            let last = match last {
-                Some(version) => version,
-                // Only the runs know it, which are on the disk: nobody waits for that.
-                None => {
-                    let runs = Index { runs: index().runs.clone(), ..Index::default() };
-                    let head = runs.head(connection, &stream, key);
-                    head.map_err(|error| {
-                        unreadable_as(error, || format!("the index of the stream `{stream}`"))
-                    })?
-                    .version
-                }
-            };
-            let to = before.min(last + 1);
-            let versions = to.saturating_sub(limit as u64).max(1)..to;
-            let lookup = index().lookup(key, versions.start, versions.end);
-            log::read_stream(connection, &stream, &lookup, versions, true)
-        }))
+        let versions = move |shared: &Shared, connection: &Connection, stream: &StreamId| {
+            let to = before.min(shared.last_version(connection, stream)? + 1);
+            Ok(to.saturating_sub(limit as u64).max(1)..to)
+        };
+        Box::pin(self.part_of_stream(stream, versions, true))
     }
 
     fn read_log(
@@ -275,14 +334,14 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
-        if filter.matching.as_ref().is_some_and(EventQuery::is_by_tag) {
-            return Box::pin(self.readers.read(move |connection| match &filter.matching {
-                Some(query) => log::read_tagged(connection, after, head, (&filter, query), limit),
-                None => log::read(connection, after, head, &filter, limit),
-            }));
-        }
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        Box::pin(self.readers.read(move |connection| log::read(connection, after, until, &filter, limit)))
+        let unchecked = self.shared.unchecked;
+        Box::pin(self.readers.read(move |connection| match &filter.matching {
+            Some(query) if query.is_by_tag() => {
+                log::read_tagged(connection, (after, head), (&filter, query), limit, unchecked)
+            }
+            _ => log::read(connection, (after, until), &filter, limit, unchecked),
+        }))
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -292,13 +351,18 @@ impl Engine for Sqlite {
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
-            self.readers.read(move |connection| table.get(connection, &key)).await
+            let found = self.readers.read(move |connection| table.get(connection, &key)).await?;
+            if found.is_none() {
+                self.shared.damage().knows_all_of(&collection)?;
+            }
+            Ok(found)
         })
     }
 
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
+            self.shared.damage().knows_all_of(&collection)?;
             self.readers.read(move |connection| table.list(connection, &query)).await
         })
     }
@@ -312,6 +376,7 @@ impl Engine for Sqlite {
     ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
+            self.shared.damage().knows_all_of(&collection)?;
             self.readers.read(move |connection| table.due(connection, until, prefix, limit)).await
         })
     }
@@ -333,11 +398,20 @@ impl Engine for Sqlite {
     }
 
     fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(|answer| Job::Swap { from, to, answer }))
+        Box::pin(async move {
+            let names = (from.clone(), to.clone());
+            self.change(|answer| Job::Swap { from, to, answer }).await?;
+            self.shared.damage().swapped(&names.0, &names.1);
+            Ok(())
+        })
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(|answer| Job::Drop(name, answer)))
+        Box::pin(async move {
+            self.change(|answer| Job::Drop(name.clone(), answer)).await?;
+            self.shared.damage().dropped(&name);
+            Ok(())
+        })
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

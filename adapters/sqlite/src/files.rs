@@ -33,14 +33,30 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Makes the folder of a file, and those above it, for their owner alone; one that is there is left as it is.
+/// Makes the folder of a file, and those above it, for their owner alone; one that is there is left as it is. What was
+/// made is durable: a store is not lost with its folder.
 pub(crate) fn make_folder(file: &Path) -> Result<(), (PathBuf, io::Error)> {
     let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let made: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    if made.is_empty() {
+        return Ok(());
+    }
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     builder.mode(0o700);
-    builder.create(folder).map_err(|error| (folder.to_owned(), error))
+    builder.create(folder).map_err(|error| (folder.to_owned(), error))?;
+    for folder in made.into_iter().filter(|folder| !folder.as_os_str().is_empty()).rev() {
+        sync_folder(folder).map_err(|error| (folder.to_owned(), error))?;
+    }
+    Ok(())
+}
+
+/// Whether a file could be made beside another; why not, if it could not.
+pub(crate) fn try_beside(file: &Path) -> io::Result<()> {
+    let probe = beside(file, ".probe");
+    drop(create_private(&probe)?);
+    std::fs::remove_file(probe)
 }
 
 /// Makes durable what was made, renamed or removed in the folder of a file.

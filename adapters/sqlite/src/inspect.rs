@@ -42,11 +42,6 @@ pub async fn inspect(file: impl Into<PathBuf>) -> Result<Inspection, OpenError> 
     on_file(file.into(), inspect_now).await
 }
 
-/// What SQLite finds wrong in a file, page by page; all of it is read.
-pub async fn check(file: impl Into<PathBuf>) -> Result<Vec<String>, OpenError> {
-    on_file(file.into(), check_now).await
-}
-
 /// Whether a process has the store open. A process that opens it at this very moment would be refused.
 pub fn in_use(file: &Path) -> std::io::Result<bool> {
     let lock = match File::open(files::beside(file, ".lock")) {
@@ -104,15 +99,4 @@ fn read(connection: &Connection, file: &Path) -> Result<Inspection, SchemaError>
         bytes: size(""),
         wal_bytes: size("-wal"),
     })
-}
-
-fn check_now(file: &Path) -> Result<Vec<String>, OpenError> {
-    let connection = open(file)?;
-    let find = || -> rusqlite::Result<Vec<String>> {
-        let mut check = connection.prepare("PRAGMA quick_check(20)")?;
-        let mut found = check.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-        found.retain(|said| said != "ok");
-        Ok(found)
-    };
-    find().map_err(|error| SchemaError::from(error).of(file))
 }

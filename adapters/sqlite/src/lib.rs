@@ -4,7 +4,8 @@
 //! the others and against the heads it knows, applies them in one transaction and syncs once (WAL,
 //! `synchronous=FULL`). Events go to the right edge of one table by position. Which positions belong to a stream
 //! is kept in memory for the newest events and in sorted runs for the rest (`src/index`), so that no commit touches
-//! a random page for it. Checkpoints and reads have connections of their own.
+//! a random page for it. Checkpoints and reads have connections of their own. Events, records and the index have
+//! checksums: what does not match is an error that names it, and is never served.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -16,10 +17,13 @@
 //! # });
 //! ```
 
+mod check;
 mod checkpoint;
+mod checksum;
 mod codec;
 mod collection;
 mod copy;
+mod damage;
 mod engine;
 mod error;
 mod files;
@@ -29,6 +33,7 @@ mod lock;
 mod log;
 mod reader;
 mod schema;
+mod synchronous;
 mod tag;
 mod writer;
 
@@ -36,10 +41,12 @@ use std::path::PathBuf;
 
 use purlin::store::Store;
 
+pub use check::check;
 pub use copy::restore;
 pub use engine::{Options, Sqlite};
 pub use error::OpenError;
-pub use inspect::{Inspection, check, in_use, inspect};
+pub use inspect::{Inspection, in_use, inspect};
+pub use synchronous::Synchronous;
 
 /// Opens the store in a file, or makes it (and its folder) when it is not there.
 ///

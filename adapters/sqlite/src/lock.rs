@@ -16,7 +16,7 @@ impl Lock {
     /// file has another.
     pub(crate) fn take(store: &Path) -> Result<Self, OpenError> {
         let file = files::beside(store, ".lock");
-        let failed = |source| OpenError::File { file: file.clone(), source };
+        let failed = |source| OpenError::of_io(file.clone(), source);
         let open = files::open_private(&file).map_err(failed)?;
         match open.try_lock() {
             Ok(()) => Ok(Self { _file: open }),

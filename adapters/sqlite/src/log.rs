@@ -1,10 +1,14 @@
 //! The log as readers see it: parts of it, and parts of streams.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use purlin::store::{EventQuery, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use crate::codec::{COLUMNS, read_event, signed, whose};
+use crate::checksum::Unchecked;
+use crate::codec::{HEADER, Seen, mismatch, read_event, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::tag;
@@ -13,12 +17,14 @@ use crate::tag;
 const FEW: usize = 256;
 
 /// The wanted events behind `after` and up to `until`.
+///
+/// Every event is looked at, wanted or not: one that is missing, or damaged so that it seems unwanted, is told.
 pub(crate) fn read(
     connection: &mut Connection,
-    after: Position,
-    until: Position,
+    (after, until): (Position, Position),
     filter: &LogFilter,
     limit: usize,
+    unchecked: Unchecked,
 ) -> Result<LogPage, ReadError> {
     let mut page = LogPage { events: Vec::new(), through: until.max(after) };
     if until <= after {
@@ -26,18 +32,28 @@ pub(crate) fn read(
     }
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = connection.transaction().map_err(log)?;
-    let (sql, values) = statement(after, until, filter);
+    let coarse = Coarse::of(filter);
+    let (sql, values) = coarse.statement(after, until);
     let mut select = transaction.prepare_cached(&sql).map_err(log)?;
     let mut rows = select.query(params_from_iter(values)).map_err(log)?;
     let mut bytes = 0;
-    while let Some(row) = rows.next().map_err(log)? {
+    for position in after.0 + 1..=until.0 {
         if page.events.len() == limit || bytes >= Limits::PAGE {
-            page.through = page.events.last().map_or(after, |event| event.position);
+            page.through = Position(position - 1);
             break;
         }
-        let event = read_event(row).map_err(|error| unreadable_as(error, || whose(row)))?;
-        // Whose stream it is cannot always be asked in SQL.
-        if filter.admits(&event) {
+        let missing = |error| unreadable_as(error, || format!("the event at {position}"));
+        let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
+        let damaged = |error| unreadable_as(error, || whose(position, row));
+        let seen = Seen::read(row, unchecked).map_err(damaged)?;
+        if seen.position != position {
+            return Err(missing(mismatch()));
+        }
+        if !coarse.admits(&seen) {
+            continue;
+        }
+        let event = seen.event(row).map_err(damaged)?;
+        if coarse.is_exact || filter.admits(&event) {
             bytes += event.envelope.data.len();
             page.events.push(event);
         }
@@ -45,13 +61,73 @@ pub(crate) fn read(
     Ok(page)
 }
 
+/// What of a filter is asked of an event's row before its data are read: all that it admits is admitted here.
+struct Coarse {
+    public: bool,
+    births: bool,
+    streams: Option<(String, String)>,
+    /// Any of them; empty: all.
+    kinds: Vec<Arc<str>>,
+    /// Nothing but this is asked.
+    is_exact: bool,
+}
+
+impl Coarse {
+    fn of(filter: &LogFilter) -> Self {
+        let criteria = filter.matching.as_ref().map(EventQuery::criteria).unwrap_or_default();
+        let kinds = match criteria.iter().any(|criterion| criterion.kinds.is_empty()) {
+            true => Vec::new(),
+            false => criteria.iter().flat_map(|criterion| criterion.kinds.iter().cloned()).collect(),
+        };
+        let is_exact = filter.matching.is_none() && filter.tenant.is_none();
+        Self { public: filter.public, births: filter.births, streams: filter.streams(), kinds, is_exact }
+    }
+
+    fn admits(&self, seen: &Seen<'_>) -> bool {
+        let header = &seen.header;
+        let within = |(from, to): &(String, String)| (from.as_str()..to.as_str()).contains(&header.stream);
+        (header.public || !self.public)
+            && (seen.version == 1 || !self.births)
+            && self.streams.as_ref().is_none_or(within)
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *header.kind))
+    }
+
+    /// The rows between two positions, with the data of those that are admitted: those of the others are not read.
+    fn statement(&self, after: Position, until: Position) -> (String, Vec<Value>) {
+        let (mut conditions, mut values) = (Vec::new(), Vec::new());
+        if self.public {
+            conditions.push("public".to_owned());
+        }
+        if self.births {
+            conditions.push("version = 1".to_owned());
+        }
+        if let Some((from, to)) = &self.streams {
+            conditions.push("stream >= ? AND stream < ?".to_owned());
+            values.extend([Value::Text(from.clone()), Value::Text(to.clone())]);
+        }
+        if !self.kinds.is_empty() {
+            conditions.push(format!("kind IN ({})", vec!["?"; self.kinds.len()].join(", ")));
+            values.extend(self.kinds.iter().map(|kind| Value::Text(kind.to_string())));
+        }
+        let data = match conditions.is_empty() {
+            true => "data".to_owned(),
+            false => format!("CASE WHEN {} THEN data END", conditions.join(" AND ")),
+        };
+        values.extend([Value::Integer(signed(after.0)), Value::Integer(signed(until.0))]);
+        let sql = format!(
+            "SELECT {HEADER}, {data} FROM _event WHERE position > ? AND position <= ? ORDER BY position"
+        );
+        (sql, values)
+    }
+}
+
 /// As [`read`], for a filter whose events an index of tags finds, wherever they are.
 pub(crate) fn read_tagged(
     connection: &mut Connection,
-    after: Position,
-    until: Position,
+    (after, until): (Position, Position),
     (filter, query): (&LogFilter, &EventQuery),
     limit: usize,
+    unchecked: Unchecked,
 ) -> Result<LogPage, ReadError> {
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let mut page = LogPage { events: Vec::new(), through: until.max(after) };
@@ -67,8 +143,7 @@ pub(crate) fn read_tagged(
             page.through = page.events.last().map_or(after, |event| event.position);
             break;
         }
-        let event = event_at(&transaction, position)
-            .map_err(|error| unreadable_as(error, || format!("the event at {position}")))?;
+        let event = event_at(&transaction, position, None, unchecked)?;
         if filter.admits(&event) {
             bytes += event.envelope.data.len();
             page.events.push(event);
@@ -77,49 +152,35 @@ pub(crate) fn read_tagged(
     Ok(page)
 }
 
-fn statement(after: Position, until: Position, filter: &LogFilter) -> (String, Vec<Value>) {
-    let mut sql = format!("SELECT {COLUMNS} FROM _event WHERE position > ? AND position <= ?");
-    let mut values = vec![Value::Integer(signed(after.0)), Value::Integer(signed(until.0))];
-    if filter.public {
-        sql.push_str(" AND public");
-    }
-    if filter.births {
-        sql.push_str(" AND version = 1");
-    }
-    if let Some((from, to)) = filter.streams() {
-        sql.push_str(" AND stream >= ? AND stream < ?");
-        values.extend([Value::Text(from), Value::Text(to)]);
-    }
-    if let Some(query) = &filter.matching {
-        let (condition, of) = tag::matching(query);
-        sql.push_str(" AND ");
-        sql.push_str(&condition);
-        values.extend(of);
-    }
-    sql.push_str(" ORDER BY position");
-    (sql, values)
-}
-
-/// The events of a stream with versions in `from..to`, one way or the other, cut once their data reach
-/// [`Limits::PAGE`].
+/// The events of a stream with some versions, one way or the other, cut once their data reach [`Limits::PAGE`].
 pub(crate) fn read_stream(
     connection: &mut Connection,
     stream: &StreamId,
     lookup: &Lookup,
-    versions: std::ops::Range<u64>,
+    versions: Range<u64>,
     backwards: bool,
-) -> Result<Vec<Recorded>, ReadError> {
-    let index = |error| unreadable_as(error, || format!("the index of the stream `{stream}`"));
-    let transaction = connection.transaction().map_err(index)?;
-    let mut positions = lookup.positions(&transaction, versions.start, versions.end).map_err(index)?;
+    unchecked: Unchecked,
+) -> Result<Vec<Recorded>, Unread> {
+    let transaction = connection.transaction().map_err(Unread::Index)?;
+    let mut positions =
+        lookup.positions(&transaction, versions.start, versions.end).map_err(Unread::Index)?;
     if backwards {
         positions.reverse();
     }
-    let (mut events, mut bytes) = (Vec::new(), 0);
+    let (mut events, mut bytes, mut before) = (Vec::new(), 0, None);
     for position in positions {
-        let event = event_at(&transaction, position)
-            .map_err(|error| unreadable_as(error, || format!("the event at {position} of `{stream}`")))?;
+        let event = event_at(&transaction, position, Some(stream), unchecked).map_err(Unread::Event)?;
         if event.stream == *stream {
+            let follows = match before {
+                None if backwards => event.version + 1 == versions.end,
+                None => event.version == versions.start.max(1),
+                Some(before) if backwards => event.version + 1 == before,
+                Some(before) => event.version == before + 1,
+            };
+            if !follows {
+                return Err(Unread::Index(mismatch()));
+            }
+            before = Some(event.version);
             bytes += event.envelope.data.len();
             events.push(event);
         }
@@ -130,7 +191,30 @@ pub(crate) fn read_stream(
     Ok(events)
 }
 
-fn event_at(connection: &Connection, position: u64) -> rusqlite::Result<Recorded> {
-    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, data FROM _event WHERE position = ?1";
-    connection.prepare_cached(SELECT)?.query_row([signed(position)], read_event)
+/// Why a part of a stream could not be read.
+pub(crate) enum Unread {
+    /// The index is not what was written, or cannot be read.
+    Index(rusqlite::Error),
+    /// An event is not what was written.
+    Event(ReadError),
+}
+
+/// An event that an index names.
+fn event_at(
+    connection: &Connection,
+    position: u64,
+    stream: Option<&StreamId>,
+    unchecked: Unchecked,
+) -> Result<Recorded, ReadError> {
+    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum, data FROM _event WHERE position = ?1";
+    let missing = |error| {
+        unreadable_as(error, || match stream {
+            Some(stream) => format!("the event at {position} of the stream `{stream}`"),
+            None => format!("the event at {position}"),
+        })
+    };
+    let mut select = connection.prepare_cached(SELECT).map_err(missing)?;
+    let mut rows = select.query([signed(position)]).map_err(missing)?;
+    let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
+    read_event(row, unchecked).map_err(|error| unreadable_as(error, || whose(position, row)))
 }

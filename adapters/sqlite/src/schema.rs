@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use purlin::message::Uuid;
 use purlin::store::{Cause, LogId};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql};
 
-use crate::codec::{signed, unsigned};
+use crate::checksum::{Sum, Unchecked};
+use crate::codec::{mismatch, signed, unsigned};
+use crate::files;
+use crate::synchronous::Synchronous;
 use crate::{collection, tag};
 
-/// The newest format that this code reads and writes.
+/// The newest format that this code reads and writes. Format 1 had neither checksums nor tags.
 pub(crate) const FORMAT: i64 = 2;
 
 /// How long a connection waits for another's lock.
@@ -19,9 +23,9 @@ pub(crate) const BUSY: Duration = Duration::from_secs(10);
 /// Bytes to which a WAL that grew behind a long read is cut when it begins anew.
 const WAL_BYTES: i64 = 128 << 20;
 
-/// Everything but the collections. Names begin with `_`, so that no collection has one of them.
+/// Everything but the collections and the index. Names begin with `_`, so that no collection has one of them.
 ///
-/// `_run` and `_block` are the stream index (see `index`): a block is a slice of sorted entries.
+/// An event's checksum stands before its data: who only wants to know which event it is need not read them.
 const TABLES: &str = "
 CREATE TABLE _meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE _event(
@@ -34,17 +38,24 @@ CREATE TABLE _event(
     schema INTEGER NOT NULL,
     public INTEGER NOT NULL,
     meta BLOB,
+    sum INTEGER,
     data TEXT NOT NULL
 );
+CREATE TABLE _collection(name TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// The stream index (see `index`): a block is a slice of sorted entries, a run describes some blocks.
+const INDEX: &str = "
 CREATE TABLE _run(
     run INTEGER PRIMARY KEY,
     level INTEGER NOT NULL,
+    first INTEGER NOT NULL,
     through INTEGER NOT NULL,
     fences BLOB NOT NULL,
-    filter BLOB NOT NULL
+    filter BLOB NOT NULL,
+    sum INTEGER NOT NULL
 );
 CREATE TABLE _block(block INTEGER PRIMARY KEY, entries BLOB NOT NULL);
-CREATE TABLE _collection(name TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// Why a file is not a store.
@@ -65,18 +76,29 @@ pub(crate) enum SchemaError {
 }
 
 /// The connection that writes: durable at every commit, checkpoints done elsewhere.
-pub(crate) fn open_writer(file: &Path) -> Result<Connection, SchemaError> {
+pub(crate) fn open_writer(file: &Path, synchronous: Synchronous) -> Result<Connection, SchemaError> {
     let connection = Connection::open(file)?;
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode = use_wal(&connection)?;
     if mode != "wal" {
         return Err(SchemaError::NoWal(mode));
     }
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", synchronous.name())?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
     configure(&connection)?;
     Ok(connection)
+}
+
+/// Gives the file a write-ahead log; the mode that it has then. SQLite says the mode before it has written it down:
+/// whether that worked is known when there is no further row. Without it, the file would be used with a rollback
+/// journal, whose removal nothing makes durable.
+fn use_wal(connection: &Connection) -> rusqlite::Result<String> {
+    let mut pragma = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = pragma.query([])?;
+    let mode = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)?;
+    while rows.next()?.is_some() {}
+    Ok(mode)
 }
 
 /// A connection that only reads.
@@ -90,9 +112,9 @@ pub(crate) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// The connection that moves the WAL into the file.
-pub(crate) fn open_checkpointer(file: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_checkpointer(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", synchronous.name())?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.busy_timeout(Duration::from_millis(100))?;
     Ok(connection)
@@ -141,31 +163,47 @@ fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
     }
 }
 
-/// Makes the tables when the file is new, for a log that is named or a new one; the log's id otherwise too.
-pub(crate) fn prepare(connection: &mut Connection, log: Option<LogId>) -> Result<LogId, SchemaError> {
+/// Makes the tables when the file is new, for a log that is named or a new one, and brings an older file to this format;
+/// the log's id.
+pub(crate) fn prepare(
+    connection: &mut Connection,
+    log: Option<LogId>,
+) -> Result<(LogId, Unchecked), SchemaError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    if !is_store(&transaction)? {
+    let is_new = !is_store(&transaction)?;
+    let (mut id, mut unchecked, mut changed) = (log.unwrap_or_default(), Unchecked::default(), is_new);
+    if is_new {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(tag::TABLE)?;
-        let id = log.unwrap_or_default();
-        let mut insert = transaction.prepare("INSERT INTO _meta(name, value) VALUES(?1, ?2)")?;
-        insert.execute(("format", FORMAT))?;
-        insert.execute(("log", id.log.as_bytes().as_slice()))?;
-        insert.execute(("incarnation", id.incarnation))?;
-        drop(insert);
-        transaction.commit()?;
-        return Ok(id);
+        transaction.execute_batch(INDEX)?;
+        set_meta(&transaction, "log", id.log.as_bytes().as_slice())?;
+    } else {
+        let log: Vec<u8> = meta(&transaction, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
+        id.log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
+        id.incarnation = meta(&transaction, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
+        unchecked = read_unchecked(&transaction)?;
+        match meta::<i64>(&transaction, "format")? {
+            Some(1) => (unchecked, changed) = (upgrade(&transaction)?, true),
+            _ if meta(&transaction, "sum")? != Some(identity_sum(id, unchecked)) => {
+                return Err(SchemaError::Damaged("its identity does not match its checksum"));
+            }
+            _ => {}
+        }
+        if meta::<i64>(&transaction, "copy")?.is_some() {
+            (id, changed) = (id.restored(), true);
+            transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
+        }
+        collection::complete(&transaction)?;
     }
-    let (_, mut id, copy) = described(&transaction)?;
-    if copy {
-        id = id.restored();
-        transaction.execute("UPDATE _meta SET value = ?1 WHERE name = 'incarnation'", [id.incarnation])?;
-        transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
+    if changed {
+        set_meta(&transaction, "format", FORMAT)?;
+        set_meta(&transaction, "incarnation", id.incarnation)?;
+        set_meta(&transaction, "unchecked_position", signed(unchecked.position))?;
+        set_meta(&transaction, "unchecked_revision", signed(unchecked.revision))?;
+        set_meta(&transaction, "sum", identity_sum(id, unchecked))?;
     }
-    upgrade(&transaction)?;
-    collection::complete(&transaction)?;
     transaction.commit()?;
-    Ok(id)
+    Ok((id, unchecked))
 }
 
 /// What the file says of itself: its format, which log it is, and whether it is a copy that nobody has opened.
@@ -178,37 +216,88 @@ pub(crate) fn described(connection: &Connection) -> Result<(i64, LogId, bool), S
     Ok((format, LogId { log, incarnation }, copy))
 }
 
-/// Gives a file of an older format what it lacks.
-fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
-    // 2: events may have tags.
+/// Gives a file of format 1 room for checksums and tags. What is in it is left without; the index is made anew from the
+/// log.
+fn upgrade(connection: &Connection) -> rusqlite::Result<Unchecked> {
+    connection
+        .execute_batch("ALTER TABLE _event ADD COLUMN sum INTEGER; DROP TABLE _run; DROP TABLE _block;")?;
+    connection.execute_batch(INDEX)?;
     connection.execute_batch(tag::TABLE)?;
-    connection.execute("UPDATE _meta SET value = ?1 WHERE name = 'format' AND value < ?1", [FORMAT]).map(drop)
+    collection::add_checksums(connection)?;
+    let last = "SELECT coalesce(max(position), 0) FROM _event";
+    let position = unsigned(connection.query_row(last, [], |row| row.get(0))?);
+    Ok(Unchecked { position, revision: revision(connection)? })
+}
+
+/// Up to where events and records may be without a checksum.
+pub(crate) fn read_unchecked(connection: &Connection) -> rusqlite::Result<Unchecked> {
+    let through = |name| Ok::<_, rusqlite::Error>(meta::<i64>(connection, name)?.map_or(0, unsigned));
+    Ok(Unchecked { position: through("unchecked_position")?, revision: through("unchecked_revision")? })
+}
+
+/// The checksum of what a file says of itself.
+fn identity_sum(id: LogId, unchecked: Unchecked) -> i64 {
+    let numbers = [u64::from(id.incarnation), unchecked.position, unchecked.revision];
+    Sum::default().bytes(id.log.as_bytes()).numbers(numbers).stored()
+}
+
+/// Throws the stream index away; part of a transaction of the caller's.
+pub(crate) fn forget_index(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("DROP TABLE _run; DROP TABLE _block;")?;
+    connection.execute_batch(INDEX)
 }
 
 /// Marks a copy, so that whoever opens it to write begins a new incarnation.
 pub(crate) fn mark_copy(copy: &Connection) -> rusqlite::Result<()> {
-    copy.execute("INSERT OR REPLACE INTO _meta(name, value) VALUES('copy', 1)", []).map(drop)
+    set_meta(copy, "copy", 1)
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
     connection.query_row("SELECT value FROM _meta WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
 
+fn set_meta(connection: &Connection, name: &str, value: impl ToSql) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO _meta(name, value) VALUES(?1, ?2)";
+    connection.prepare_cached(sql)?.execute((name, value)).map(drop)
+}
+
 /// The last revision that was given to a record.
 pub(crate) fn revision(connection: &Connection) -> rusqlite::Result<u64> {
-    Ok(meta::<i64>(connection, "revision")?.map_or(0, unsigned))
+    let sql = "SELECT value FROM _meta WHERE name = 'revision'";
+    let read = |row: &Row<'_>| match row.get_ref(0)? {
+        // As format 1 wrote it.
+        ValueRef::Integer(revision) => Ok(unsigned(revision)),
+        other => Checked::read(other.as_blob()?).ok_or_else(mismatch),
+    };
+    Ok(connection.query_row(sql, [], read).optional()?.unwrap_or(0))
 }
 
 /// Writes the last revision down; part of a transaction of the caller's.
 pub(crate) fn set_revision(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO _meta(name, value) VALUES('revision', ?1)";
-    connection.prepare_cached(sql)?.execute([signed(revision)]).map(drop)
+    set_meta(connection, "revision", Checked::write(revision))
+}
+
+/// A number with its checksum behind it.
+struct Checked;
+
+impl Checked {
+    fn write(number: u64) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        bytes[8..].copy_from_slice(&Sum::default().numbers([number]).to_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<u64> {
+        let number = u64::from_be_bytes(*bytes.first_chunk()?);
+        (Self::write(number) == bytes).then_some(number)
+    }
 }
 
 /// Counts the doubts that were settled; part of a transaction of the caller's.
 pub(crate) fn count_settled(connection: &Connection) -> rusqlite::Result<()> {
     let settled = meta::<i64>(connection, "settled")?.unwrap_or(0) + 1;
-    connection.execute("INSERT OR REPLACE INTO _meta(name, value) VALUES('settled', ?1)", [settled]).map(drop)
+    set_meta(connection, "settled", settled)
 }
 
 impl SchemaError {
@@ -216,6 +305,16 @@ impl SchemaError {
     pub(crate) fn of(self, file: &Path) -> crate::OpenError {
         let file = file.to_owned();
         match self {
+            Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+                crate::OpenError::ReadOnly { file, source: error.into() }
+            }
+            // It does not say why a file beside the store cannot be made.
+            Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+                match files::try_beside(&file) {
+                    Err(source) => crate::OpenError::of_io(file, source),
+                    Ok(()) => crate::OpenError::Database { file, source: Cause::from(error) },
+                }
+            }
             Self::Newer(found) => crate::OpenError::Newer { file, found, known: FORMAT },
             other => crate::OpenError::Database { file, source: Cause::from(other) },
         }

@@ -70,22 +70,6 @@ pub(crate) fn find(
     Ok((positions, through))
 }
 
-/// The condition on an event's row that it matches a query of kinds, and perhaps of tags, and its values.
-pub(crate) fn matching(query: &EventQuery) -> (String, Vec<Value>) {
-    let mut values = Vec::new();
-    let criteria = query.criteria().iter().map(|criterion| {
-        let has = |tag: &str, values: &mut Vec<Value>| {
-            values.push(Value::Text(tag.to_owned()));
-            "EXISTS (SELECT 1 FROM _tag AS t WHERE t.tag = ? AND t.position = _event.position)".to_owned()
-        };
-        let mut all: Vec<String> = criterion.tags.iter().map(|tag| has(tag, &mut values)).collect();
-        all.extend(one_of("kind", criterion, &mut values));
-        if all.is_empty() { "TRUE".to_owned() } else { all.join(" AND ") }
-    });
-    let criteria: Vec<String> = criteria.collect();
-    (format!("({})", criteria.join(" OR ")), values)
-}
-
 /// The statement of the positions that a criterion finds by its tags; none when it names no tag.
 fn of_criterion(criterion: &Criterion, positions: &[(&str, i64)], values: &mut Vec<Value>) -> Option<String> {
     if criterion.tags.is_empty() {

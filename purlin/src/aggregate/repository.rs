@@ -4,14 +4,14 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::message::{DecodeError, EncodeError, Fault, FaultKind, decode};
-use crate::store::{
-    Append, Commit, CommitError, Conflict, ReadError, Recorded, Revision, Store, StreamId, StreamIdError,
-};
+use tokio::time::Instant;
+
+use crate::message::{UnknownName, check_names};
+use crate::store::{Append, Commit, CommitError, Conflict, Recorded, Revision, Store, StreamId};
 
 use super::snapshot::{Found, Snapshots};
 use super::turns::Turns;
-use super::{Aggregate, IntoEvents, Root};
+use super::{Aggregate, IntoEvents, LoadError, Root, SnapshotPolicy, UpdateError};
 
 /// How many events are read at once.
 const PAGE: usize = 512;
@@ -24,6 +24,8 @@ pub struct Repository<A> {
     store: Store,
     snapshots: Arc<Snapshots>,
     turns: Arc<Turns>,
+    /// What the event enum says of its past and cannot be.
+    misnamed: Option<UnknownName>,
     kind: PhantomData<fn() -> A>,
 }
 
@@ -44,34 +46,57 @@ impl<A: Aggregate> From<Change<A>> for Commit {
 impl<A: Aggregate> Repository<A> {
     /// The aggregates in `store`.
     pub fn new(store: &Store) -> Self {
-        Self { store: store.clone(), snapshots: Arc::default(), turns: Arc::default(), kind: PhantomData }
+        let (snapshots, turns, misnamed) = (Arc::default(), Arc::default(), check_names::<A::Event>().err());
+        Self { store: store.clone(), snapshots, turns, misnamed, kind: PhantomData }
     }
 
     /// The aggregate as it is now; one that nothing has happened to has version 0.
     pub async fn load(&self, id: impl Display) -> Result<Root<A>, LoadError> {
-        let id = id.to_string();
-        let stream = StreamId::new(A::KIND, &id)?;
-        let Found { mut root, revision } = self.start(&stream, &id).await?;
-        loop {
-            let (events, more) = self.store.read_stream_page(&stream, root.version() + 1, PAGE).await?;
-            for event in &events {
-                root.replay(&read::<A>(event)?);
-            }
-            if !more {
-                break;
-            }
+        if let Some(misnamed) = self.misnamed {
+            return Err(misnamed.into());
         }
+        let id = id.to_string();
+        let stream = StreamId::new(A::CATEGORY, &id)?;
+        let Found { mut root, revision } = self.start(&stream, &id).await?;
+        let began = A::SNAPSHOTS.after.map(|_| Instant::now());
+        self.follow(&mut root, &stream).await?;
+        root.took_long(began.is_some_and(|began| A::SNAPSHOTS.is_slow(began.elapsed())));
         self.snapshots.make_up(&self.store, &stream, &mut root, revision).await;
         Ok(root)
     }
 
     /// The last snapshot, or the beginning.
     async fn start(&self, stream: &StreamId, id: &str) -> Result<Found<A>, LoadError> {
-        if A::SNAPSHOT_EVERY == 0 {
+        if A::SNAPSHOTS == SnapshotPolicy::NEVER {
             return Ok(Found { root: Root::new(id), revision: Revision::Absent });
         }
-        self.snapshots.prepare(&self.store).await.map_err(LoadError::Prepare)?;
         Ok(self.snapshots.read(&self.store, stream, id).await?)
+    }
+
+    /// Folds in what is behind a snapshot. The last event that it stands for is read again: one that stands for more
+    /// events than there are is of another log, and stands for nothing.
+    async fn follow(&self, root: &mut Root<A>, stream: &StreamId) -> Result<(), LoadError> {
+        let mut from = root.version().max(1);
+        loop {
+            let (events, more) = self.store.read_stream_page(stream, from, PAGE).await?;
+            let follows = events.first().is_some_and(|event| event.version == from);
+            if root.version() == from && !follows {
+                tracing::warn!(%stream, version = from, "a snapshot of events that are not there is ignored");
+                (*root, from) = (Root::new(root.id()), 1);
+                continue;
+            }
+            let seen = root.version();
+            for recorded in events.iter().filter(|event| event.version > seen) {
+                match recorded.read()? {
+                    Some(event) => root.replay(&event),
+                    None => root.pass_over(),
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+            from = root.version() + 1;
+        }
     }
 
     /// Loads, decides, and commits what was decided; when somebody else was faster, on the new state again.
@@ -91,7 +116,7 @@ impl<A: Aggregate> Repository<A> {
         D: IntoEvents<A::Event>,
     {
         let id = id.to_string();
-        let stream = StreamId::new(A::KIND, &id).map_err(LoadError::from)?;
+        let stream = StreamId::new(A::CATEGORY, &id).map_err(LoadError::from)?;
         let mut attempts = self.turns.of(&stream);
         attempts.begin().await;
         for _ in 0..ATTEMPTS {
@@ -141,114 +166,57 @@ impl<A: Aggregate> Repository<A> {
     /// Commits what was recorded in a root, and a snapshot with it when one is due.
     async fn commit(&self, root: &mut Root<A>, append: Append) -> Result<(), CommitError> {
         let commit = Commit::new().append_all(append);
-        let with = self.snapshots.add(&self.store, root, &commit).await;
-        let with_snapshot = with.is_some();
-        self.store.commit(with.unwrap_or(commit)).await?;
-        root.committed(with_snapshot);
+        if let Some(with_snapshot) = self.snapshots.add(&self.store, root, &commit).await {
+            match self.store.commit(with_snapshot).await {
+                Ok(_) => {
+                    root.committed(true);
+                    return Ok(());
+                }
+                // Something is wrong with the snapshot, or with its collection: the events go without it.
+                Err(error @ CommitError::Invalid(_)) => self.snapshots.refused(root, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        self.store.commit(commit).await?;
+        root.committed(false);
         Ok(())
     }
 
-    /// At most `limit` of its events from a version on, as they stand in the log.
+    /// At most `limit` of its events from a version on, as they stand in the log. Those of retired kinds are left out:
+    /// when there are fewer, there are no more.
     pub async fn history(
         &self,
         id: impl Display,
         from: u64,
         limit: usize,
     ) -> Result<Vec<(Recorded, A::Event)>, LoadError> {
-        let stream = StreamId::new(A::KIND, id)?;
-        let events = self.store.read_stream(&stream, from, limit).await?;
-        events.into_iter().map(|event| read::<A>(&event).map(|content| (event, content))).collect()
+        let stream = StreamId::new(A::CATEGORY, id)?;
+        let (mut from, mut history) = (from.max(1), Vec::new());
+        while history.len() < limit {
+            let wanted = limit - history.len();
+            let events = self.store.read_stream(&stream, from, wanted).await?;
+            from += events.len() as u64;
+            let last = events.len() < wanted;
+            for recorded in events {
+                if let Some(event) = recorded.read()? {
+                    history.push((recorded, event));
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        Ok(history)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 }
 
 impl<A> Clone for Repository<A> {
     fn clone(&self) -> Self {
         let (snapshots, turns) = (Arc::clone(&self.snapshots), Arc::clone(&self.turns));
-        Self { store: self.store.clone(), snapshots, turns, kind: PhantomData }
-    }
-}
-
-fn read<A: Aggregate>(event: &Recorded) -> Result<A::Event, LoadError> {
-    decode(&event.envelope.kind, &event.envelope.data).map_err(|source| LoadError::Unreadable {
-        stream: event.stream.clone(),
-        version: event.version,
-        source,
-    })
-}
-
-/// An aggregate could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The identity cannot name a stream.
-    #[error("this cannot be the identity of an aggregate")]
-    Id(#[from] StreamIdError),
-    /// The store could not be read.
-    #[error("the events could not be read")]
-    Read(#[from] ReadError),
-    /// The collection of snapshots could not be made.
-    #[error("the snapshots could not be prepared")]
-    Prepare(#[source] CommitError),
-    /// An event does not fit the aggregate's event type.
-    #[error("event {version} of stream `{stream}` cannot be read")]
-    Unreadable {
-        /// Its stream.
-        stream: StreamId,
-        /// Its version there.
-        version: u64,
-        /// What does not fit.
-        #[source]
-        source: DecodeError,
-    },
-}
-
-impl Fault for LoadError {
-    fn kind(&self) -> FaultKind {
-        match self {
-            // The kind is the program's, the rest of the name its caller's.
-            Self::Id(StreamIdError::Category) => FaultKind::Bug,
-            Self::Id(_) => FaultKind::NotFound,
-            Self::Read(error) => error.kind(),
-            Self::Prepare(error) => error.kind(),
-            Self::Unreadable { .. } => FaultKind::Bug,
-        }
-    }
-}
-
-/// An aggregate was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum UpdateError<E> {
-    /// The decision itself refused.
-    #[error(transparent)]
-    Refused(E),
-    /// It could not be loaded.
-    #[error("the aggregate could not be loaded")]
-    Load(#[from] LoadError),
-    /// What was decided cannot be written.
-    #[error("what was decided cannot be written")]
-    Encode(#[source] EncodeError),
-    /// The store did not take it.
-    #[error("what was decided could not be committed")]
-    Commit(#[source] CommitError),
-    /// Others were faster, a hundred times in a row.
-    #[error("too many others change the same aggregate")]
-    Contended,
-}
-
-impl<E: Fault> Fault for UpdateError<E> {
-    fn kind(&self) -> FaultKind {
-        match self {
-            Self::Refused(error) => error.kind(),
-            Self::Load(error) => error.kind(),
-            Self::Encode(_) => FaultKind::Bug,
-            Self::Commit(error) => error.kind(),
-            Self::Contended => FaultKind::Overloaded,
-        }
-    }
-
-    fn code(&self) -> &str {
-        match self {
-            Self::Refused(error) => error.code(),
-            other => other.kind().as_str(),
-        }
+        Self { store: self.store.clone(), snapshots, turns, misnamed: self.misnamed, kind: PhantomData }
     }
 }

@@ -16,6 +16,8 @@ pub struct Root<A: Aggregate> {
     version: u64,
     /// The version of the last snapshot that is known: the one that it was loaded from, or one written since.
     snapshot: u64,
+    /// Whether it took long to fold what came behind it.
+    slow: bool,
     uncommitted: Vec<A::Event>,
 }
 
@@ -27,10 +29,10 @@ impl<A: Aggregate> Root<A> {
 
     /// One whose state at a version is known.
     pub(super) fn at(id: impl Display, state: A, version: u64) -> Self {
-        Self { id: id.to_string(), state, version, snapshot: version, uncommitted: Vec::new() }
+        Self { id: id.to_string(), state, version, snapshot: version, slow: false, uncommitted: Vec::new() }
     }
 
-    /// The sum of events that happened, from the first on.
+    /// The sum of events that happened, from the first on: all of its stream, so none of them of a retired kind.
     pub fn rebuild(id: impl Display, events: impl IntoIterator<Item = A::Event>) -> Self {
         let mut root = Self::new(id);
         for event in events {
@@ -42,6 +44,11 @@ impl<A: Aggregate> Root<A> {
     /// Folds in an event that is committed already.
     pub(super) fn replay(&mut self, event: &A::Event) {
         self.state.apply(event);
+        self.version += 1;
+    }
+
+    /// Counts an event that is committed, and means nothing any more.
+    pub(super) fn pass_over(&mut self) {
         self.version += 1;
     }
 
@@ -66,8 +73,18 @@ impl<A: Aggregate> Root<A> {
         self.version
     }
 
-    pub(super) fn snapshot(&self) -> u64 {
-        self.snapshot
+    /// So many events are behind the last snapshot that is known, the uncommitted ones included.
+    pub(super) fn behind_snapshot(&self) -> u64 {
+        self.version + self.uncommitted.len() as u64 - self.snapshot
+    }
+
+    /// Whether it took long to fold what is behind the last snapshot.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow
+    }
+
+    pub(super) fn took_long(&mut self, slow: bool) {
+        self.slow = slow;
     }
 
     /// Whether anything has been committed.
@@ -82,7 +99,7 @@ impl<A: Aggregate> Root<A> {
 
     /// The stream that holds its events.
     pub fn stream(&self) -> Result<StreamId, StreamIdError> {
-        StreamId::new(A::KIND, &self.id)
+        StreamId::new(A::CATEGORY, &self.id)
     }
 
     /// The append that commits what was decided, at the version it was decided on.
@@ -105,7 +122,7 @@ impl<A: Aggregate> Root<A> {
 
     /// After a snapshot of the version was written.
     pub(super) fn snapshot_written(&mut self) {
-        self.snapshot = self.version;
+        (self.snapshot, self.slow) = (self.version, false);
     }
 }
 

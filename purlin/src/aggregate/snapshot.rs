@@ -1,19 +1,22 @@
 //! A state that was written down, so that loading need not fold every event from the first on.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::sync::Mutex as AsyncMutex;
 
-use crate::store::{Commit, CommitError, ReadError, Revision, Row, Store, StreamId};
+use crate::message::Fault;
+use crate::store::{Commit, CommitError, ReadError, Record, Revision, Row, Store, StreamId};
 
 use super::{Aggregate, Root};
 
 /// The record of a snapshot, under its stream's name.
 #[derive(Serialize, Deserialize)]
-struct Snapshot {
+pub(super) struct Snapshot {
     format: u32,
     version: u64,
     state: Box<RawValue>,
@@ -23,10 +26,19 @@ impl Row for Snapshot {
     const COLLECTION: &'static str = "purlin_snapshots";
 }
 
+impl Snapshot {
+    /// Whether it is of the version that the program writes.
+    pub(super) fn is_read_by<A: Aggregate>(&self) -> bool {
+        self.format == A::SNAPSHOT_VERSION
+    }
+}
+
 /// What a repository knows about its snapshots.
 #[derive(Default)]
 pub(super) struct Snapshots {
-    ready: OnceCell<()>,
+    /// Whether their collection is there, as far as is known.
+    ready: AtomicBool,
+    preparing: AsyncMutex<()>,
     /// The aggregates whose state did not fit into a record, and the version at which that was last tried.
     large: Mutex<HashMap<StreamId, u64>>,
     /// Held by the one reader who makes up for a snapshot that is missing.
@@ -46,33 +58,47 @@ pub(super) struct Found<A: Aggregate> {
 
 impl Snapshots {
     /// Makes the collection that snapshots live in.
-    pub(super) async fn prepare(&self, store: &Store) -> Result<(), CommitError> {
-        self.ready.get_or_try_init(|| store.define::<Snapshot>()).await.map(drop)
+    async fn prepare(&self, store: &Store) -> Result<(), CommitError> {
+        if self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _turn = self.preparing.lock().await;
+        if !self.ready.load(Ordering::Acquire) {
+            store.define::<Snapshot>().await?;
+            self.ready.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
-    /// The aggregate as of its last snapshot, or its beginning when none of this format is there.
+    /// The aggregate as of its last snapshot, or its beginning when none is there that this program can read. Only a
+    /// store that cannot be read at the moment is an error: all else costs no more than time.
     pub(super) async fn read<A: Aggregate>(
         &self,
         store: &Store,
         stream: &StreamId,
         id: &str,
     ) -> Result<Found<A>, ReadError> {
-        let record = store.get_record(Snapshot::COLLECTION, stream.as_str()).await?;
-        let Some(record) = record else {
-            return Ok(Found { root: Root::new(id), revision: Revision::Absent });
-        };
-        let (snapshot, revision) = (record.decode::<Snapshot>()?, Revision::Exact(record.revision));
-        if snapshot.format != A::SNAPSHOT_VERSION {
-            return Ok(Found { root: Root::new(id), revision });
+        // On a store that takes no writes there are snapshots all the same.
+        if let Err(error) = self.prepare(store).await {
+            tracing::debug!(%stream, error = &error as &dyn Error, "the snapshots could not be prepared");
         }
-        let root = match serde_json::from_str(snapshot.state.get()) {
-            Ok(state) => Root::at(id, state, snapshot.version),
+        let record = match store.get_record(Snapshot::COLLECTION, stream.as_str()).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Found { root: Root::new(id), revision: Revision::Absent }),
+            Err(error) if error.kind().is_transient() => return Err(error),
             Err(error) => {
-                tracing::warn!(%stream, %error, "a snapshot does not fit its aggregate and is ignored");
-                Root::new(id)
+                // Its collection is gone, or what is stored is damaged.
+                self.ready.store(false, Ordering::Release);
+                _ = self.prepare(store).await;
+                tell_damaged(stream, &error);
+                return Ok(Found { root: Root::new(id), revision: Revision::Any });
             }
         };
-        Ok(Found { root, revision })
+        let root = understand(&record, id).unwrap_or_else(|error| {
+            tell_damaged(stream, &error);
+            None
+        });
+        Ok(Found { root: root.unwrap_or_else(|| Root::new(id)), revision: Revision::Exact(record.revision) })
     }
 
     /// The commit of what a root decided with a snapshot in it, when one is due. It costs no commit of its own, and
@@ -83,9 +109,11 @@ impl Snapshots {
         root: &Root<A>,
         commit: &Commit,
     ) -> Option<Commit> {
+        if !A::SNAPSHOTS.is_due(root.behind_snapshot(), root.is_slow()) {
+            return None;
+        }
         let (stream, after) = (root.stream().ok()?, root.version() + root.uncommitted().len() as u64);
-        let due = A::SNAPSHOT_EVERY > 0 && after - root.snapshot() >= A::SNAPSHOT_EVERY;
-        if !due || self.is_large::<A>(&stream, after) || self.prepare(store).await.is_err() {
+        if self.is_large::<A>(&stream, after) || self.prepare(store).await.is_err() {
             return None;
         }
         let snapshot = encode(root, after).map_err(|error| self.tell(&stream, after, &error)).ok()?;
@@ -94,9 +122,18 @@ impl Snapshots {
         Some(with)
     }
 
+    /// A commit was refused that had a snapshot in it: for some time this aggregate is committed without one.
+    #[cold]
+    pub(super) fn refused<A: Aggregate>(&self, root: &Root<A>, error: &CommitError) {
+        self.ready.store(false, Ordering::Release);
+        if let Ok(stream) = root.stream() {
+            self.tell(&stream, root.version(), error);
+        }
+    }
+
     /// Whether a state was too large not long ago: it is not tried at every turn, but a state can shrink.
     fn is_large<A: Aggregate>(&self, stream: &StreamId, version: u64) -> bool {
-        self.large().get(stream).is_some_and(|tried| version < tried.saturating_add(A::SNAPSHOT_EVERY))
+        self.large().get(stream).is_some_and(|tried| version < tried.saturating_add(A::SNAPSHOTS.retry()))
     }
 
     fn large(&self) -> MutexGuard<'_, HashMap<StreamId, u64>> {
@@ -112,8 +149,8 @@ impl Snapshots {
         root: &mut Root<A>,
         expected: Revision,
     ) {
-        let missing = root.version() - root.snapshot() >= A::SNAPSHOT_EVERY.saturating_mul(2);
-        if A::SNAPSHOT_EVERY == 0 || !missing || self.is_large::<A>(stream, root.version()) {
+        let overdue = A::SNAPSHOTS.is_overdue(root.behind_snapshot(), root.is_slow());
+        if !overdue || self.is_large::<A>(stream, root.version()) {
             return;
         }
         let Ok(_turn) = self.overdue.try_lock() else { return };
@@ -127,7 +164,7 @@ impl Snapshots {
             Err(CommitError::Conflict(_)) => {}
             Err(error @ CommitError::Invalid(_)) => self.tell(stream, root.version(), &error),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = &error as &dyn Error;
                 tracing::warn!(%stream, error, "a snapshot could not be written");
             }
         }
@@ -135,15 +172,33 @@ impl Snapshots {
 
     /// A snapshot is only a short cut: without it nothing is lost, and once is often enough to say so.
     #[cold]
-    fn tell(&self, stream: &StreamId, version: u64, error: &(dyn std::error::Error + 'static)) {
+    fn tell(&self, stream: &StreamId, version: u64, error: &(dyn Error + 'static)) {
         let mut large = self.large();
         if large.len() >= LARGE && !large.contains_key(stream) {
             large.clear();
         }
         if large.insert(stream.clone(), version).is_none() {
-            tracing::warn!(%stream, error, "a state does not fit into a snapshot: loading folds all its events");
+            tracing::warn!(%stream, error, "a state cannot be kept as a snapshot: loading folds all its events");
         }
     }
+}
+
+/// The aggregate that a record holds; none if it is of another version.
+fn understand<A: Aggregate>(record: &Record, id: &str) -> Result<Option<Root<A>>, ReadError> {
+    let snapshot: Snapshot = record.decode()?;
+    if !snapshot.is_read_by::<A>() {
+        return Ok(None);
+    }
+    let state = serde_json::from_str(snapshot.state.get()).map_err(|source| ReadError::Unreadable {
+        what: format!("the state in the record `{}`", record.key),
+        source: source.into(),
+    })?;
+    Ok(Some(Root::at(id, state, snapshot.version)))
+}
+
+#[cold]
+fn tell_damaged(stream: &StreamId, error: &ReadError) {
+    tracing::warn!(%stream, error = error as &dyn Error, "a snapshot cannot be read and is ignored");
 }
 
 fn encode<A: Aggregate>(root: &Root<A>, version: u64) -> serde_json::Result<Snapshot> {

@@ -14,8 +14,10 @@ pub struct Bus {
 
 impl Bus {
     /// A bus over the log of a store that serves nothing else.
+    #[expect(clippy::needless_pass_by_value, reason = "a bus has its store for itself")]
     pub fn embedded(store: Store) -> Self {
-        Self { log: store }
+        // What is personal crosses the bus as it is at rest.
+        Self { log: store.sealed() }
     }
 
     /// Copies the public events of a service's log to the bus: in order, each exactly once.
@@ -27,7 +29,7 @@ impl Bus {
         source: &str,
         store: &Store,
     ) -> impl Future<Output = Result<(), RelayError>> + Send + use<> + 'static {
-        relay::run(source.to_owned(), store.clone(), self.log.clone())
+        relay::run(source.to_owned(), store.sealed(), self.log.clone())
     }
 
     /// A consumer group: `store` keeps its marks, its parked messages, and the effects of its handlers.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::message::{
-    DecodeError, Envelope, Fault, FaultKind, Meta, Tags, Timestamp, TraceContext, Uuid, decode,
+    DecodeError, Envelope, Event, Fault, FaultKind, Meta, Tags, Timestamp, TraceContext, Uuid,
 };
-use crate::store::{Position, Recorded, StreamId, StreamIdError};
+use crate::store::{Position, Recorded, StreamId, StreamIdError, UnreadableEvent};
 
 /// An event of some service's log that was copied to the bus. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,20 +44,23 @@ impl Message {
         self.event.envelope.meta
     }
 
-    /// The event as a variant of its enum.
-    pub fn decode<E: DeserializeOwned>(&self) -> Result<E, UnreadableMessage> {
-        decode(self.subject(), &self.event.envelope.data).map_err(|source| self.unreadable(source))
+    /// The event as a variant of its enum, brought up from the version that its publisher wrote. One of a retired kind
+    /// is an error: nobody subscribes to what he passes over.
+    pub fn decode<E: Event>(&self) -> Result<E, UnreadableMessage> {
+        self.event.envelope.decode().map_err(|source| self.unreadable(source))
     }
 
-    /// The event's data alone, for a reader who needs a part of them.
+    /// The event's data alone as they were published, for a reader who needs a part of them that is the same in every
+    /// version.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, UnreadableMessage> {
         serde_json::from_slice(&self.event.envelope.data).map_err(|source| {
             let kind = self.subject().to_owned();
-            self.unreadable(DecodeError { kind, source })
+            self.unreadable(DecodeError::Misfit { kind, source })
         })
     }
 
     fn unreadable(&self, source: DecodeError) -> UnreadableMessage {
+        let source = Box::new(self.event.unreadable(source));
         UnreadableMessage { id: self.id(), from: Arc::clone(&self.source), source }
     }
 
@@ -75,9 +78,9 @@ pub struct UnreadableMessage {
     pub id: Uuid,
     /// The service that published it.
     pub from: Arc<str>,
-    /// What does not fit.
+    /// Which event of that service's log, and what does not fit.
     #[source]
-    pub source: DecodeError,
+    pub source: Box<UnreadableEvent>,
 }
 
 impl Fault for UnreadableMessage {

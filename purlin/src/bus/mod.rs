@@ -53,13 +53,14 @@ mod relay;
 mod retries;
 mod status;
 
+pub(crate) use crate::message::panic_text;
 pub(crate) use backoff::Backoff;
 pub use dead_letters::{
     DeadLetter, DeadLetterDetails, DeadLetterError, DeadLetterPage, DeadLetterState, DeadLetters,
 };
 pub use error::GroupError;
 pub use failure::Failure;
-pub(crate) use failure::{chain, panic_text};
+pub(crate) use failure::chain;
 pub use followers::{Follower, FollowerKind, followers};
 pub use group::Group;
 pub use handle::Bus;

@@ -11,11 +11,12 @@ use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor,
 };
+use serde_json::Value;
 
 use super::variant::{NotAVariant, VariantName};
 
 /// The kind (`prefix.variant`) and the data of an event.
-pub fn encode<E: Serialize>(prefix: &str, event: &E) -> Result<(Arc<str>, Bytes), EncodeError> {
+pub(super) fn encode<E: Serialize>(prefix: &str, event: &E) -> Result<(Arc<str>, Bytes), EncodeError> {
     let variant = event.serialize(VariantName).map_err(|NotAVariant| EncodeError::NotAnEnum)?;
     // The kind is taken apart at its last dot; a quote or backslash would stand escaped in the JSON.
     if variant.contains(['.', '"', '\\']) || variant.chars().any(char::is_control) {
@@ -38,9 +39,14 @@ fn content(json: Vec<u8>, variant: &str) -> Bytes {
 }
 
 /// The event that [`encode`] wrote: the variant is the part of `kind` behind its last dot.
-pub fn decode<E: DeserializeOwned>(kind: &str, data: &[u8]) -> Result<E, DecodeError> {
+pub(super) fn decode<E: DeserializeOwned>(kind: &str, data: &[u8]) -> serde_json::Result<E> {
     let variant = kind.rsplit_once('.').map_or(kind, |(_, variant)| variant);
-    E::deserialize(Tagged { variant, data }).map_err(|source| DecodeError { kind: kind.to_owned(), source })
+    E::deserialize(Tagged { variant, data })
+}
+
+/// The event of a variant whose content was read already.
+pub(super) fn decode_value<E: DeserializeOwned>(variant: &str, content: Value) -> serde_json::Result<E> {
+    serde_json::from_value(Value::Object([(variant.to_owned(), content)].into_iter().collect()))
 }
 
 /// The event cannot be written as a kind and data.
@@ -55,17 +61,64 @@ pub enum EncodeError {
     /// A variant's serde name becomes the end of the kind.
     #[error("`{0}` cannot name a kind of event: no dot, quote, backslash or control character")]
     Name(&'static str),
+    /// The enum still has a variant that its [`Event::EVOLUTION`](super::Event::EVOLUTION) calls renamed or retired.
+    #[error("the kind `{0}` was renamed or retired by the evolution of its event and cannot be written")]
+    Gone(String),
 }
 
-/// Stored data do not fit the event type that was asked for.
+/// A stored event cannot be read as a variant of the event enum that was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the data of an event of kind `{kind}` do not fit its type")]
-pub struct DecodeError {
+pub enum DecodeError {
+    /// The enum has no such variant, or its content is another.
+    #[error("the data of an event of kind `{kind}` do not fit its type")]
+    Misfit {
+        /// The kind of the event.
+        kind: String,
+        /// What did not fit, and where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A newer program wrote it; this one must not guess what it means.
+    #[error("an event of kind `{kind}` was written in version {schema} by a newer program, {known} is known")]
+    Newer {
+        /// The kind of the event.
+        kind: String,
+        /// The version that it was written in.
+        schema: u16,
+        /// The last version that this program knows.
+        known: u16,
+    },
+    /// An upcaster does not take it.
+    #[error("version {to} of the kind `{kind}` cannot be made from version {from}")]
+    Upcast {
+        /// The kind of the event.
+        kind: String,
+        /// The version that it had come to.
+        from: u16,
+        /// The version that was wanted.
+        to: u16,
+        /// What the upcaster said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its kind is retired: it is to be passed over, not read.
+    #[error("the kind `{kind}` is retired")]
+    Retired {
+        /// The kind of the event.
+        kind: String,
+    },
+}
+
+impl DecodeError {
     /// The kind of the event.
-    pub kind: String,
-    /// What did not fit, and where.
-    #[source]
-    pub source: serde_json::Error,
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Misfit { kind, .. }
+            | Self::Newer { kind, .. }
+            | Self::Upcast { kind, .. }
+            | Self::Retired { kind } => kind,
+        }
+    }
 }
 
 /// An externally tagged enum whose tag and content were stored apart.
@@ -171,6 +224,8 @@ mod tests {
             let (kind, data) = encode("thing", &event).unwrap();
             assert!(kind.starts_with("thing."));
             assert_eq!(decode::<Event>(&kind, &data).unwrap(), event);
+            let content = serde_json::from_slice(&data).unwrap();
+            assert_eq!(decode_value::<Event>(kind.strip_prefix("thing.").unwrap(), content).unwrap(), event);
         }
     }
 
@@ -216,11 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn data_that_do_not_fit_are_an_error_that_names_the_kind() {
+    fn data_that_do_not_fit_are_an_error() {
         for (kind, data) in
             [("thing.unit", "{}"), ("thing.new", "[1]"), ("thing.gone", "null"), ("thing.pair", "[1,true] x")]
         {
-            assert_eq!(decode::<Event>(kind, data.as_bytes()).unwrap_err().kind, kind);
+            assert!(decode::<Event>(kind, data.as_bytes()).is_err(), "{kind}");
         }
     }
 }

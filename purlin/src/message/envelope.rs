@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{EncodeError, Meta, Tags, encode, new_id};
+use super::codec::encode;
+use super::{EncodeError, Event, Meta, Tags, event, new_id};
 
 /// An event that somebody wants recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +29,17 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The envelope of a variant of an event enum, with a kind that begins with `prefix`.
-    pub fn new<E: Serialize>(prefix: &str, event: &E) -> Result<Self, EncodeError> {
+    /// The envelope of a variant of an event enum, in the version that its kind has now; the kind begins with
+    /// `prefix`.
+    pub fn new<E: Event + Serialize>(prefix: &str, event: &E) -> Result<Self, EncodeError> {
         let (kind, data) = encode(prefix, event)?;
-        Ok(Self::raw(kind, data))
+        let Some(schema) = event::schema::<E>(&kind) else {
+            return Err(EncodeError::Gone(kind.to_string()));
+        };
+        Ok(Self { schema, ..Self::raw(kind, data) })
     }
 
-    /// An envelope around data that are JSON already.
+    /// An envelope around data that are JSON already, in version 1.
     pub fn raw(kind: impl Into<Arc<str>>, data: impl Into<Bytes>) -> Self {
         let (kind, data) = (kind.into(), data.into());
         Self { id: new_id(), kind, schema: 1, public: false, meta: Meta::default(), tags: Tags::none(), data }

@@ -103,3 +103,9 @@ impl Fault for Refusal {
         self.code
     }
 }
+
+/// What a panic said, if it said it in words.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}

@@ -47,12 +47,14 @@ impl Fault for ViewError {
 
 /// An event that a projection cannot fold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("the event at {position}, a `{kind}` of `{stream}`, does not fit: {reason}")]
+#[error("the event at {position}, version {version} of `{stream}`, a `{kind}`, does not fit: {reason}")]
 pub struct Misfit {
     /// Where it stands in the log.
     pub position: Position,
     /// Its stream.
     pub stream: String,
+    /// Its place there.
+    pub version: u64,
     /// Its kind.
     pub kind: String,
     /// What is wrong.
@@ -64,6 +66,7 @@ impl Misfit {
         Self {
             position: event.position,
             stream: event.stream.to_string(),
+            version: event.version,
             kind: event.envelope.kind.to_string(),
             reason: reason.into(),
         }

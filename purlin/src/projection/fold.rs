@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::de::DeserializeOwned;
 
 use crate::bus::{chain, panic_text};
-use crate::message::{Fault, decode};
+use crate::message::Fault;
 use crate::store::{Collection, Commit, ReadError, Recorded, Revision, Store};
 
 use super::{Misfit, Projection};
@@ -27,6 +27,9 @@ pub(super) async fn fold<P: Projection>(
 ) -> Result<Commit, Unfolded> {
     let mut rows = BTreeMap::<String, Option<P::Row>>::new();
     for (index, recorded) in events.iter().enumerate() {
+        if recorded.envelope.is_retired::<P::Event>() {
+            continue;
+        }
         let misfit = |reason: String| Unfolded::Misfit(index, Misfit::of(recorded, reason));
         let key = unwinding(|| projection.key(recorded)).map_err(misfit)?;
         let row = match rows.remove(&key) {
@@ -38,8 +41,7 @@ pub(super) async fn fold<P: Projection>(
             },
         };
         // Behind the last await: an event need not be `Send`.
-        let event = decode(&recorded.envelope.kind, &recorded.envelope.data);
-        let event = event.map_err(|error| misfit(chain(&error)))?;
+        let event: P::Event = recorded.envelope.decode().map_err(|error| misfit(chain(&error)))?;
         let row = unwinding(|| projection.apply(row, &event, recorded)).map_err(misfit)?;
         rows.insert(key, row);
     }

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! use purlin::message::Envelope;
+//! use purlin::message::{Envelope, Event};
 //! use purlin::projection::{Projection, View};
 //! use purlin::store::{Commit, Expected, Recorded, Row, Store, StreamId};
 //! use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@
 //! #[derive(Deserialize)]
 //! #[serde(rename_all = "kebab-case")]
 //! enum OrderEvent { Created, Shipped }
+//! impl Event for OrderEvent {}
 //!
 //! #[derive(Debug, PartialEq, Serialize, Deserialize)]
 //! struct OrderRow { shipped: bool }
@@ -50,8 +51,7 @@ mod fold;
 mod run;
 mod view;
 
-use serde::de::DeserializeOwned;
-
+use crate::message::Event;
 use crate::store::{Recorded, Row};
 
 pub use error::{Misfit, NotCaughtUp, ViewError};
@@ -65,8 +65,8 @@ pub trait Projection: Send + Sync + 'static {
     const VERSION: u32 = 1;
     /// The streams whose events are folded.
     const CATEGORY: &'static str;
-    /// Their event enum.
-    type Event: DeserializeOwned;
+    /// Their event enum. Events of a kind that it calls retired are passed over.
+    type Event: Event;
     /// A row. Its collection's name is the name of the live rows, in every version.
     type Row: Row;
 

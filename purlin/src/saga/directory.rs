@@ -138,9 +138,7 @@ impl Directory {
             let events = self.store.read_stream(&stream, version, 500).await?;
             version += events.len() as u64;
             // An entry that cannot be read blocks the saga, and must not hide it from its operator.
-            entries.extend(
-                events.iter().filter_map(|event| Some((event.at, Entry::read(&event.envelope).ok()?))),
-            );
+            entries.extend(events.iter().filter_map(|event| Some((event.at, Entry::read(event).ok()?))));
             if events.len() < 500 {
                 return Ok(Some(SagaView::new(id, row, &entries, running)));
             }

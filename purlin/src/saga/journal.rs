@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::message::{DecodeError, EncodeError, Envelope, FaultKind, Timestamp, decode};
-use crate::store::{StreamId, StreamIdError};
+use crate::message::{EncodeError, Envelope, Event, FaultKind, Timestamp};
+use crate::store::{Recorded, StreamId, StreamIdError, UnreadableEvent};
 
 use super::{Failure, SagaError};
 
@@ -145,6 +145,8 @@ pub enum Outcome {
     Failed(SagaError),
 }
 
+impl Event for Entry {}
+
 impl Entry {
     /// The entry as an event.
     pub(super) fn envelope(&self) -> Result<Envelope, EncodeError> {
@@ -166,8 +168,8 @@ impl Entry {
     }
 
     /// The entry that an event holds.
-    pub(super) fn read(envelope: &Envelope) -> Result<Self, DecodeError> {
-        decode(&envelope.kind, &envelope.data)
+    pub(super) fn read(event: &Recorded) -> Result<Self, UnreadableEvent> {
+        event.envelope.decode().map_err(|error| event.unreadable(error))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::bus::chain;
 use crate::resilience::Deadline;
 use crate::store::{Record, Recorded, Row, Store, StreamId};
 use crate::telemetry;
@@ -130,8 +131,8 @@ fn understand<S: Send + Sync + 'static>(
     events: &[Recorded],
     cell: &Arc<Cell<S>>,
 ) -> Result<(Arc<Kind<S>>, Payload, Running), String> {
-    let entries: Result<Vec<Entry>, _> = events.iter().map(|event| Entry::read(&event.envelope)).collect();
-    let entries = entries.map_err(|error| format!("the journal cannot be read: {error}"))?;
+    let entries: Result<Vec<Entry>, _> = events.iter().map(Entry::read).collect();
+    let entries = entries.map_err(|error| format!("the journal cannot be read: {}", chain(&error)))?;
     let Some(Entry::Started { kind, input, .. }) = entries.first().cloned() else {
         return Err("the journal does not begin with the saga's start".to_owned());
     };

@@ -64,7 +64,7 @@ impl Stop {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Panicked => true,
-            Self::Unwritable(error) => matches!(error, CommitError::Invalid(_)),
+            Self::Unwritable(error) => matches!(error, CommitError::Invalid(_) | CommitError::Forgotten(_)),
             _ => false,
         }
     }
@@ -170,7 +170,7 @@ impl Writer {
                     || self.consumed.iter().any(|(key, _)| conflict.is_record(Request::COLLECTION, key));
                 if mine { Refused::Mine(error) } else { Refused::Effect(error) }
             }
-            CommitError::Invalid(_) => Refused::Effect(error),
+            CommitError::Invalid(_) | CommitError::Forgotten(_) => Refused::Effect(error),
             CommitError::Overloaded | CommitError::Unavailable(_) => Refused::ForNow(error),
         }
     }

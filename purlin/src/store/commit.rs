@@ -27,6 +27,8 @@ pub struct Commit {
     pub conditions: Vec<Condition>,
     /// Answer instead of committing again when a commit of this id happened within the stated time.
     pub(super) id: Option<(Uuid, Duration)>,
+    /// Whose keys are destroyed with it.
+    pub(super) forgotten: Vec<super::personal::Subject>,
     /// The first value that could not be written.
     pub(super) unwritable: Option<String>,
 }
@@ -202,6 +204,7 @@ impl Commit {
         self.appends.extend(other.appends);
         self.writes.extend(other.writes);
         self.requirements.extend(other.requirements);
+        self.forgotten.extend(other.forgotten);
         self.conditions.extend(other.conditions);
         self.id = self.id.or(other.id);
         self.unwritable = self.unwritable.or(other.unwritable);
@@ -214,6 +217,7 @@ impl Commit {
             && self.writes.is_empty()
             && self.requirements.is_empty()
             && self.conditions.is_empty()
+            && self.forgotten.is_empty()
     }
 
     /// How many events it appends.

@@ -18,6 +18,9 @@ pub enum CommitError {
     /// The commit can never be applied (a limit, an undefined collection). Nothing was applied.
     #[error("the commit cannot be applied: {0}")]
     Invalid(String),
+    /// The commit says something new about somebody who is forgotten. Nothing was applied, and never will be.
+    #[error("the subject `{0}` is forgotten: nothing new can be written about it")]
+    Forgotten(super::personal::Subject),
     /// More commits are waiting than the store's queue holds. Nothing was applied.
     #[error("more commits are waiting than the store can take")]
     Overloaded,
@@ -39,8 +42,16 @@ impl Fault for CommitError {
         match self {
             Self::Conflict(_) => FaultKind::Conflict,
             Self::Invalid(_) => FaultKind::Bug,
+            Self::Forgotten(_) => FaultKind::Rejected,
             Self::Overloaded => FaultKind::Overloaded,
             Self::Unavailable(_) => FaultKind::Unavailable,
+        }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Forgotten(_) => "forgotten",
+            other => other.kind().as_str(),
         }
     }
 }

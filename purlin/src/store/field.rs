@@ -188,7 +188,7 @@ pub(super) fn scalars(fields: &[Field], json: &[u8]) -> Vec<Scalar> {
 }
 
 /// The members of these names; all are missing in what is no object.
-fn members<'de>(fields: &[Field], json: &'de [u8]) -> Vec<Option<&'de RawValue>> {
+pub(super) fn members<'de>(fields: &[Field], json: &'de [u8]) -> Vec<Option<&'de RawValue>> {
     if fields.is_empty() {
         return Vec::new();
     }

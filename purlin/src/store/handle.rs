@@ -11,6 +11,7 @@ use crate::message::Timestamp;
 use crate::telemetry;
 
 use super::memory::Memory;
+use super::personal::{self, Personalized};
 use super::tail::Tail;
 use super::tenant::{self, Tenanted};
 use super::{
@@ -21,8 +22,10 @@ use super::{
 /// A store: cheap to clone, whatever engine serves it.
 #[derive(Clone)]
 pub struct Store {
-    engine: Arc<dyn Engine>,
-    limits: Limits,
+    pub(super) engine: Arc<dyn Engine>,
+    /// The engine that stores, below the one that seals and opens personal data.
+    pub(super) bare: Arc<dyn Engine>,
+    pub(super) limits: Limits,
     tail: Arc<Tail>,
 }
 
@@ -43,11 +46,13 @@ impl Row for CommitMark {
 impl Store {
     /// A store on an engine.
     pub fn new(engine: impl Engine) -> Self {
-        Self::of(Arc::new(engine), Limits::default())
+        let bare: Arc<dyn Engine> = Arc::new(engine);
+        let engine = Arc::new(Personalized::new(Arc::clone(&bare), None));
+        Self::of(engine, bare, Limits::default())
     }
 
-    fn of(engine: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, limits, tail: Arc::default() }
+    pub(super) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
+        Self { engine, bare, limits, tail: Arc::default() }
     }
 
     /// A new store in memory, which ends with its last handle.
@@ -83,7 +88,12 @@ impl Store {
                 tenant::MAX_LEN
             )));
         }
-        Ok(Self::of(Arc::new(Tenanted::new(Arc::clone(&self.engine), name)), self.limits))
+        let tenanted = |engine: &Arc<dyn Engine>| -> Arc<dyn Engine> {
+            Arc::new(Tenanted::new(Arc::clone(engine), name))
+        };
+        let engine = tenanted(&self.engine);
+        let bare = if self.is_sealed() { Arc::clone(&engine) } else { tenanted(&self.bare) };
+        Ok(Self::of(engine, bare, self.limits))
     }
 
     /// Applies a commit: all of it, durably, or nothing.
@@ -93,6 +103,7 @@ impl Store {
     /// ([`Commit::with_id`]).
     pub async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
         self.limits.check(&commit)?;
+        self.check_personal(&commit)?;
         trace(&mut commit);
         to_the_microsecond(&mut commit);
         match commit.id.take() {
@@ -253,9 +264,10 @@ impl Store {
         filter: &LogFilter,
         limit: usize,
     ) -> Result<LogPage, ReadError> {
-        match self.tail.page(&*self.engine, after, filter, limit).await {
-            Some(page) => Ok(page),
-            None => self.read_log(after, filter, limit).await,
+        // What is kept is sealed: who meets personal data reads them himself.
+        match self.tail.page(&*self.bare, after, filter, limit).await {
+            Some(page) if self.is_sealed() || !page.events.iter().any(personal::may_be_in) => Ok(page),
+            _ => self.read_log(after, filter, limit).await,
         }
     }
 

@@ -94,6 +94,14 @@ fn check_json(data: &[u8], whose: impl Fn() -> String) -> Result<(), CommitError
     }
 }
 
+impl Limits {
+    /// As [`Limits::check`] does, for the data of a public event that have become longer.
+    pub(super) fn check_public(&self, bytes: usize, whose: impl Fn() -> String) -> Result<(), CommitError> {
+        let room = self.value.saturating_sub(Self::ROOM_FOR_THE_BUS);
+        check(bytes, room, "bytes of sealed data", whose)
+    }
+}
+
 fn at_most(unit: &str, actual: usize, limit: usize, whose: &str) -> Result<(), CommitError> {
     check(actual, limit, unit, || whose.to_owned())
 }

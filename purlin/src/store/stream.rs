@@ -40,7 +40,7 @@ impl StreamId {
         if name.len() > Self::MAX_LEN {
             return Err(StreamIdError::TooLong(name.len()));
         }
-        if name.chars().any(char::is_control) {
+        if has_control(&name) {
             return Err(StreamIdError::Control);
         }
         Ok(Self { name, category })
@@ -64,6 +64,14 @@ impl StreamId {
     /// Whose it is, if it is a tenant's ([`Store::tenant`](super::Store::tenant)) and seen from outside.
     pub fn tenant(&self) -> Option<&str> {
         super::tenant::split(self.key()).map(|(tenant, _)| tenant)
+    }
+}
+
+/// Whether there is a control character. Every event that is read has a name that is asked this.
+fn has_control(name: &str) -> bool {
+    match name.is_ascii() {
+        true => name.bytes().any(|b| b.is_ascii_control()),
+        false => name.chars().any(char::is_control),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::message::{Clock, Tags, Timestamp};
 
+use super::personal::{self, Subject};
 use super::{
     BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, LogFilter, LogId,
     LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
@@ -101,11 +102,18 @@ impl Tenanted {
         for requirement in &mut commit.requirements {
             requirement.key = self.outer(&requirement.key);
         }
+        personal::rename_in_commit(&mut commit, |subject| self.outer(subject))?;
         Ok(commit)
     }
 
     fn own_error(&self, error: CommitError) -> CommitError {
-        let CommitError::Conflict(mut conflict) = error else { return error };
+        let mut conflict = match error {
+            CommitError::Conflict(conflict) => conflict,
+            CommitError::Forgotten(subject) => {
+                return CommitError::Forgotten(Subject::new(self.own(subject.as_str())).unwrap_or(subject));
+            }
+            error => return error,
+        };
         match &mut conflict {
             Conflict::Stream { stream, .. } => *stream = self.own_stream(stream),
             Conflict::Record { key, .. } => *key = self.own(key).to_owned(),
@@ -123,12 +131,16 @@ impl Tenanted {
     }
 
     fn own_events(&self, events: Vec<Recorded>) -> Vec<Recorded> {
-        events.into_iter().map(|event| self.own_event(event)).collect()
+        let mut events: Vec<_> = events.into_iter().map(|event| self.own_event(event)).collect();
+        personal::rename_events(&mut events, |subject| self.own(subject).to_owned());
+        events
     }
 
     fn own_records(&self, records: Vec<Record>) -> Vec<Record> {
         let own = |record: Record| Record { key: self.own(&record.key).to_owned(), ..record };
-        records.into_iter().map(own).collect()
+        let mut records: Vec<_> = records.into_iter().map(own).collect();
+        personal::rename_records(&mut records, |subject| self.own(subject).to_owned());
+        records
     }
 
     /// What is done to all tenants at once is done by the store itself.
@@ -200,7 +212,7 @@ impl Engine for Tenanted {
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let record = self.engine.get(collection, self.outer(&key)).await?;
-            Ok(record.map(|record| Record { key, ..record }))
+            Ok(self.own_records(record.into_iter().collect()).pop())
         })
     }
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use purlin::aggregate::{Aggregate, Repository, Root, UpdateError};
-use purlin::message::{Envelope, Fault, FaultKind};
+use purlin::aggregate::{Aggregate, Repository, Root, SnapshotPolicy, UpdateError};
+use purlin::message::{Envelope, Event, Fault, FaultKind};
 use purlin::store::{Commit, CommitError, Store};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ enum OrderEvent {
     Submitted,
 }
 
+impl Event for OrderEvent {}
+
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("cannot submit an empty order")]
 struct EmptyOrder;
@@ -33,7 +35,7 @@ impl Fault for EmptyOrder {
 
 impl Aggregate for Order {
     const KIND: &'static str = "order";
-    const SNAPSHOT_EVERY: u64 = 10;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::every(10);
     type Event = OrderEvent;
 
     fn apply(&mut self, event: &OrderEvent) {
@@ -265,7 +267,10 @@ async fn an_event_that_does_not_fit_is_an_error_that_names_it() {
     let strange = Envelope::raw("order.exploded", "{}");
     store.commit(Commit::new().append(stream, purlin::store::Expected::Any, [strange])).await.unwrap();
     let error = Repository::<Order>::new(&store).load("1").await.unwrap_err();
-    assert_eq!(error.to_string(), "event 1 of stream `order-1` cannot be read");
+    assert_eq!(
+        error.to_string(),
+        "the event at 1, version 1 of `order-1`, a `order.exploded` written in its version 1, cannot be read"
+    );
     assert_eq!(error.kind(), FaultKind::Bug);
 }
 

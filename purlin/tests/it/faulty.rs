@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use purlin::message::Timestamp;
 use purlin::store::{
@@ -40,10 +41,25 @@ struct Shared {
 #[derive(Default)]
 struct State {
     commits: usize,
+    reads: Reads,
+    /// Every page of a stream takes so long.
+    slow: Duration,
+    read_only: bool,
     plan: BTreeMap<usize, Fate>,
     dead: bool,
     late: Vec<(Arc<dyn Engine>, Commit)>,
     late_read: Vec<(Arc<dyn Engine>, Commit)>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// Pages of streams.
+    pub(crate) pages: usize,
+    /// Events in them.
+    pub(crate) events: usize,
+    /// Records.
+    pub(crate) records: usize,
 }
 
 impl Fates {
@@ -79,6 +95,21 @@ impl Fates {
 
     pub(crate) fn commits(&self) -> usize {
         self.state().commits
+    }
+
+    /// What was read since this was asked last.
+    pub(crate) fn take_reads(&self) -> Reads {
+        std::mem::take(&mut self.state().reads)
+    }
+
+    /// From now on reading a page of a stream takes so long.
+    pub(crate) fn slow_down(&self, slow: Duration) {
+        self.state().slow = slow;
+    }
+
+    /// From now on nothing can be written or defined.
+    pub(crate) fn make_read_only(&self) {
+        self.state().read_only = true;
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -124,6 +155,7 @@ impl Engine for Faulty {
                 let _ = engine.commit(commit).await;
             }
             match fate {
+                _ if self.fates.state().read_only => Err(CommitError::Unavailable("read-only".into())),
                 None => self.engine.commit(commit).await,
                 Some(Fate::Refused) => Err(CommitError::Unavailable("told to refuse".into())),
                 Some(Fate::DeadBefore) => self.die().await,
@@ -149,7 +181,16 @@ impl Engine for Faulty {
         from: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream(stream, from, limit)
+        Box::pin(async move {
+            let slow = self.fates.state().slow;
+            if !slow.is_zero() {
+                tokio::time::sleep(slow).await;
+            }
+            let events = self.engine.read_stream(stream, from, limit).await?;
+            let reads = &mut self.fates.state().reads;
+            (reads.pages, reads.events) = (reads.pages + 1, reads.events + events.len());
+            Ok(events)
+        })
     }
 
     fn read_stream_back(
@@ -182,6 +223,7 @@ impl Engine for Faulty {
     }
 
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        self.fates.state().reads.records += 1;
         self.engine.get(collection, key)
     }
 
@@ -204,7 +246,12 @@ impl Engine for Faulty {
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.define(collection)
+        Box::pin(async move {
+            if self.fates.state().read_only {
+                return Err(CommitError::Unavailable("read-only".into()));
+            }
+            self.engine.define(collection).await
+        })
     }
 
     fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -5,12 +5,15 @@
 mod aggregate;
 mod bus;
 mod chaos;
+mod evolution;
 mod faulty;
 mod http;
 mod layers;
+mod personal;
 mod projection;
 mod saga;
 mod service;
+mod snapshots;
 mod source;
 mod store;
 mod transfer;

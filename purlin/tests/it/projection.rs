@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use purlin::message::{Envelope, Fault, FaultKind};
+use purlin::message::{Envelope, Event, Fault, FaultKind};
 use purlin::projection::{Projection, View, ViewError, ViewState};
 use purlin::store::memory::Memory;
 use purlin::store::{
@@ -67,6 +67,8 @@ enum CountEvent {
     Broken,
     Grown { bytes: usize },
 }
+
+impl Event for CountEvent {}
 
 /// Sums up, and remembers how many events went into the sum.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

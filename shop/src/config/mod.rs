@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use purlin::store::personal::MasterKey;
 use purlin::telemetry::logs::Format;
 
 use crate::contracts::numbers::SHORTEST_PASSWORD;
@@ -45,6 +46,8 @@ pub struct Config {
     pub checkout_deadline: Duration,
     /// The first administrator's password.
     pub admin_password: Option<String>,
+    /// What the keys of personal data are wrapped in, in base64.
+    pub master_key: Option<String>,
     /// Which model the assistant asks.
     pub model: Model,
     /// Requests a second of one caller.
@@ -129,6 +132,7 @@ impl Config {
             log: options.log.unwrap_or_else(|| "info".into()),
             checkout_deadline: options.checkout_deadline.map_or(Duration::from_secs(600), |d| d.0),
             admin_password: admin_password(options.admin_password)?,
+            master_key: master_key(options.master_key)?,
             model,
             rate: Rate { per_second: options.rate.unwrap_or(200), burst: options.rate_burst.unwrap_or(400) },
             connections_per_address: options.connections_per_address,
@@ -160,6 +164,15 @@ fn admin_password(given: Option<String>) -> anyhow::Result<Option<String>> {
     let given = given.filter(|password| !password.is_empty());
     if given.as_ref().is_some_and(|password| password.chars().count() < SHORTEST_PASSWORD) {
         bail!("SHOP_ADMIN_PASSWORD is too short: a password has at least {SHORTEST_PASSWORD} characters");
+    }
+    Ok(given)
+}
+
+/// The master key, which is one.
+fn master_key(given: Option<String>) -> anyhow::Result<Option<String>> {
+    let given = given.filter(|key| !key.trim().is_empty());
+    if let Some(key) = &given {
+        MasterKey::parse(key).context("SHOP_MASTER_KEY")?;
     }
     Ok(given)
 }
@@ -250,6 +263,15 @@ mod tests {
         assert!(with("short").is_err());
         assert!(with("long enough").is_ok());
         assert!(with("").unwrap().admin_password.is_none(), "an empty one is none");
+    }
+
+    #[test]
+    fn a_master_key_is_one() {
+        let with = |key: &str| Config::from(Options { master_key: Some(key.into()), ..Options::default() });
+        assert!(with("c2hvcnQ=").is_err());
+        assert!(with(" ").unwrap().master_key.is_none());
+        let key = format!("{}=", "A".repeat(43));
+        assert_eq!(with(&key).unwrap().master_key, Some(key));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Options {
     /// The first administrator's password, on first start [default: one is made up and written to a file]
     #[arg(long, env = "SHOP_ADMIN_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
+    /// What the keys of personal data are wrapped in: 32 bytes in base64. Once given, always needed [default: none]
+    #[arg(long, env = "SHOP_MASTER_KEY", value_name = "KEY", hide_env_values = true)]
+    pub master_key: Option<String>,
     /// Which model the assistant asks: scripted or anthropic [default: anthropic with a key, else scripted]
     #[arg(long, env = "SHOP_MODEL", value_name = "MODEL")]
     pub model: Option<String>,
@@ -188,6 +191,7 @@ impl Options {
             config: self.config.or(other.config),
             checkout_deadline: self.checkout_deadline.or(other.checkout_deadline),
             admin_password: self.admin_password.or(other.admin_password),
+            master_key: self.master_key.or(other.master_key),
             model: self.model.or(other.model),
             anthropic_api_key: self.anthropic_api_key.or(other.anthropic_api_key),
             anthropic_url: self.anthropic_url.or(other.anthropic_url),

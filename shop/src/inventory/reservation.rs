@@ -1,7 +1,7 @@
 //! What is reserved for an order, over all its products.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::events::{Done, Flow, Line, Refused};
@@ -47,10 +47,12 @@ pub struct StockReserved {
     pub lines: Vec<Line>,
 }
 
+impl Event for StockEvent {}
+
 impl Aggregate for Reservation {
     const KIND: &'static str = "stock";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = StockEvent;
 
     fn apply(&mut self, event: &StockEvent) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::message::{Event, Fault, FaultKind, Uuid};
 use serde::{Deserialize, Serialize};
 
 /// The stock of one product. On hand + reserved + shipped = all that was ever added.
@@ -59,6 +59,8 @@ pub enum ShelfEvent {
         quantity: i64,
     },
 }
+
+impl Event for ShelfEvent {}
 
 impl Aggregate for Shelf {
     const KIND: &'static str = "shelf";

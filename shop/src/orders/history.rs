@@ -116,7 +116,7 @@ fn told(event: &OrderEvent) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use purlin::message::encode;
+    use purlin::message::Envelope;
 
     use super::*;
     use crate::contracts::events::Refused;
@@ -130,7 +130,7 @@ mod tests {
             OrderEvent::CheckoutFailed(why),
         ];
         for event in events {
-            let (kind, _) = encode("order", &event).unwrap();
+            let kind = Envelope::new("order", &event).unwrap().kind;
             assert_eq!(format!("order.{}", kind_of(&event)), *kind);
         }
     }

@@ -1,7 +1,7 @@
 //! The payment of an order: at most one charge, and its refund.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::events::{Done, Flow, Paid, Refused};
@@ -83,10 +83,12 @@ pub enum PaymentEvent {
     Refunded(Paid),
 }
 
+impl Event for PaymentEvent {}
+
 impl Aggregate for Payment {
     const KIND: &'static str = "payment";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = PaymentEvent;
 
     fn apply(&mut self, event: &PaymentEvent) {

@@ -1,7 +1,7 @@
 //! A product: what it is called and what it costs. How many there are is the inventory's business.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::money::Money;
@@ -38,10 +38,12 @@ pub enum ProductEvent {
     },
 }
 
+impl Event for ProductEvent {}
+
 impl Aggregate for Product {
     const KIND: &'static str = "product";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = ProductEvent;
 
     fn apply(&mut self, event: &ProductEvent) {

@@ -1,7 +1,7 @@
 //! The shipment of an order.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::events::{Done, Flow, Refused, ShipTo, Shipped};
@@ -39,10 +39,12 @@ pub enum ShipmentEvent {
     Cancelled(Done),
 }
 
+impl Event for ShipmentEvent {}
+
 impl Aggregate for Shipment {
     const KIND: &'static str = "shipment";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = ShipmentEvent;
 
     fn apply(&mut self, event: &ShipmentEvent) {

@@ -6,11 +6,11 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use purlin::message::{Uuid, new_id};
-use purlin::store::{Cause, Commit, CommitError, Revision};
+use purlin::store::{Cause, Commit, CommitError};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::user::{User, normal};
-use super::{Address, FirstAdministrator, Users};
+use super::user::{Particulars, Person, UserError};
+use super::{FirstAdministrator, Users};
 use crate::contracts::who::Role;
 
 /// Where the first administrator is written to.
@@ -20,7 +20,7 @@ impl Users {
     /// Makes the first administrator unless there is one. His password is in its file before he is there, so that
     /// a crash in between leaves nobody whose password nobody knows.
     pub(super) async fn first_administrator(&self, first: &FirstAdministrator) -> Result<(), Cause> {
-        if self.base.store.get::<Address>(&normal(EMAIL)).await?.is_some() {
+        if self.addresses.owner(EMAIL).await?.is_some() {
             return Ok(());
         }
         let password = match &first.password {
@@ -28,13 +28,10 @@ impl Users {
             None => kept_password(&first.file)?,
         };
         let user_id = new_id();
-        let person = User {
-            email: EMAIL.into(),
-            name: "Administrator".into(),
-            role: Role::Admin,
-            password: self.passwords.hash(&password).await?,
-        };
-        match self.base.store.commit(self.registration(user_id, &person).await?).await {
+        let hashed = self.passwords.hash(&password).await?;
+        let person = Particulars { email: EMAIL, name: "Administrator", password: &hashed };
+        let registration = self.registration(user_id, Role::Admin, person).await?;
+        match self.base.store.commit(registration).await {
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -44,16 +41,12 @@ impl Users {
     pub(super) async fn registration(
         &self,
         user_id: Uuid,
-        person: &User,
-    ) -> Result<Commit, purlin::aggregate::UpdateError<super::user::UserError>> {
-        let change = self.users.change(user_id, |user| user.register(person)).await?;
-        let address = Address { user_id };
-        Ok(Commit::new().append_all(change.append).put_expecting(
-            normal(&person.email),
-            &address,
-            Revision::Absent,
-            None,
-        ))
+        role: Role,
+        particulars: Particulars<'_>,
+    ) -> Result<Commit, purlin::aggregate::UpdateError<UserError>> {
+        let person = Person::new(user_id, particulars);
+        let change = self.users.change(user_id, |user| user.register(&person, role)).await?;
+        Ok(self.addresses.take(Commit::from(change), particulars.email, user_id))
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! It keeps users as streams, one address for one user by a record in the same commit, passwords as argon2id
 //! hashes, and the key that tokens are signed with. Everybody else verifies tokens by the key's public half.
+//!
+//! Who somebody is (his address, his name, his password) is personal: it is kept under a key of his own, and destroying
+//! that key forgets him.
 
+mod addresses;
 mod administrator;
 mod password;
 mod rest;
@@ -14,10 +18,10 @@ use std::path::PathBuf;
 
 use axum::Router;
 use purlin::aggregate::Repository;
-use purlin::store::{Cause, Field, Row};
-use serde::{Deserialize, Serialize};
+use purlin::store::Cause;
 
 use crate::contracts::service::{Base, Service};
+use addresses::Addresses;
 use password::Passwords;
 use tokens::Tokens;
 use user::User;
@@ -27,19 +31,9 @@ use user::User;
 struct Users {
     base: Base,
     users: Repository<User>,
+    addresses: Addresses,
     passwords: Passwords,
     tokens: Tokens,
-}
-
-/// Whose an address is: the record that makes it one user's alone.
-#[derive(Debug, Serialize, Deserialize)]
-struct Address {
-    user_id: purlin::message::Uuid,
-}
-
-impl Row for Address {
-    const COLLECTION: &'static str = "addresses";
-    const FIELDS: &'static [Field] = &[];
 }
 
 /// How the first administrator is made.
@@ -53,10 +47,10 @@ pub struct FirstAdministrator {
 
 /// Makes the service, and on first start its administrator.
 pub async fn service(base: Base, first: &FirstAdministrator) -> Result<Service, Cause> {
-    base.store.define::<Address>().await?;
+    let addresses = Addresses::open(&base.store).await?;
     let tokens = Tokens::open(&base.store, &base.clock).await?;
     let (users, passwords) = (Repository::new(&base.store), Passwords::for_cores()?);
-    let users = Users { base: base.clone(), users, passwords, tokens };
+    let users = Users { base: base.clone(), users, addresses, passwords, tokens };
     users.first_administrator(first).await?;
     let doors = Router::new().merge(rest::router(users.clone())).merge(rpc::router(users));
     Ok(base.service(doors))

@@ -2,23 +2,24 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json as Answer, Router};
 use http::StatusCode;
-use purlin::http::{Attempt, Decided, Problem, Write};
+use purlin::http::{Attempt, Decided, Path, Problem, Write, WriteRequest};
 use purlin::message::{Timestamp, Uuid};
 use purlin::store::Commit;
 use serde::{Deserialize, Serialize};
 
-use super::user::{User, UserError, complaint, normal};
-use super::{Address, Users};
-use crate::contracts::who::{Caller, Known, Role};
+use super::Users;
+use super::user::{Particulars, User, UserError, complaint, subject};
+use crate::contracts::who::{Admin, Caller, Known, Role};
 
 /// The routes of the users service.
 pub fn router(users: Users) -> Router {
     Router::new()
         .route("/users", post(register))
         .route("/users/me", get(me))
+        .route("/users/{id}", delete(forget))
         .route("/sessions", post(log_in))
         .route("/.well-known/jwks.json", get(keys))
         .with_state(users)
@@ -68,10 +69,16 @@ async fn log_in(State(users): State<Users>, caller: Caller, write: Write<Credent
 
 async fn me(State(users): State<Users>, known: Known) -> Result<Answer<Shown>, Problem> {
     let user = users.users.load(known.id).await?;
-    if !user.exists() {
-        return Err(UserError::NotFound.into());
-    }
-    Ok(Answer(shown(known.id, user.state())))
+    Ok(Answer(shown(known.id, user.role, user.particulars()?)))
+}
+
+async fn forget(
+    State(users): State<Users>,
+    Admin(admin): Admin,
+    Path(id): Path<Uuid>,
+    request: WriteRequest,
+) -> Response {
+    users.base.keys.run(&admin.caller(), &request, |_| users.forget(id)).await
 }
 
 async fn keys(State(users): State<Users>) -> Answer<serde_json::Value> {
@@ -80,32 +87,34 @@ async fn keys(State(users): State<Users>) -> Answer<serde_json::Value> {
 
 impl Users {
     async fn register(&self, attempt: Attempt, new: &NewUser) -> Result<Decided, Problem> {
-        let email = normal(&new.email);
-        if self.base.store.get::<Address>(&email).await?.is_some() {
+        if self.addresses.owner(&new.email).await?.is_some() {
             return Err(UserError::EmailTaken.into());
         }
-        let person = User {
-            email: new.email.trim().to_owned(),
-            name: new.name.trim().to_owned(),
-            role: Role::User,
-            password: self.passwords.hash(&new.password).await?,
-        };
-        let commit = self.registration(attempt.id, &person).await?;
-        Decided::new(commit, StatusCode::CREATED, &shown(attempt.id, &person))
+        let hashed = self.passwords.hash(&new.password).await?;
+        let person = Particulars { email: new.email.trim(), name: new.name.trim(), password: &hashed };
+        let commit = self.registration(attempt.id, Role::User, person).await?;
+        let shown = shown(attempt.id, Role::User, person);
+        Ok(Decided::new(commit, StatusCode::CREATED, &shown)?.about(&subject(attempt.id)))
+    }
+
+    /// Forgets a user: his key, and that the address was his.
+    async fn forget(&self, id: Uuid) -> Result<Decided, Problem> {
+        let user = self.users.load(id).await?;
+        let commit = Commit::from(self.users.change(id, User::forget).await?).forget(&subject(id));
+        let commit = self.addresses.give_back(commit, user.particulars()?.email, id).await?;
+        Decided::new(commit, StatusCode::NO_CONTENT, &())
     }
 
     async fn log_in(&self, credentials: &Credentials) -> Result<Decided, Problem> {
-        let email = normal(&credentials.email);
-        // A key has at most 512 bytes; an address that long is nobody's.
-        let address = match email.len() {
-            1..=254 => self.base.store.get::<Address>(&email).await?,
-            _ => None,
-        };
-        let user = match &address {
-            Some(address) => Some((address.user_id, self.users.load(address.user_id).await?)),
+        let user = match self.addresses.owner(&credentials.email).await? {
+            Some(user_id) => Some((user_id, self.users.load(user_id).await?)),
             None => None,
         };
-        let hashed = user.as_ref().map(|(_, user)| user.password.as_str());
+        let hashed = match user.as_ref().map(|(_, user)| user.particulars()) {
+            // He was forgotten between the two.
+            None | Some(Err(UserError::NotFound)) => None,
+            Some(known) => Some(known?.password),
+        };
         let right = self.passwords.is_right(&credentials.password, hashed).await?;
         let Some((id, user)) = user.filter(|_| right) else {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "wrong-credentials");
@@ -119,6 +128,6 @@ impl Users {
     }
 }
 
-fn shown(id: Uuid, user: &User) -> Shown {
-    Shown { id, email: user.email.clone(), name: user.name.clone(), role: user.role }
+fn shown(id: Uuid, role: Role, known: Particulars<'_>) -> Shown {
+    Shown { id, email: known.email.to_owned(), name: known.name.to_owned(), role }
 }

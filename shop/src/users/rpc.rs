@@ -5,7 +5,6 @@ use purlin::http::grpc;
 use tonic::{Request, Response, Status};
 
 use super::Users;
-use super::user::UserError;
 use crate::contracts::line::{door, id};
 use crate::contracts::rpc::users::users_server::{self, UsersServer};
 use crate::contracts::rpc::users::{GetUser, User};
@@ -20,15 +19,8 @@ impl users_server::Users for Users {
     async fn get(&self, request: Request<GetUser>) -> Result<Response<User>, Status> {
         let id = id(&request.into_inner().id)?;
         let user = self.users.load(id).await.map_err(|error| grpc::status_from_fault(&error))?;
-        if !user.exists() {
-            return Err(grpc::status_from_fault(&UserError::NotFound));
-        }
-        let role = user.role.as_str().to_owned();
-        Ok(Response::new(User {
-            id: id.to_string(),
-            email: user.email.clone(),
-            name: user.name.clone(),
-            role,
-        }))
+        let known = user.particulars().map_err(|error| grpc::status_from_fault(&error))?;
+        let (email, name) = (known.email.to_owned(), known.name.to_owned());
+        Ok(Response::new(User { id: id.to_string(), email, name, role: user.role.as_str().to_owned() }))
     }
 }

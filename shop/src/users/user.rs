@@ -1,7 +1,8 @@
 //! A user: who somebody is, and what he may do.
 
-use purlin::aggregate::Aggregate;
-use purlin::message::{Fault, FaultKind};
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
+use purlin::message::{Event, Fault, FaultKind, Uuid};
+use purlin::store::personal::{Personal, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::numbers::SHORTEST_PASSWORD;
@@ -10,14 +11,34 @@ use crate::contracts::who::Role;
 /// A user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// Where he is written to; empty: there is no such user.
-    pub email: String,
-    /// What he is called.
-    pub name: String,
+    /// Who he is; nobody before he has registered, and once he is forgotten.
+    pub person: Option<Person>,
     /// What he may do.
     pub role: Role,
+    /// He was a user, and is no more.
+    pub forgotten: bool,
+}
+
+/// Who somebody is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Where he is written to.
+    pub email: Personal<String>,
+    /// What he is called.
+    pub name: Personal<String>,
     /// His password, hashed.
-    pub password: String,
+    pub password: Personal<String>,
+}
+
+/// What is known of a person, in plain.
+#[derive(Debug, Clone, Copy)]
+pub struct Particulars<'a> {
+    /// Where he is written to.
+    pub email: &'a str,
+    /// What he is called.
+    pub name: &'a str,
+    /// His password, hashed.
+    pub password: &'a str,
 }
 
 /// What happens to users.
@@ -27,36 +48,73 @@ pub enum UserEvent {
     /// Somebody became a user.
     Registered {
         /// Where he is written to.
-        email: String,
+        email: Personal<String>,
         /// What he is called.
-        name: String,
+        name: Personal<String>,
         /// What he may do.
         role: Role,
         /// His password, hashed.
-        password: String,
+        password: Personal<String>,
     },
+    /// He is forgotten, with all that was personal.
+    Forgotten,
 }
+
+impl Event for UserEvent {}
 
 impl Aggregate for User {
     const KIND: &'static str = "user";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = UserEvent;
 
     fn apply(&mut self, event: &UserEvent) {
-        let UserEvent::Registered { email, name, role, password } = event.clone();
-        *self = Self { email, name, role, password };
+        *self = match event.clone() {
+            UserEvent::Registered { email, name, role, password } => {
+                Self { person: Some(Person { email, name, password }), role, forgotten: false }
+            }
+            UserEvent::Forgotten => Self { forgotten: true, ..Self::default() },
+        };
+    }
+}
+
+/// By whom the personal data of a user are kept.
+pub fn subject(user_id: Uuid) -> Subject {
+    Subject::new(format_args!("user-{user_id}")).expect("an identifier names a subject")
+}
+
+impl Person {
+    /// A person who registers as this user.
+    pub fn new(user_id: Uuid, particulars: Particulars<'_>) -> Self {
+        let subject = subject(user_id);
+        let Particulars { email, name, password } = particulars;
+        let personal = |text: &str| Personal::new(&subject, text.to_owned());
+        Self { email: personal(email), name: personal(name), password: personal(password) }
     }
 }
 
 impl User {
     /// Makes somebody a user.
-    pub fn register(&self, person: &User) -> Result<UserEvent, UserError> {
-        if !self.email.is_empty() {
+    pub fn register(&self, person: &Person, role: Role) -> Result<UserEvent, UserError> {
+        if self.person.is_some() || self.forgotten {
             return Err(UserError::EmailTaken);
         }
-        let User { email, name, role, password } = person.clone();
+        let Person { email, name, password } = person.clone();
         Ok(UserEvent::Registered { email, name, role, password })
+    }
+
+    /// Forgets him.
+    pub fn forget(&self) -> Result<UserEvent, UserError> {
+        self.person.as_ref().map(|_| UserEvent::Forgotten).ok_or(UserError::NotFound)
+    }
+
+    /// Who he is.
+    pub fn particulars(&self) -> Result<Particulars<'_>, UserError> {
+        let Person { email, name, password } = self.person.as_ref().ok_or(UserError::NotFound)?;
+        match (email.get(), name.get(), password.get()) {
+            (Some(email), Some(name), Some(password)) => Ok(Particulars { email, name, password }),
+            _ => Err(UserError::Sealed),
+        }
     }
 }
 
@@ -96,6 +154,9 @@ pub enum UserError {
     /// There is no such user (any more).
     #[error("there is no such user")]
     NotFound,
+    /// The store's master key is not the one that his key is wrapped in.
+    #[error("what is known of users is sealed with a master key that this process was not given")]
+    Sealed,
 }
 
 impl Fault for UserError {
@@ -103,6 +164,7 @@ impl Fault for UserError {
         match self {
             Self::EmailTaken => FaultKind::Conflict,
             Self::NotFound => FaultKind::NotFound,
+            Self::Sealed => FaultKind::Unavailable,
         }
     }
 
@@ -110,6 +172,7 @@ impl Fault for UserError {
         match self {
             Self::EmailTaken => "email-taken",
             Self::NotFound => "not-found",
+            Self::Sealed => "users-sealed",
         }
     }
 }
@@ -126,6 +189,28 @@ mod tests {
         }
         assert_eq!(complaint("a@b", "Ada", "1234567").map(|(field, _)| field), Some("password"));
         assert_eq!(complaint("a@b", " ", "12345678").map(|(field, _)| field), Some("name"));
+    }
+
+    #[test]
+    fn what_was_written_of_users_before_it_was_personal_is_read() {
+        let old = r#"{"email":"ada@example.org","name":"Ada","role":"user","password":"h"}"#;
+        let event: UserEvent = purlin::message::Envelope::raw("user.registered", old).decode().unwrap();
+        let mut user = User::default();
+        user.apply(&event);
+        assert_eq!(user.particulars().unwrap().email, "ada@example.org");
+    }
+
+    #[test]
+    fn a_user_who_is_forgotten_is_nobody_and_never_again_a_user() {
+        let person =
+            Person::new(Uuid::nil(), Particulars { email: "ada@example.org", name: "Ada", password: "h" });
+        let mut user = User::default();
+        assert_eq!(user.forget(), Err(UserError::NotFound));
+        user.apply(&user.register(&person, Role::User).unwrap());
+        user.apply(&user.forget().unwrap());
+        assert_eq!(user.particulars().unwrap_err(), UserError::NotFound);
+        assert_eq!(user.forget(), Err(UserError::NotFound));
+        assert!(user.register(&person, Role::User).is_err());
     }
 
     #[test]

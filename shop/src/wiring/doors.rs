@@ -16,6 +16,7 @@ pub fn gateway(config: &Config, addresses: &Addresses, descriptors: u64) -> Gate
     let routes = vec![
         Route { rate: sign_in, ..route("POST", "/users", Access::Public, Role::Users) },
         route("GET", "/users/me", Access::Authenticated, Role::Users),
+        route("DELETE", "/users/{id}", admin(), Role::Users),
         Route { rate: sign_in, ..route("POST", "/sessions", Access::Public, Role::Users) },
         route("GET", "/.well-known/jwks.json", Access::Public, Role::Users),
         route("GET", "/products", Access::Public, Role::Products),

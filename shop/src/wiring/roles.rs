@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use purlin::bus::Bus;
 use purlin::service::probes;
+use purlin::store::personal::MasterKey;
 use purlin::store::{Cause, Store};
 use purlin_gateway::Gateway;
 use purlin_gateway::auth::{Rules, Verifier};
@@ -199,7 +200,11 @@ impl Maker<'_> {
     }
 
     async fn open(&mut self, name: &str) -> anyhow::Result<Store> {
-        self.stores.open(self.process, &self.config.store, name).await
+        let store = self.stores.open(self.process, &self.config.store, name).await?;
+        Ok(match &self.config.master_key {
+            Some(key) => store.with_master_key(MasterKey::parse(key)?),
+            None => store,
+        })
     }
 }
 

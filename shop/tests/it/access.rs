@@ -41,6 +41,7 @@ async fn only_administrators_run_the_shop() {
     let shop = Shop::start().await;
     let (client, admin) = (shop.client(), shop.client().admin().await);
     let ada = client.customer("ada").await;
+    let bob = client.customer("bob").await.get("/users/me").await.expect(200);
     let product = admin.product("Lamp", 250, 10).await;
     let new = json!({ "name": "Pen", "price": { "amount": 5, "currency": "EUR" }, "stock": 1 });
     let body = |body: &serde_json::Value| Some(body.to_string().into());
@@ -48,6 +49,7 @@ async fn only_administrators_run_the_shop() {
         ("POST", "/products".to_owned(), body(&new)),
         ("PATCH", format!("/products/{product}"), body(&json!({ "name": "Theirs" }))),
         ("POST", format!("/products/{product}/stock"), body(&json!({ "add": 1 }))),
+        ("DELETE", format!("/users/{}", bob["id"].as_str().unwrap()), None),
         ("GET", "/admin/ledger".to_owned(), None),
         ("GET", "/admin/breakers".to_owned(), None),
         ("GET", "/admin/stock".to_owned(), None),

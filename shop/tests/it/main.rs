@@ -9,6 +9,7 @@ mod client;
 mod crash_points;
 mod crash_random;
 mod dice;
+mod forgetting;
 mod idempotency;
 mod input;
 mod invariants;

@@ -84,6 +84,12 @@ impl Shop {
             addresses.unwrap_or_else(|| panic!("it ended before it was ready: {}", self.said()));
     }
 
+    /// Starts it again on the same data, with other options.
+    pub(crate) async fn restart_with(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|option| (*option).to_owned()).collect();
+        self.restart().await;
+    }
+
     /// Asks it to stop, and gives its exit code.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
         let kill = std::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();

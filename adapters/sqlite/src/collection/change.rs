@@ -2,6 +2,7 @@
 //!
 //! Commits wait for all of it, so nothing here that takes a name away from rows touches the rows.
 
+use purlin::store::personal::KEYS;
 use purlin::store::{Collection, Field, FieldType};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -17,9 +18,12 @@ pub(crate) fn define(
 ) -> rusqlite::Result<()> {
     let name = &definition.name;
     if before.is_none() {
+        // A row that is moved to another page leaves its bytes in the one where it was, whatever SQLite overwrites. With
+        // numbers for rows new ones go to the end, and none is ever moved: a key must be where it was made, or nowhere.
+        let rowid = if *name == KEYS { "" } else { " WITHOUT ROWID" };
         connection.execute_batch(&format!(
             "CREATE TABLE \"{name}\"(_key TEXT PRIMARY KEY, _revision INTEGER NOT NULL, _position INTEGER NOT NULL, \
-             _due INTEGER, _value TEXT NOT NULL) WITHOUT ROWID;
+             _due INTEGER, _value TEXT NOT NULL, _sum INTEGER){rowid};
              CREATE INDEX \"{}._due\" ON \"{name}\"(_due) WHERE _due IS NOT NULL;",
             random_name()
         ))?;
@@ -79,6 +83,16 @@ pub(super) fn readable(value: &str) -> String {
 /// A name that nothing in the file has.
 pub(super) fn random_name() -> String {
     format!("_{}", purlin::message::new_id().simple())
+}
+
+/// Gives the collections of a file that has none room for checksums; inside a transaction of the caller.
+pub(crate) fn add_checksums(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT name FROM _collection")?;
+    let names: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for name in names {
+        connection.execute_batch(&format!("ALTER TABLE \"{name}\" ADD COLUMN _sum INTEGER"))?;
+    }
+    Ok(())
 }
 
 /// Gives collections of an older program what they lack; inside a transaction of the caller.

@@ -6,23 +6,27 @@ mod texts;
 use std::fmt::Write as _;
 
 use purlin::message::Timestamp;
-use purlin::store::{Collection, Field, FieldType, Position, Query, ReadError, Record, Scalar};
+use purlin::store::{Collection, Field, FieldType, Indexed, Position, Query, ReadError, Record, Scalar};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params_from_iter};
 
-use crate::codec::unsigned;
-use crate::error::unreadable_as;
+use crate::checksum::{Unchecked, of_record};
+use crate::codec::{mismatch, unsigned};
+use crate::error::{in_writer, is_damage, unreadable_as};
+use crate::schema;
 
-const COLUMNS: &str = "_key, _revision, _position, _due, _value";
+const COLUMNS: &str = "_key, _revision, _position, _due, _value, _sum";
 
-pub(crate) use change::{complete, define, drop_table, rename, shrink_gone};
+pub(crate) use change::{add_checksums, complete, define, drop_table, rename, shrink_gone};
 
 /// A collection as the engine knows it, with the statements that change it.
 pub(crate) struct Table {
     pub(crate) definition: Collection,
     pub(crate) put: String,
     pub(crate) delete: String,
-    pub(crate) revision: String,
+    get: String,
+    /// The last revision of a record that may be without a checksum.
+    unchecked: u64,
 }
 
 /// The fields that have a column.
@@ -36,22 +40,23 @@ fn texts_of(definition: &Collection) -> impl Iterator<Item = &Field> {
 }
 
 impl Table {
-    pub(crate) fn new(definition: Collection) -> Self {
+    pub(crate) fn new(definition: Collection, unchecked: Unchecked) -> Self {
         let name = &definition.name;
         let (mut names, mut marks, mut sets) = (String::new(), String::new(), String::new());
         for (n, field) in columns(&definition).enumerate() {
             let _ = write!(names, ", \"{}\"", field.name);
-            let _ = write!(marks, ", ?{}", n + 6);
+            let _ = write!(marks, ", ?{}", n + 7);
             let _ = write!(sets, ", \"{0}\" = excluded.\"{0}\"", field.name);
         }
         Self {
             put: format!(
-                "INSERT INTO \"{name}\"({COLUMNS}{names}) VALUES(?1, ?2, ?3, ?4, ?5{marks}) \
+                "INSERT INTO \"{name}\"({COLUMNS}{names}) VALUES(?1, ?2, ?3, ?4, ?5, ?6{marks}) \
                  ON CONFLICT(_key) DO UPDATE SET _revision = excluded._revision, _position = excluded._position, \
-                 _due = excluded._due, _value = excluded._value{sets}"
+                 _due = excluded._due, _value = excluded._value, _sum = excluded._sum{sets}"
             ),
             delete: format!("DELETE FROM \"{name}\" WHERE _key = ?1"),
-            revision: format!("SELECT _revision FROM \"{name}\" WHERE _key = ?1"),
+            get: format!("SELECT {COLUMNS} FROM \"{name}\" WHERE _key = ?1"),
+            unchecked: unchecked.revision,
             definition,
         }
     }
@@ -64,10 +69,65 @@ impl Table {
 
     /// The record of a key.
     pub(crate) fn get(&self, connection: &Connection, key: &str) -> Result<Option<Record>, ReadError> {
+        let get = || {
+            let read = |row: &Row<'_>| read_record(row, self.unchecked);
+            let found = connection.prepare_cached(&self.get)?.query_row([key], read).optional()?;
+            if found.is_none() {
+                self.check_neighbours(connection, key)?;
+            }
+            Ok(found)
+        };
+        get().map_err(|error| unreadable_as(error, || self.record(key)))
+    }
+
+    /// The revision of the record of a key.
+    pub(crate) fn revision(&self, connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+        let read = |row: &Row<'_>| Ok(Intact::read(row, self.unchecked)?.revision);
+        let found = connection.prepare_cached(&self.get)?.query_row([key], read).optional();
+        found.map_err(|error| in_writer(error, || self.record(key)))
+    }
+
+    /// Where a record would stand, those beside it are what was written: a damaged key is not taken for an absent
+    /// record.
+    fn check_neighbours(&self, connection: &Connection, key: &str) -> rusqlite::Result<()> {
         let name = &self.definition.name;
-        let sql = format!("SELECT {COLUMNS} FROM \"{name}\" WHERE _key = ?1");
-        let get = || connection.prepare_cached(&sql)?.query_row([key], read_record).optional();
-        get().map_err(|error| unreadable_as(error, || format!("the record `{key}` of `{name}`")))
+        for (than, order) in [("<", "DESC"), (">", "ASC")] {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM \"{name}\" WHERE _key {than} ?1 ORDER BY _key {order} LIMIT 1"
+            );
+            let read = |row: &Row<'_>| Intact::read(row, self.unchecked).map(drop);
+            connection.prepare_cached(&sql)?.query_row([key], read).optional()?;
+        }
+        Ok(())
+    }
+
+    /// Looks through all records, and through the tables of their fields; names the first that is not what was written.
+    pub(crate) fn first_damage(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
+        let name = &self.definition.name;
+        let looked = connection.prepare(&format!("SELECT {COLUMNS} FROM \"{name}\"")).and_then(|mut all| {
+            let mut rows = all.query([])?;
+            while let Some(row) = rows.next()? {
+                if Intact::read(row, self.unchecked).is_err() {
+                    return Ok(Some(
+                        self.record(&row.get::<_, String>(0).unwrap_or_else(|_| "?".to_owned())),
+                    ));
+                }
+            }
+            for field in texts_of(&self.definition) {
+                if !texts::is_in_step(connection, name, field.name)? {
+                    return Ok(Some(format!("the index of `{}` of `{name}`", field.name)));
+                }
+            }
+            Ok(None)
+        });
+        match looked {
+            Err(error) if is_damage(&error) => Ok(Some(format!("the collection `{name}`"))),
+            looked => looked,
+        }
+    }
+
+    fn record(&self, key: &str) -> String {
+        format!("the record `{key}` of `{}`", self.definition.name)
     }
 
     /// At most `limit` records that are due.
@@ -86,18 +146,61 @@ impl Table {
         );
         let from = prefix.unwrap_or_default();
         let to = if begins.starts_with('?') { from.clone() } else { format!("{from}{}", char::MAX) };
-        let values = (until.as_microsecond(), limit_of(limit), from, to);
-        select(connection, &sql, values)
-            .map_err(|error| unreadable_as(error, || format!("a due record of `{name}`")))
+        let records = self.select(connection, &sql, (until.as_microsecond(), limit_of(limit), from, to))?;
+        match records.iter().find(|record| record.due.is_none_or(|due| due > until)) {
+            Some(wrong) => Err(unreadable_as(mismatch(), || self.record(&wrong.key))),
+            None => Ok(records),
+        }
     }
 
     /// What a query asks for, and one more.
     pub(crate) fn list(&self, connection: &Connection, query: &Query) -> Result<Vec<Record>, ReadError> {
         self.definition.check(query)?;
-        let name = &self.definition.name;
         let (sql, values) = self.statement_of(query);
-        let records = select(connection, &sql, params_from_iter(values));
-        records.map_err(|error| unreadable_as(error, || format!("a record of `{name}`")))
+        let records = self.select(connection, &sql, params_from_iter(values))?;
+        let mut last: Option<&str> = None;
+        for Record { key, value, .. } in &records {
+            let follows = last.is_none_or(|last| last != key && (last < key.as_str()) != query.descending);
+            let wanted = query.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix));
+            if !(follows && wanted && self.admits(value, query)) {
+                return Err(unreadable_as(mismatch(), || self.record(key)));
+            }
+            last = Some(key);
+        }
+        Ok(records)
+    }
+
+    /// Whether a record has what a query asks of its fields. What SQLite cannot look into it has taken for null.
+    fn admits(&self, value: &[u8], query: &Query) -> bool {
+        let wanted = query.equal.iter().filter(|(_, wanted)| *wanted != Scalar::Null);
+        let fields = wanted.filter_map(|(name, wanted)| {
+            self.definition.fields.iter().find(|field| field.name == name).map(|field| (field, wanted))
+        });
+        fields.into_iter().all(|(field, wanted)| {
+            match (Field::indexed(std::slice::from_ref(field), value).pop(), wanted) {
+                (Some(Indexed::One(value)), wanted) => value == *wanted,
+                (Some(Indexed::Many(Some(texts))), Scalar::Text(wanted)) => texts.contains(wanted),
+                _ => false,
+            }
+        })
+    }
+
+    fn select(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        values: impl Params,
+    ) -> Result<Vec<Record>, ReadError> {
+        let some = |error| unreadable_as(error, || format!("a record of `{}`", self.definition.name));
+        let mut select = connection.prepare_cached(sql).map_err(some)?;
+        let mut rows = select.query(values).map_err(some)?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().map_err(some)? {
+            let key = || row.get::<_, String>(0).unwrap_or_else(|_| "?".to_owned());
+            let record = read_record(row, self.unchecked);
+            records.push(record.map_err(|error| unreadable_as(error, || self.record(&key())))?);
+        }
+        Ok(records)
     }
 
     /// The statement of a query. The values of the first field of [`FieldType::Texts`] lead: they are sorted by value
@@ -132,7 +235,7 @@ impl Table {
         let conditions = if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
         values.push(Value::Integer(limit_of(query.effective_limit().saturating_add(1))));
         let sql = format!(
-            "SELECT r._key, r._revision, r._position, r._due, r._value FROM {from} WHERE {conditions} \
+            "SELECT r._key, r._revision, r._position, r._due, r._value, r._sum FROM {from} WHERE {conditions} \
              ORDER BY {key} {order} LIMIT ?"
         );
         (sql, values)
@@ -143,26 +246,43 @@ impl Table {
     }
 }
 
-fn select(connection: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<Vec<Record>> {
-    connection.prepare_cached(sql)?.query_map(values, read_record)?.collect()
-}
-
 /// A limit as SQLite takes it.
 fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
-    let due: Option<i64> = row.get(3)?;
+/// A record of a row of [`COLUMNS`] that is what was written.
+struct Intact<'r> {
+    key: &'r str,
+    revision: u64,
+    position: u64,
+    due: Option<i64>,
+    value: &'r [u8],
+}
+
+impl<'r> Intact<'r> {
+    fn read(row: &'r Row<'_>, unchecked: u64) -> rusqlite::Result<Self> {
+        let (key, value) = (row.get_ref(0)?.as_str()?, row.get_ref(4)?.as_bytes()?);
+        let (revision, position, due) = (unsigned(row.get(1)?), unsigned(row.get(2)?), row.get(3)?);
+        let fits = match row.get::<_, Option<i64>>(5)? {
+            Some(sum) => of_record(key, due, value).numbers([revision, position]).stored() == sum,
+            None => revision <= unchecked,
+        };
+        if fits { Ok(Self { key, revision, position, due, value }) } else { Err(mismatch()) }
+    }
+}
+
+fn read_record(row: &Row<'_>, unchecked: u64) -> rusqlite::Result<Record> {
+    let Intact { key, revision, position, due, value } = Intact::read(row, unchecked)?;
     let due = due.map(Timestamp::from_microsecond).transpose().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Integer, Box::new(error))
     })?;
     Ok(Record {
-        key: row.get(0)?,
-        revision: unsigned(row.get(1)?),
-        position: Position(unsigned(row.get(2)?)),
+        key: key.to_owned(),
+        revision,
+        position: Position(position),
         due,
-        value: row.get_ref(4)?.as_bytes()?.to_vec().into(),
+        value: value.to_vec().into(),
     })
 }
 
@@ -191,6 +311,7 @@ impl ToSql for SqlScalar<'_> {
 
 /// The definitions that a store has. Those of fields that no program defined since are read back from the file.
 pub(crate) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let unchecked = schema::read_unchecked(connection)?;
     let mut select = connection.prepare("SELECT name, fields FROM _collection")?;
     let stored = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     stored
@@ -198,7 +319,7 @@ pub(crate) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Table>> 
             let (name, fields) = stored?;
             let fields =
                 fields.split_whitespace().filter_map(|field| Field::parse(field, &[])).collect::<Vec<_>>();
-            Ok(Table::new(Collection { name: name.into(), fields: fields.into() }))
+            Ok(Table::new(Collection { name: name.into(), fields: fields.into() }, unchecked))
         })
         .collect()
 }

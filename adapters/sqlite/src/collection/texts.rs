@@ -37,6 +37,14 @@ pub(super) fn add_field(connection: &Connection, name: &str, field: &str) -> rus
     ))
 }
 
+/// Whether the table of a field holds what the records say, and nothing else.
+pub(super) fn is_in_step(connection: &Connection, name: &str, field: &str) -> rusqlite::Result<bool> {
+    let has = format!("SELECT value, _key FROM \"{name}.{field}\"");
+    let shall = format!("SELECT DISTINCT j.value, r._key FROM \"{name}\" AS r, {}", texts_of("r", field));
+    let sql = format!("SELECT NOT EXISTS ({has} EXCEPT {shall}) AND NOT EXISTS ({shall} EXCEPT {has})");
+    connection.query_row(&sql, [], |row| row.get(0))
+}
+
 /// Removes the table of a field, and what kept it in step.
 pub(super) fn drop_field(connection: &Connection, name: &str, field: &str) -> rusqlite::Result<()> {
     let of_table =

@@ -1,52 +1,66 @@
-//! Says which streams a run may have: a Bloom filter (Bloom, 1970) of ten bits a stream, about one in a hundred
-//! wrong.
+//! Says which streams a run may have: a Bloom filter (Bloom, 1970) in blocks of a cache line (Putze, Sanders, Singler,
+//! 2007) with twelve bits a stream, about one in a hundred wrong.
+//!
+//! A commit to a stream that nobody wrote lately asks the filter of every run: each costs one miss of the cache.
 
-const BITS: u64 = 10;
-const PROBES: u64 = 6;
+const BITS: u64 = 12;
+const PROBES: usize = 6;
+
+/// Bits of a block, as a power of two, and the words they are in.
+const BLOCK_BITS: u32 = 9;
+const BLOCK_WORDS: usize = 8;
 
 /// A set of hashes that may say yes to what was not added, and never no to what was.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    words: Vec<u64>,
+    blocks: Vec<[u64; BLOCK_WORDS]>,
 }
 
 impl Filter {
     /// A filter for so many hashes.
     pub(crate) fn new(len: usize) -> Self {
-        let words = (len as u64 * BITS).div_ceil(64).max(1);
-        Self { words: vec![0; usize::try_from(words).expect("a filter fits memory")] }
+        let blocks = (len as u64 * BITS).div_ceil(1 << BLOCK_BITS).max(1);
+        Self { blocks: vec![[0; BLOCK_WORDS]; usize::try_from(blocks).expect("a filter fits memory")] }
     }
 
     pub(crate) fn add(&mut self, hash: u64) {
-        for bit in self.bits(hash) {
-            self.words[bit / 64] |= 1 << (bit % 64);
+        let block = self.block(hash);
+        for (word, bit) in bits(hash) {
+            self.blocks[block][word] |= bit;
         }
     }
 
     pub(crate) fn may_have(&self, hash: u64) -> bool {
-        self.bits(hash).all(|bit| self.words[bit / 64] & (1 << (bit % 64)) != 0)
+        let block = &self.blocks[self.block(hash)];
+        bits(hash).all(|(word, bit)| block[word] & bit != 0)
     }
 
-    /// Where a hash is marked: double hashing (Kirsch and Mitzenmacher, 2006).
-    fn bits(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let len = self.words.len() as u64 * 64;
-        let step = hash.rotate_left(32) | 1;
-        (0..PROBES).map(move |probe| {
-            let mixed = hash.wrapping_add(probe.wrapping_mul(step));
-            // The high bits of a product with the length: an even spread without a division.
-            usize::try_from((u128::from(mixed) * u128::from(len)) >> 64).expect("less than the length")
-        })
+    /// The high bits of a product with the length: an even spread without a division.
+    fn block(&self, hash: u64) -> usize {
+        let product = u128::from(hash) * self.blocks.len() as u128;
+        usize::try_from(product >> 64).expect("less than the length")
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        self.blocks.as_flattened().iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
-        (rest.is_empty() && !words.is_empty())
-            .then(|| Self { words: words.iter().map(|word| u64::from_le_bytes(*word)).collect() })
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let (blocks, more) = words.as_chunks::<BLOCK_WORDS>();
+        (rest.is_empty() && more.is_empty() && !blocks.is_empty()).then(|| Self { blocks: blocks.to_vec() })
     }
+}
+
+/// Where in its block a hash is marked.
+fn bits(hash: u64) -> impl Iterator<Item = (usize, u64)> {
+    // The high bits chose the block.
+    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (0..PROBES).map(move |probe| {
+        let bit = mixed >> (64 - BLOCK_BITS as usize * (probe + 1)) & ((1 << BLOCK_BITS) - 1);
+        ((bit >> 6) as usize, 1 << (bit & 63))
+    })
 }
 
 #[cfg(test)]

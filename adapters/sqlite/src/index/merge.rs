@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::Index;
 use super::run::{BUILDING, Builder, Entry, RETIRED, Run};
-use crate::codec::signed;
+use crate::codec::{mismatch, signed};
 
 /// So many runs of a level become one of the next.
 const FAN_IN: usize = 8;
@@ -61,10 +61,14 @@ pub(crate) struct Merged {
 
 impl Upkeep {
     /// Takes up where an earlier process stopped: what was retired, and what a merge left half written, is deleted
-    /// slice by slice. Only reads. Returns the live runs.
+    /// slice by slice. Only reads. Returns the live runs, which cover the log from its beginning.
     pub(crate) fn recover(connection: &Connection) -> rusqlite::Result<(Self, Vec<Arc<Run>>)> {
-        let (old, live): (Vec<_>, Vec<_>) =
+        let (old, live): (Vec<Arc<Run>>, Vec<_>) =
             Run::load_all(connection)?.into_iter().partition(|run| run.level == RETIRED);
+        let mut through = 0;
+        if !live.iter().all(|run| std::mem::replace(&mut through, run.through) + 1 == run.first) {
+            return Err(mismatch());
+        }
         let known: HashSet<i64> = live.iter().chain(&old).flat_map(|run| run.blocks()).collect();
         let mut retired: Vec<_> = old.into_iter().map(Retired::merged).collect();
         let mut building = connection.prepare("SELECT run, through FROM _run WHERE level = ?1")?;
@@ -112,7 +116,13 @@ impl Upkeep {
         let level = run.level - 1;
         let first = index.runs.iter().position(|old| old.level == level).unwrap_or(0);
         let inputs = index.runs.splice(first..first + FAN_IN, [run]);
-        self.retired.extend(inputs.map(Retired::merged));
+        let inputs = inputs.collect();
+        self.retire(inputs);
+    }
+
+    /// Has the blocks of these runs deleted once no reader holds them.
+    pub(crate) fn retire(&mut self, runs: Vec<Arc<Run>>) {
+        self.retired.extend(runs.into_iter().map(Retired::merged));
     }
 
     /// Deletes some blocks of a run that no reader holds any more.
@@ -146,8 +156,8 @@ impl Merge {
         let size = inputs.iter().map(|run| run.size()).sum();
         // Marks where its blocks begin, so that they are found if it never ends.
         let mut insert = connection.prepare_cached(
-            "INSERT INTO _run(level, through, fences, filter)
-             SELECT ?1, coalesce(max(block), 0) + 1, x'', x'' FROM _block",
+            "INSERT INTO _run(level, first, through, fences, filter, sum)
+             SELECT ?1, 0, coalesce(max(block), 0) + 1, x'', x'', 0 FROM _block",
         )?;
         let id = insert.insert([BUILDING])?;
         let cursor = |run| Cursor { run, next_block: 0, entries: Vec::new().into_iter(), peeked: None };
@@ -175,10 +185,10 @@ impl Merge {
 
     fn finish(self, connection: &Connection) -> rusqlite::Result<Merged> {
         let newest = &self.inputs.last().expect("a merge has inputs").run;
-        let run = self.builder.finish(connection, Some(self.id), newest.level + 1, newest.through)?;
-        let mut retire = connection.prepare_cached("UPDATE _run SET level = ?1 WHERE run = ?2")?;
+        let covers = (self.inputs[0].run.first, newest.through);
+        let run = self.builder.finish(connection, Some(self.id), newest.level + 1, covers)?;
         for input in &self.inputs {
-            retire.execute([RETIRED, input.run.id])?;
+            input.run.retire(connection)?;
         }
         debug_assert!(signed(run.through) > 0, "a run covers something");
         Ok(Merged { run })

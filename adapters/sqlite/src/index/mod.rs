@@ -14,13 +14,16 @@ pub(crate) mod run;
 mod tail;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use purlin::store::StreamId;
 use rusqlite::Connection;
 
-use crate::codec::signed;
+use crate::checksum::Unchecked;
+use crate::codec::{HEADER, Seen, mismatch, signed, whose};
+use crate::error::{in_writer, is_damage};
 pub(crate) use key::{Key, KeyMap, Keys};
-use run::{Entry, Run};
+use run::{Builder, Entry, Run};
 pub(crate) use tail::Tail;
 
 /// The runs from the oldest to the newest, and the tail behind them.
@@ -28,6 +31,7 @@ pub(crate) use tail::Tail;
 pub(crate) struct Index {
     pub(crate) runs: Vec<Arc<Run>>,
     pub(crate) tail: Tail,
+    suspect: AtomicBool,
 }
 
 /// A stream's last event.
@@ -44,25 +48,103 @@ pub(crate) struct Lookup {
 }
 
 impl Index {
+    /// Begins with these runs.
+    pub(crate) fn of(runs: Vec<Arc<Run>>) -> Self {
+        Self { runs, ..Self::default() }
+    }
+
+    /// Somebody met a part of it that is not what was written.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody did since this was last asked.
+    pub(crate) fn take_suspicion(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed)
+    }
+
+    /// The last position that the runs cover.
+    fn through(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.through)
+    }
+
+    /// The position of the last event that it knows.
+    pub(crate) fn head_position(&self) -> u64 {
+        self.through() + self.tail.len() as u64
+    }
+
+    /// Reads what the log has behind it into the tail, until that has so many events. Whether there may be more.
+    pub(crate) fn read_tail(
+        &mut self,
+        connection: &Connection,
+        keys: &Keys,
+        unchecked: Unchecked,
+        enough: usize,
+    ) -> rusqlite::Result<bool> {
+        let sql = format!("SELECT {HEADER} FROM _event WHERE position >= ?1 ORDER BY position LIMIT ?2");
+        let mut select = connection.prepare(&sql)?;
+        // The last event that is covered must be there: what the index knows cannot have left the log.
+        let covered = self.head_position();
+        let mut rows = select.query((signed(covered.max(1)), signed((enough as u64).saturating_add(1))))?;
+        if covered > 0 && rows.next()?.is_none_or(|row| row.get(0) != Ok(signed(covered))) {
+            return Err(in_writer(mismatch(), || format!("the event at {covered}, the last of the index,")));
+        }
+        let mut next = covered + 1;
+        while let Some(row) = rows.next()? {
+            let seen = Seen::read(row, unchecked).map_err(|error| in_writer(error, || whose(next, row)))?;
+            if seen.position != next {
+                return Err(in_writer(mismatch(), || format!("the event at {next}")));
+            }
+            self.tail.push(keys.of(seen.header.stream), seen.version, next);
+            next += 1;
+        }
+        Ok(self.tail.len() >= enough)
+    }
+
+    /// Makes a run of the tail; inside a transaction of the caller's.
+    pub(crate) fn write_tail(&self, connection: &Connection) -> rusqlite::Result<Arc<Run>> {
+        let entries = self.tail.sorted();
+        let mut builder = Builder::new(entries.len());
+        for entry in entries {
+            builder.push(connection, entry)?;
+        }
+        builder.finish(connection, None, 0, (self.through() + 1, self.head_position()))
+    }
+
+    /// The tail has become a run.
+    pub(crate) fn sealed(&mut self, run: Arc<Run>) {
+        self.runs.push(run);
+        self.tail.clear();
+    }
+
     /// A stream's last version.
     pub(crate) fn head(
         &self,
         connection: &Connection,
         stream: &StreamId,
         key: Key,
+        unchecked: Unchecked,
     ) -> rusqlite::Result<Head> {
+        let belongs = |position| belongs(connection, position, stream, unchecked);
+        let suspect = |error: &rusqlite::Error| {
+            if is_damage(error) {
+                self.suspect();
+            }
+        };
         if let Some(version) = self.tail.last_version(key) {
             return Ok(Head { version });
         }
         for run in self.runs.iter().rev().filter(|run| run.filter.may_have(key.place)) {
-            if let Some(last) = run.last(connection, key.place)?
-                && belongs(connection, last.position, stream)?
-            {
+            // The filter may be wrong.
+            let last = run.last(connection, key.place).inspect_err(suspect)?;
+            let Some(last) = last else { continue };
+            if belongs(last.position)? {
                 return Ok(Head { version: last.version });
             }
-            // Another stream has the same place, or the filter was wrong.
-            for entry in run.entries(connection, key.place, 0, u64::MAX)?.iter().rev() {
-                if belongs(connection, entry.position, stream)? {
+            // Another stream has the same place.
+            let entries = run.entries(connection, key.place, 0, u64::MAX).inspect_err(suspect)?;
+            for entry in entries.iter().rev() {
+                if belongs(entry.position)? {
                     return Ok(Head { version: entry.version });
                 }
             }
@@ -101,7 +183,15 @@ impl Lookup {
 }
 
 /// Whether the event at a position is of this stream.
-fn belongs(connection: &Connection, position: u64, stream: &StreamId) -> rusqlite::Result<bool> {
-    let mut select = connection.prepare_cached("SELECT stream = ?2 FROM _event WHERE position = ?1")?;
-    select.query_row((signed(position), stream.as_str()), |row| row.get(0))
+fn belongs(
+    connection: &Connection,
+    position: u64,
+    stream: &StreamId,
+    unchecked: Unchecked,
+) -> rusqlite::Result<bool> {
+    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum FROM _event WHERE position = ?1";
+    let mut select = connection.prepare_cached(SELECT)?;
+    let mut rows = select.query([signed(position)])?;
+    let row = rows.next()?.ok_or_else(mismatch)?;
+    Ok(Seen::read(row, unchecked)?.header.stream == stream.as_str())
 }

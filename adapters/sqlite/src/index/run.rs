@@ -5,13 +5,17 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::filter::Filter;
-use crate::codec::{signed, unsigned};
+use crate::checksum::Sum;
+use crate::codec::{mismatch, signed, unsigned};
 
-/// Entries of a block: with SQLite's own bytes they fill a page of 4 KiB.
+/// Entries of a block: with their checksum and SQLite's own bytes they fill a page of 4 KiB.
 const BLOCK: usize = 166;
 
 /// Bytes of an entry, and of a fence.
 const ENTRY: usize = 24;
+
+/// Bytes of a block's checksum, behind its entries.
+const SUM: usize = 4;
 
 /// An event's place in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +29,8 @@ pub(crate) struct Entry {
 pub(crate) struct Run {
     pub(crate) id: i64,
     pub(crate) level: i64,
+    /// The first position it covers.
+    pub(crate) first: u64,
     /// The last position it covers.
     pub(crate) through: u64,
     /// The first entry of each block, with the block's id in place of the position.
@@ -62,6 +68,15 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
     entries.iter().flat_map(|entry| entry.to_bytes()).collect()
 }
 
+/// The entries of a block that begins as its fence says, and is as it was written.
+fn check_block<'b>(bytes: &'b [u8], fence: &Entry) -> Option<&'b [[u8; ENTRY]]> {
+    let (entries, sum) = bytes.split_last_chunk::<SUM>()?;
+    let (entries, rest) = entries.as_chunks::<ENTRY>();
+    let first = Entry::from_bytes(entries.first()?);
+    let fits = rest.is_empty() && (first.place, first.version) == (fence.place, fence.version);
+    (fits && Sum::default().bytes(entries.as_flattened()).to_bytes() == *sum).then_some(entries)
+}
+
 impl Run {
     /// The entries of a place with versions in `from..to`.
     pub(crate) fn entries(
@@ -77,8 +92,10 @@ impl Run {
         let last = self.fences.partition_point(within);
         let mut found = Vec::new();
         for fence in &self.fences[first..last.max(first)] {
-            let entries = self.block(connection, fence)?;
-            found.extend(entries.into_iter().filter(|entry| !before(entry) && within(entry)));
+            self.block(connection, fence, |entries| {
+                let entries = entries.iter().map(Entry::from_bytes);
+                found.extend(entries.filter(|entry| !before(entry) && within(entry)));
+            })?;
         }
         Ok(found)
     }
@@ -87,18 +104,29 @@ impl Run {
     pub(crate) fn last(&self, connection: &Connection, place: u64) -> rusqlite::Result<Option<Entry>> {
         let behind = self.fences.partition_point(|fence| fence.place <= place);
         let Some(fence) = behind.checked_sub(1).map(|n| &self.fences[n]) else { return Ok(None) };
-        let entries = self.block(connection, fence)?;
-        Ok(entries.into_iter().rev().find(|entry| entry.place == place))
+        self.block(connection, fence, |entries| {
+            let behind = entries.partition_point(|entry| Entry::from_bytes(entry).place <= place);
+            let last = behind.checked_sub(1).map(|n| Entry::from_bytes(&entries[n]));
+            last.filter(|last| last.place == place)
+        })
     }
 
     /// The entries of its n-th block; empty behind the last.
     pub(super) fn nth_block(&self, connection: &Connection, n: usize) -> rusqlite::Result<Vec<Entry>> {
-        self.fences.get(n).map_or(Ok(Vec::new()), |fence| self.block(connection, fence))
+        let decode = |entries: &[[u8; ENTRY]]| entries.iter().map(Entry::from_bytes).collect();
+        self.fences.get(n).map_or(Ok(Vec::new()), |fence| self.block(connection, fence, decode))
     }
 
-    fn block(&self, connection: &Connection, fence: &Entry) -> rusqlite::Result<Vec<Entry>> {
+    fn block<T>(
+        &self,
+        connection: &Connection,
+        fence: &Entry,
+        read: impl FnOnce(&[[u8; ENTRY]]) -> T,
+    ) -> rusqlite::Result<T> {
         let mut select = connection.prepare_cached("SELECT entries FROM _block WHERE block = ?1")?;
-        select.query_row([signed(fence.position)], |row| Ok(decode(row.get_ref(0)?.as_blob()?)))
+        select.query_row([signed(fence.position)], |row| {
+            check_block(row.get_ref(0)?.as_blob()?, fence).map(read).ok_or_else(mismatch)
+        })
     }
 
     /// The ids of its blocks.
@@ -114,24 +142,39 @@ impl Run {
     /// All runs of a store, the oldest first; retired ones among them.
     pub(crate) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Arc<Self>>> {
         let mut select = connection.prepare(
-            "SELECT run, level, through, fences, filter FROM _run WHERE level <> ?1 ORDER BY through, run",
+            "SELECT run, level, first, through, fences, filter, sum FROM _run WHERE level <> ?1 \
+             ORDER BY through, run",
         )?;
         select.query_map([BUILDING], |row| Self::read(row).map(Arc::new))?.collect()
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let filter = Filter::from_bytes(row.get_ref(4)?.as_blob()?);
-        Ok(Self {
+        let run = Self {
             id: row.get(0)?,
             level: row.get(1)?,
-            through: unsigned(row.get(2)?),
-            fences: decode(row.get_ref(3)?.as_blob()?),
-            filter: filter.ok_or(rusqlite::Error::InvalidColumnType(
-                4,
-                "filter".into(),
-                rusqlite::types::Type::Blob,
-            ))?,
-        })
+            first: unsigned(row.get(2)?),
+            through: unsigned(row.get(3)?),
+            fences: decode(row.get_ref(4)?.as_blob()?),
+            filter: Filter::from_bytes(row.get_ref(5)?.as_blob()?).ok_or_else(mismatch)?,
+        };
+        if row.get::<_, i64>(6)? == run.sum(run.level) { Ok(run) } else { Err(mismatch()) }
+    }
+
+    /// Whether all of its blocks are what was written.
+    pub(crate) fn check(&self, connection: &Connection) -> rusqlite::Result<()> {
+        self.fences.iter().try_for_each(|fence| self.block(connection, fence, |_| ()))
+    }
+
+    /// The checksum of its description.
+    fn sum(&self, level: i64) -> i64 {
+        let sum = Sum::default().numbers([level.cast_unsigned(), self.first, self.through]);
+        sum.bytes(&encode(&self.fences)).bytes(&self.filter.to_bytes()).stored()
+    }
+
+    /// Marks it as one whose blocks are to be deleted.
+    pub(crate) fn retire(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut retire = connection.prepare_cached("UPDATE _run SET level = ?1, sum = ?2 WHERE run = ?3")?;
+        retire.execute((RETIRED, self.sum(RETIRED), self.id)).map(drop)
     }
 }
 
@@ -162,7 +205,9 @@ impl Builder {
     fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(first) = self.pending.first() else { return Ok(()) };
         let mut insert = connection.prepare_cached("INSERT INTO _block(entries) VALUES(?1)")?;
-        let block = insert.insert([encode(&self.pending)])?;
+        let mut block = encode(&self.pending);
+        block.extend(Sum::default().bytes(&block).to_bytes());
+        let block = insert.insert([block])?;
         self.fences.push(Entry { position: unsigned(block), ..*first });
         self.pending.clear();
         Ok(())
@@ -173,20 +218,23 @@ impl Builder {
         self.fences.len()
     }
 
-    /// Writes the rest and what describes the run.
+    /// Writes the rest and what describes the run, which covers these positions.
     pub(crate) fn finish(
         mut self,
         connection: &Connection,
         id: Option<i64>,
         level: i64,
-        through: u64,
+        (first, through): (u64, u64),
     ) -> rusqlite::Result<Arc<Run>> {
         self.write(connection)?;
         let mut insert = connection.prepare_cached(
-            "INSERT OR REPLACE INTO _run(run, level, through, fences, filter) VALUES(?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO _run(run, level, first, through, fences, filter, sum)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
-        let row = (id, level, signed(through), encode(&self.fences), self.filter.to_bytes());
-        let id = insert.insert(row)?;
-        Ok(Arc::new(Run { id, level, through, fences: self.fences, filter: self.filter }))
+        let mut run = Run { id: 0, level, first, through, fences: self.fences, filter: self.filter };
+        let (fences, filter) = (encode(&run.fences), run.filter.to_bytes());
+        run.id =
+            insert.insert((id, level, signed(first), signed(through), fences, filter, run.sum(level)))?;
+        Ok(Arc::new(run))
     }
 }

@@ -1,6 +1,7 @@
 //! Commits on their way through one transaction.
 
 use std::collections::HashMap;
+use std::slice;
 use std::sync::Arc;
 
 use rusqlite::types::{Null, ToSqlOutput, ValueRef};
@@ -14,8 +15,11 @@ use purlin::store::{
 
 use super::Queued;
 use super::heads::Heads;
-use crate::codec::{signed, unsigned};
+use crate::checksum::{EventSum, Sum};
+use crate::codec::{place, signed};
 use crate::collection::Table;
+use crate::engine::Shared;
+use crate::error::{in_writer, unavailable};
 use crate::index::{Head, Index, Key, KeyMap};
 use crate::{schema, tag};
 
@@ -47,6 +51,7 @@ pub(super) struct Batch<'a> {
     index: &'a Index,
     tables: &'a HashMap<String, Arc<Table>>,
     heads: &'a mut Heads,
+    shared: &'a Shared,
     at: Timestamp,
     /// The last event's.
     last: Timestamp,
@@ -61,14 +66,14 @@ pub(super) struct Batch<'a> {
     meta: Vec<u8>,
 }
 
-const INSERT: &str = "INSERT INTO _event(position, stream, version, kind, id, at, schema, public, meta, data) \
-                      VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const INSERT: &str = "INSERT INTO _event(position, stream, version, kind, id, at, schema, public, meta, data, sum) \
+                      VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 impl<'a> Batch<'a> {
     pub(super) fn new(
         connection: &'a Connection,
-        index: &'a Index,
-        tables: &'a HashMap<String, Arc<Table>>,
+        shared: &'a Shared,
+        (index, tables): (&'a Index, &'a HashMap<String, Arc<Table>>),
         heads: &'a mut Heads,
         (position, revision, at, last): (u64, u64, Timestamp, Timestamp),
     ) -> rusqlite::Result<Self> {
@@ -79,6 +84,7 @@ impl<'a> Batch<'a> {
             index,
             tables,
             heads,
+            shared,
             position,
             revision,
             at,
@@ -105,17 +111,18 @@ impl<'a> Batch<'a> {
 
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
     pub(super) fn apply(&mut self, queued: &Queued) -> rusqlite::Result<Result<Committed, CommitError>> {
-        let Queued { commit, keys, .. } = queued;
+        let Queued { commit, keys, sums, .. } = queued;
         if let Err(refused) = self.check(commit, keys)? {
             return Ok(Err(refused));
         }
         self.revision = (self.revision + 1).max(self.at.as_microsecond().unsigned_abs());
         let mut appended = Vec::with_capacity(commit.appends.len());
+        let mut events = sums.events.iter();
         for (n, (append, key)) in commit.appends.iter().zip(keys).enumerate() {
-            appended.push(self.append(append, *key, self.before[n])?);
+            appended.push(self.append(append, *key, self.before[n], &mut events)?);
         }
-        for write in &commit.writes {
-            self.write(write)?;
+        for (write, sum) in commit.writes.iter().zip(&sums.records) {
+            self.write(write, *sum)?;
         }
         let (position, revision, at) = (Position(self.position), self.revision, self.at);
         Ok(Ok(Committed { position, revision, at, appended, repeated: false }))
@@ -135,8 +142,12 @@ impl<'a> Batch<'a> {
             if expected == Revision::Any {
                 continue;
             }
-            let mut select = self.connection.prepare_cached(&table.revision)?;
-            let actual = select.query_row([key], |row| row.get(0)).optional()?.map(unsigned);
+            let actual = table.revision(self.connection, key)?;
+            if actual.is_none()
+                && let Err(damaged) = self.shared.damage().knows_all_of(collection)
+            {
+                return Ok(Err(unavailable(damaged)));
+            }
             if !expected.admits(actual) {
                 let (collection, key) = (collection.to_string(), key.clone());
                 return Ok(Err(CommitError::Conflict(Conflict::Record {
@@ -192,15 +203,22 @@ impl<'a> Batch<'a> {
         if let Some(head) = self.heads.get(key) {
             return Ok(head);
         }
-        let head = self.index.head(self.connection, stream, key)?;
+        let head = self.index.head(self.connection, stream, key, self.shared.unchecked);
+        let head = head.map_err(|error| in_writer(error, || format!("the end of the stream `{stream}`")))?;
         self.heads.set(key, head);
         Ok(head)
     }
 
-    fn append(&mut self, append: &Append, key: Key, mut version: u64) -> rusqlite::Result<Appended> {
-        let first = Position(self.position + 1);
+    fn append(
+        &mut self,
+        append: &Append,
+        key: Key,
+        mut version: u64,
+        sums: &mut slice::Iter<'_, EventSum>,
+    ) -> rusqlite::Result<Appended> {
         self.last = append.at.unwrap_or(self.at).max(self.last);
-        for event in &append.events {
+        let (first, at) = (Position(self.position + 1), self.last.as_microsecond());
+        for (event, sum) in append.events.iter().zip(sums) {
             self.position += 1;
             version += 1;
             event.meta.encode(&event.tags, &mut self.meta);
@@ -211,11 +229,12 @@ impl<'a> Batch<'a> {
                 signed(version),
                 &*event.kind,
                 event.id.as_bytes().as_slice(),
-                self.last.as_microsecond(),
+                at,
                 event.schema,
                 event.public,
                 meta,
                 Text(&event.data),
+                sum.at(place(self.position, version, at)),
             ])?;
             if !event.tags.is_empty() {
                 tag::insert(self.connection, self.position, event)?;
@@ -227,7 +246,7 @@ impl<'a> Batch<'a> {
         Ok(Appended { first, version })
     }
 
-    fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
+    fn write(&mut self, write: &Write, sum: Sum) -> rusqlite::Result<()> {
         let table = &self.tables[write.collection.as_ref()];
         self.touched = true;
         match &write.kind {
@@ -237,9 +256,9 @@ impl<'a> Batch<'a> {
             WriteKind::Put { value, fields, due, .. } => {
                 let (revision, position) = (signed(self.revision), signed(self.position));
                 let due = due.map(|due| due.as_microsecond());
-                let value = Text(value);
+                let (value, sum) = (Text(value), sum.numbers([self.revision, self.position]).stored());
                 let columns: Vec<_> = table.columns_of(fields).collect();
-                let fixed: [&dyn ToSql; 5] = [&write.key, &revision, &position, &due, &value];
+                let fixed: [&dyn ToSql; 6] = [&write.key, &revision, &position, &due, &value, &sum];
                 let values = fixed.into_iter().chain(columns.iter().map(|column| column as &dyn ToSql));
                 self.connection.prepare_cached(&table.put)?.execute(params_from_iter(values))?;
             }

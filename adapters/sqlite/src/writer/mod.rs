@@ -3,8 +3,10 @@
 mod answers;
 mod batch;
 mod collections;
+mod erasure;
 mod heads;
 mod recovery;
+mod sums;
 mod upkeep;
 
 use std::sync::Arc;
@@ -13,21 +15,25 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use purlin::message::{Clock, Timestamp};
+use purlin::store::personal::KEYS;
 use purlin::store::{Collection, Commit, CommitError, Committed, Position, WriteKind};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, Row};
 
 use crate::checkpoint::Checkpointer;
-use crate::codec::{signed, unsigned};
+use crate::codec::{HEADER, Seen, signed};
 use crate::collection;
 use crate::engine::{Options, Shared};
+use crate::index::Key;
 use crate::index::merge::Upkeep;
-use crate::index::{Index, Key, Tail};
 use crate::lock::Lock;
 use crate::schema;
+use crate::synchronous::Synchronous;
 use answers::Answers;
 use batch::{Applied, Batch};
+use erasure::Secrets;
 use heads::Heads;
 use recovery::{Failed, Unknown, concerns_all};
+pub(crate) use sums::Sums;
 
 /// Commits that are applied and synced together at the most.
 const BATCH: usize = 2048;
@@ -40,11 +46,21 @@ const ITEMS: usize = 4 * BATCH;
 const BYTES: usize = 8 << 20;
 
 /// What the writer is asked to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all jobs are commits, and a box each would cost them an allocation"
+)]
 pub(crate) enum Job {
     Commit(Queued),
     Define(Collection, oneshot::Sender<Result<(), CommitError>>),
-    Swap { from: String, to: String, answer: oneshot::Sender<Result<(), CommitError>> },
+    Swap {
+        from: String,
+        to: String,
+        answer: oneshot::Sender<Result<(), CommitError>>,
+    },
     Drop(String, oneshot::Sender<Result<(), CommitError>>),
+    /// The index may be damaged.
+    Mend,
     Close(oneshot::Sender<Closing>),
 }
 
@@ -62,6 +78,7 @@ pub(crate) struct Queued {
     pub(crate) commit: Commit,
     /// Of each append's stream.
     pub(crate) keys: Vec<Key>,
+    pub(crate) sums: Sums,
     /// About how much memory it holds.
     pub(crate) bytes: usize,
     pub(crate) answer: oneshot::Sender<Outcome>,
@@ -93,8 +110,11 @@ pub(crate) struct Writer {
     upkeep_after: Option<Instant>,
     /// There may be rows of collections that were removed.
     gone: bool,
+    synchronous: Synchronous,
     /// After it failed, or met a reader that would not end, the cutting of a long WAL rests until then.
     cut_after: Option<Instant>,
+    /// The log may still have a key that was destroyed: it is to be cut, but not before this.
+    erase_after: Option<Instant>,
     _lock: Lock,
 }
 
@@ -140,7 +160,7 @@ impl Writer {
         queue: mpsc::Receiver<Job>,
         options: &Options,
     ) -> rusqlite::Result<Self> {
-        let checkpointer = Checkpointer::start(&shared.file)?;
+        let checkpointer = Checkpointer::start(&shared.file, options.synchronous)?;
         let mut writer = Self {
             connection,
             shared,
@@ -158,33 +178,32 @@ impl Writer {
             seal_at: 0,
             upkeep_after: None,
             gone: true,
+            synchronous: options.synchronous,
             cut_after: None,
+            erase_after: None,
             _lock: lock,
         };
         writer.load()?;
+        let tables = writer.shared.tables.read().expect("no panic holds the tables");
+        // An earlier life may have ended before the log was cut.
+        let keys = tables.contains_key(KEYS);
+        drop(tables);
+        writer.erase_after = keys.then(Instant::now);
         Ok(writer)
     }
 
     /// Forgets all that is in memory and reads it from the file.
     fn load(&mut self) -> rusqlite::Result<()> {
+        let (upkeep, index) = self.load_index()?;
         let connection = &self.connection;
-        let (upkeep, runs) = Upkeep::recover(connection)?;
-        let through = runs.last().map_or(0, |run| run.through);
-        let mut tail = Tail::default();
-        let mut select = connection
-            .prepare("SELECT stream, version, position FROM _event WHERE position > ?1 ORDER BY position")?;
-        let mut rows = select.query([signed(through)])?;
-        while let Some(row) = rows.next()? {
-            let key = self.shared.keys.of(row.get_ref(0)?.as_str()?);
-            tail.push(key, unsigned(row.get(1)?), unsigned(row.get(2)?));
-        }
-        let last = "SELECT position, at FROM _event ORDER BY position DESC LIMIT 1";
-        let last: Option<(i64, i64)> =
-            connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        let (position, at) = last.unwrap_or_default();
+        let head = index.head_position();
+        let last = format!("SELECT {HEADER} FROM _event WHERE position > ?1 ORDER BY position DESC LIMIT 1");
+        let at = |row: &Row<'_>| Ok(Seen::read(row, self.shared.unchecked)?.at);
+        // What a damaged event says of the time is no reason to refuse the others.
+        let at = connection.query_row(&last, [signed(head.saturating_sub(1))], at).unwrap_or_default();
         let tables = collection::load_all(connection)?;
         self.revision = self.revision.max(schema::revision(connection)?);
-        self.position = unsigned(position);
+        self.position = head;
         self.last = Timestamp::from_microsecond(at).unwrap_or_default();
         self.at = self.at.max(self.last);
         self.upkeep = upkeep;
@@ -192,8 +211,13 @@ impl Writer {
         self.seal_at = self.run;
         let named = tables.into_iter().map(|table| (table.definition.name.to_string(), Arc::new(table)));
         *self.shared.tables.write().expect("no panic holds the tables") = named.collect();
-        *self.shared.index.write().expect("no panic holds the index") = Index { runs, tail };
-        self.shared.head.send_replace(Position(self.position));
+        let mut known = self.shared.index.write().expect("no panic holds the index");
+        if known.take_suspicion() {
+            index.suspect();
+        }
+        *known = index;
+        drop(known);
+        self.shared.head.send_replace(Position(head));
         Ok(())
     }
 
@@ -205,7 +229,7 @@ impl Writer {
                 continue;
             }
             if self.queue.blocking_recv_many(&mut jobs, BATCH) == 0 {
-                return;
+                return self.seal_rest();
             }
             let mut waiting = Vec::with_capacity(jobs.len());
             let (mut items, mut bytes) = (0, 0);
@@ -222,11 +246,13 @@ impl Writer {
                     }
                     Job::Close(answer) => {
                         self.commit(waiting);
+                        self.seal_rest();
                         // Everything that follows is refused: the queue is dropped with this.
                         drop(self);
                         let _ = answer.send(Closing::Done);
                         return;
                     }
+                    Job::Mend => self.mend_index(),
                     other => {
                         self.commit(std::mem::take(&mut waiting));
                         self.change_collections(other);
@@ -275,13 +301,17 @@ impl Writer {
 
     fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed> {
         self.at = self.at.max(self.clock.now()).max(self.last);
+        let secrets = Secrets::of(waiting.iter().map(|queued| &queued.commit));
+        if secrets != Secrets::Untouched {
+            self.overwrite(true).map_err(Failed::RolledBack)?;
+        }
         let (connection, shared) = (&self.connection, Arc::clone(&self.shared));
         let index = shared.index.read().expect("no panic holds the index");
         let tables = shared.tables.read().expect("no panic holds the tables");
         execute(connection, "BEGIN IMMEDIATE").map_err(Failed::RolledBack)?;
         let state = (self.position, self.revision, self.at, self.last);
-        let mut batch =
-            Batch::new(connection, &index, &tables, &mut self.heads, state).map_err(Failed::RolledBack)?;
+        let mut batch = Batch::new(connection, &shared, (&index, &tables), &mut self.heads, state)
+            .map_err(Failed::RolledBack)?;
         let mut outcomes = Vec::with_capacity(waiting.len());
         for queued in waiting {
             outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);
@@ -302,6 +332,14 @@ impl Writer {
             }
         }
         shared.head.send_replace(Position(position));
+        if secrets == Secrets::Destroyed {
+            self.erase();
+        }
+        if secrets != Secrets::Untouched
+            && let Err(error) = self.overwrite(false)
+        {
+            tracing::warn!(%error, "SQLite goes on to overwrite whatever it deletes");
+        }
         Ok(outcomes)
     }
 }

@@ -66,7 +66,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) -> Result<(), SchemaError> {
-        self.connection = schema::open_writer(&self.shared.file)?;
+        self.connection = schema::open_writer(&self.shared.file, self.synchronous)?;
         Ok(self.load()?)
     }
 
@@ -86,6 +86,7 @@ impl Writer {
                     self.queue.close();
                     let _ = answer.send(Closing::Unwell);
                 }
+                Ok(Job::Mend) => {}
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
         }

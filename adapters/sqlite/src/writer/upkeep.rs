@@ -3,10 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
 use super::{Writer, execute};
 use crate::checkpoint::{passive, restart};
 use crate::collection;
-use crate::index::run::Builder;
+use crate::error::is_damage;
+use crate::index::Index;
+use crate::index::merge::Upkeep;
+use crate::schema;
 
 /// How long the upkeep rests after it failed.
 const RESTS: Duration = Duration::from_secs(30);
@@ -21,10 +26,29 @@ const WAL_PAGES: i64 = 16 * 1024;
 /// Pages of WAL after which the writer waits a moment for readers that keep it from beginning anew.
 const WAL_IS_LONG: i64 = 8 * WAL_PAGES;
 
+/// What the log has behind the index is made into runs at once when it is so many times as long as a run is: loading
+/// must not need to write as a rule.
+const LOADED: usize = 4;
+
+fn in_transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    execute(connection, "BEGIN IMMEDIATE")?;
+    let done = work().and_then(|done| execute(connection, "COMMIT").map(|()| done));
+    if done.is_err() && !connection.is_autocommit() {
+        // Whoever goes on with the connection meets the error again.
+        let _ = execute(connection, "ROLLBACK");
+    }
+    done
+}
+
 impl Writer {
     pub(super) fn after_commits(&mut self) {
         self.checkpointer.notice();
         self.shorten_wal();
+        self.erase_if_due();
+        self.mend_index();
         let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
         if tail >= self.seal_at {
             self.seal(tail);
@@ -52,26 +76,8 @@ impl Writer {
 
     /// Makes a run of the tail.
     fn seal(&mut self, tail: usize) {
-        let shared = Arc::clone(&self.shared);
-        let connection = &self.connection;
-        let sealed = (|| {
-            let entries = shared.index.read().expect("no panic holds the index").tail.sorted();
-            execute(connection, "BEGIN IMMEDIATE")?;
-            let mut builder = Builder::new(entries.len());
-            for entry in entries {
-                builder.push(connection, entry)?;
-            }
-            let run = builder.finish(connection, None, 0, self.position)?;
-            execute(connection, "COMMIT")?;
-            Ok::<_, rusqlite::Error>(run)
-        })();
-        match sealed {
-            Ok(run) => {
-                let mut index = shared.index.write().expect("no panic holds the index");
-                index.runs.push(run);
-                index.tail.clear();
-                self.seal_at = self.run;
-            }
+        match self.write_tail() {
+            Ok(()) => self.seal_at = self.run,
             Err(error) => {
                 tracing::warn!(%error, "a run of the index could not be written; it is tried again later");
                 self.start_over();
@@ -80,9 +86,101 @@ impl Writer {
         }
     }
 
+    fn write_tail(&mut self) -> rusqlite::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let run = in_transaction(&self.connection, || {
+            shared.index.read().expect("no panic holds the index").write_tail(&self.connection)
+        })?;
+        shared.index.write().expect("no panic holds the index").sealed(run);
+        Ok(())
+    }
+
+    /// Makes a run of what is left of the tail before the store closes: who opens it next need not read it again, and
+    /// does not depend on those events being readable.
+    pub(super) fn seal_rest(&mut self) {
+        let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
+        if tail > 0
+            && self.shared.damage().admits_writes().is_ok()
+            && let Err(error) = self.write_tail()
+        {
+            tracing::warn!(%error, "the last run of the index could not be written; whoever opens the store next makes it");
+        }
+    }
+
+    /// Makes the index anew from the log if a part of it is damaged. Commits wait for it.
+    pub(super) fn mend_index(&mut self) {
+        if self.shared.index.read().expect("no panic holds the index").take_suspicion() {
+            self.mend_suspected();
+        }
+    }
+
+    #[cold]
+    fn mend_suspected(&mut self) {
+        let runs = self.shared.index.read().expect("no panic holds the index").runs.clone();
+        if runs.iter().all(|run| run.check(&self.connection).is_ok()) {
+            return;
+        }
+        tracing::error!("the index of the streams is damaged; it is made anew from the log");
+        let mut index = Index::default();
+        let mended = in_transaction(&self.connection, || {
+            runs.iter().try_for_each(|run| run.retire(&self.connection))?;
+            self.write_runs(&mut index)
+        });
+        match mended {
+            Ok(()) => {
+                *self.shared.index.write().expect("no panic holds the index") = index;
+                self.upkeep = Upkeep::default();
+                self.upkeep.retire(runs);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index cannot be made anew: what depends on it cannot be read or appended to");
+                self.start_over();
+            }
+        }
+    }
+
+    /// The index as it is in the file, with what the log has behind it. One that is damaged is made anew.
+    pub(super) fn load_index(&self) -> rusqlite::Result<(Upkeep, Index)> {
+        let connection = &self.connection;
+        match Upkeep::recover(connection) {
+            Ok((upkeep, runs)) => {
+                let mut index = Index::of(runs);
+                if self.read_tail(&mut index, LOADED * self.run)? {
+                    in_transaction(connection, || self.write_runs(&mut index))?;
+                }
+                Ok((upkeep, index))
+            }
+            Err(error) if is_damage(&error) => {
+                tracing::error!(%error, "the index of the streams is damaged; it is made anew from the log");
+                let mut index = Index::default();
+                in_transaction(connection, || {
+                    schema::forget_index(connection)?;
+                    self.write_runs(&mut index)
+                })?;
+                Ok((Upkeep::default(), index))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_tail(&self, index: &mut Index, enough: usize) -> rusqlite::Result<bool> {
+        index.read_tail(&self.connection, &self.shared.keys, self.shared.unchecked, enough)
+    }
+
+    /// Makes runs of what the log has behind the index, until less than a run is left.
+    fn write_runs(&self, index: &mut Index) -> rusqlite::Result<()> {
+        while self.read_tail(index, self.run)? {
+            let run = index.write_tail(&self.connection)?;
+            index.sealed(run);
+        }
+        Ok(())
+    }
+
     /// A slice of what is to be tidied up, if there is anything.
     pub(super) fn keep_up(&mut self) -> bool {
-        if self.upkeep_after.is_some_and(|after| Instant::now() < after) {
+        if self.upkeep_after.is_some_and(|after| Instant::now() < after)
+            || self.shared.damage().admits_writes().is_err()
+        {
             return false;
         }
         if self.upkeep.is_needed(&self.shared.index.read().expect("no panic holds the index")) {
@@ -115,6 +213,9 @@ impl Writer {
                 tracing::warn!(%error, "the index could not be merged; it is tried again later");
                 self.start_over();
                 self.upkeep_after = Some(Instant::now() + RESTS);
+                if is_damage(&error) {
+                    self.mend_suspected();
+                }
             }
         }
     }

@@ -52,14 +52,14 @@ async fn a_collection_of_an_older_program_gets_what_it_lacks() {
     let folder = Folder::new();
     let tagged = Collection { name: "tagged".into(), fields: vec![Field::texts("tags")].into() };
     let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    store.define_collection(Collection { fields: [].as_slice().into(), ..tagged.clone() }).await.unwrap();
+    let untagged = Collection { fields: [].as_slice().into(), ..tagged.clone() };
+    store.define_collection(untagged.clone()).await.unwrap();
+    let row = serde_json::json!({ "tags": ["x"] });
+    let put = Commit::new().put_in(&untagged, "k", &row, purlin::store::Revision::Any, None);
+    store.commit(put).await.unwrap();
     store.close().await;
     let file = rusqlite::Connection::open(folder.file("a")).unwrap();
-    file.execute_batch(
-        r#"UPDATE _collection SET fields = 'tags:texts';
-           INSERT INTO tagged(_key, _revision, _position, _value) VALUES('k', 1, 0, '{"tags":["x"]}');"#,
-    )
-    .unwrap();
+    file.execute_batch("UPDATE _collection SET fields = 'tags:texts'").unwrap();
     drop(file);
     let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
     let found = store.list_records("tagged", Query::all().and("tags", "x")).await.unwrap();

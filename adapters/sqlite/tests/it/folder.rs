@@ -1,6 +1,6 @@
 //! A folder that goes away with the test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) struct Folder(PathBuf);
 
@@ -9,6 +9,10 @@ impl Folder {
         let path = std::env::temp_dir().join(format!("purlin-sqlite-{}", purlin::message::new_id()));
         std::fs::create_dir_all(&path).expect("the temporary folder can be written");
         Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

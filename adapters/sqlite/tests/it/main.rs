@@ -1,8 +1,18 @@
 //! The SQLite engine on real files.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod collections;
 mod copies;
+mod damage;
+#[cfg(target_os = "linux")]
+mod durability;
 mod files;
 mod folder;
 mod full_disk;
+mod personal;
+#[cfg(target_os = "linux")]
+mod read_only;
+#[cfg(target_os = "linux")]
+mod shim;
 mod suite;

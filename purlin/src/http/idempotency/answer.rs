@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use crate::http::{PROBLEM_JSON, Problem};
 use crate::store::Commit;
+use crate::store::personal::{Personal, Subject};
 
-use super::entry::{Answer, Content};
+use super::entry::Answer;
 
 /// The header that tells where in the service's log a write stands.
 pub const POSITION: HeaderName = HeaderName::from_static("x-position");
@@ -28,6 +29,8 @@ pub struct Decided {
     pub body: Value,
     /// Its headers (`Location`, say).
     pub headers: HeaderMap,
+    /// Whom the body is about, if about anybody.
+    pub about: Option<Subject>,
 }
 
 impl Decided {
@@ -37,7 +40,13 @@ impl Decided {
             tracing::error!(%error, "an answer does not fit JSON");
             Problem::bug()
         })?;
-        Ok(Self { commit, status, body, headers: HeaderMap::new() })
+        Ok(Self { commit, status, body, headers: HeaderMap::new(), about: None })
+    }
+
+    /// Says that the body is about a subject: it is kept as personal data, and is not given again once the subject is
+    /// forgotten.
+    pub fn about(self, subject: &Subject) -> Self {
+        Self { about: Some(subject.clone()), ..self }
     }
 
     /// Adds a header to the answer.
@@ -54,7 +63,8 @@ impl Decided {
     pub(super) fn split(self) -> (Commit, Answer) {
         let body = if self.body.is_null() { Bytes::new() } else { self.body.to_string().into() };
         let content_type = (!self.body.is_null()).then_some("application/json");
-        (self.commit, answer(self.status, content_type, &self.headers, body))
+        let answer = answer(self.status, content_type, &self.headers, body);
+        (self.commit, answer.about(self.about.as_ref()))
     }
 }
 
@@ -68,7 +78,16 @@ fn answer(status: StatusCode, content_type: Option<&str>, headers: &HeaderMap, b
     let content_type = content_type.map(|value| ("content-type".to_owned(), value.to_owned()));
     let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value)));
     let headers = content_type.into_iter().chain(headers).collect();
-    Answer { status: status.as_u16(), headers, body: Content(body) }
+    Answer::new(status.as_u16(), headers, body)
+}
+
+impl Answer {
+    fn about(self, subject: Option<&Subject>) -> Self {
+        match (subject, self.body.get()) {
+            (Some(subject), Some(body)) => Self { body: Personal::new(subject, body.clone()), ..self },
+            _ => self,
+        }
+    }
 }
 
 /// Whether an answer with this status decides: repeating the request could not come to anything else.
@@ -78,7 +97,11 @@ pub(super) fn decides(status: StatusCode) -> bool {
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let mut response = Response::new(self.body.0.into());
+        let Some(body) = self.body.into_value() else {
+            let problem = Problem::new(StatusCode::GONE, "forgotten");
+            return problem.detail("what was answered was about somebody who is forgotten").into_response();
+        };
+        let mut response = Response::new(body.0.into());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in &self.headers {

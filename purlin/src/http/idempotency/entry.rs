@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::message::Timestamp;
 use crate::store::Row;
+use crate::store::personal::Personal;
 
 /// What is remembered of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -54,10 +55,21 @@ pub(super) struct Lease {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Content,
+    /// Perhaps about somebody who may be forgotten.
+    pub(super) body: Personal<Content>,
 }
 
 impl Answer {
+    /// An answer that is about nobody.
+    pub(super) fn new(status: u16, headers: Vec<(String, String)>, body: Bytes) -> Self {
+        Self { status, headers, body: Personal::bare(Content(body)) }
+    }
+
+    /// Its body; empty when whom it is about is forgotten.
+    pub(super) fn body(&self) -> Bytes {
+        self.body.get().map(|content| content.0.clone()).unwrap_or_default()
+    }
+
     /// Whether it tells of an effect.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)

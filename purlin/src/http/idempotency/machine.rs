@@ -107,7 +107,6 @@ impl Asked<'_> {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::entry::Content;
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(5);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     fn answer(status: u16) -> Answer {
-        Answer { status, headers: vec![], body: Content(Bytes::new()) }
+        Answer::new(status, vec![], Bytes::new())
     }
 
     fn taken(claim: Claim) -> Entry {

@@ -8,7 +8,7 @@ use crate::resilience::DeadlineExceeded;
 use crate::store::{Commit, CommitError, Position, ReadError};
 
 use super::engine::{Settled, Ticket, Unsettled, Verb};
-use super::entry::{Answer, Content};
+use super::entry::Answer;
 use super::secret::SecretError;
 use super::{Attempt, Idempotency};
 
@@ -74,7 +74,7 @@ impl Idempotency {
     {
         let ticket = self.ticket_of(key).await?;
         let work = |attempt, answer: Option<Answer>| {
-            let work = work(attempt, answer.map(|answer| answer.body.0));
+            let work = work(attempt, answer.map(|answer| answer.body()));
             async { work.await.map(success) }
         };
         answered(self.settle(&ticket, Verb::Undo, work).await?)
@@ -93,7 +93,7 @@ impl Idempotency {
 const REFUSED: u16 = 422;
 
 fn success(done: Done) -> (Commit, Answer) {
-    (done.commit, Answer { status: 200, headers: Vec::new(), body: Content(done.answer) })
+    (done.commit, Answer::new(200, Vec::new(), done.answer))
 }
 
 fn kept<E: Fault>(done: Result<Done, E>) -> Result<(Commit, Answer), E> {
@@ -105,7 +105,7 @@ fn kept<E: Fault>(done: Result<Done, E>) -> Result<(Commit, Answer), E> {
         FaultKind::Rejected | FaultKind::NotFound | FaultKind::Conflict => {
             let refusal = Refusal::of(&error);
             let body = serde_json::to_vec(&refusal).expect("three texts are JSON");
-            Ok((Commit::new(), Answer { status: REFUSED, headers: Vec::new(), body: Content(body.into()) }))
+            Ok((Commit::new(), Answer::new(REFUSED, Vec::new(), body.into())))
         }
         _ => Err(error),
     }
@@ -114,9 +114,9 @@ fn kept<E: Fault>(done: Result<Done, E>) -> Result<(Commit, Answer), E> {
 fn answered<E>(settled: Settled) -> Result<Once, OnceError<E>> {
     let Settled { answer, position, replayed } = settled;
     if answer.is_success() {
-        return Ok(Once { answer: answer.body.0, position, replayed });
+        return Ok(Once { answer: answer.body(), position, replayed });
     }
-    match serde_json::from_slice(&answer.body.0) {
+    match serde_json::from_slice(&answer.body()) {
         Ok(refusal) => Err(OnceError::Refused(refusal)),
         // The key of an HTTP request that was answered so.
         Err(_) => Err(OnceError::Reused),

@@ -22,6 +22,7 @@ mod closing;
 mod concurrency;
 mod conditions;
 mod model;
+mod personal;
 mod records;
 mod restarts;
 mod subscriptions;
@@ -50,6 +51,7 @@ pub async fn conformance<H: Harness>(harness: &H) {
     texts::run(harness).await;
     concurrency::run(harness).await;
     model::run(harness).await;
+    personal::run(harness).await;
     closing::run(harness).await;
     if H::DURABLE {
         restarts::run(harness).await;

@@ -196,6 +196,6 @@ fn append<A: Aggregate>(
         Ok(envelope)
     };
     let events = events.iter().map(envelope).collect::<Result<_, _>>()?;
-    let stream = StreamId::new(A::KIND, key).expect("a kind and an id name a stream");
+    let stream = StreamId::new(A::CATEGORY, key).expect("a kind and an id name a stream");
     Ok(Append { stream, expected: Expected::Version(version), events, at: None })
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use purlin::aggregate::{Aggregate as _, LoadError, Repository};
-use purlin::message::{Uuid, decode};
+use purlin::message::Uuid;
 use purlin::store::{LogFilter, Position, Recorded, Store};
 
 use super::super::shelf::Shelf;
@@ -155,7 +155,7 @@ impl Known {
         if event.version <= page.version {
             return;
         }
-        match decode(&event.envelope.kind, &event.envelope.data) {
+        match event.envelope.decode() {
             Ok(heard) if event.version == page.version + 1 => page.apply(&heard),
             _ => _ = self.pages.remove(&id),
         }

@@ -1,6 +1,6 @@
 //! What happens to orders.
 
-use purlin::message::{Timestamp, Uuid};
+use purlin::message::{Event, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
 use super::Item;
@@ -35,6 +35,8 @@ pub enum OrderEvent {
     /// Ended, and nothing is held for it.
     Cancelled(Refused),
 }
+
+impl Event for OrderEvent {}
 
 /// What is said when an order is submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ mod error;
 mod event;
 mod status;
 
-use purlin::aggregate::Aggregate;
+use purlin::aggregate::{Aggregate, SnapshotPolicy};
 use purlin::message::{Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ pub struct Item {
 impl Aggregate for Order {
     const KIND: &'static str = "order";
     // It has few events: reading them costs less than looking for a snapshot first.
-    const SNAPSHOT_EVERY: u64 = 0;
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::NEVER;
     type Event = OrderEvent;
 
     fn apply(&mut self, event: &OrderEvent) {

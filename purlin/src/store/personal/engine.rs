@@ -1,0 +1,166 @@
+//! The engine between the handle and the one that stores: it seals what goes in and opens what comes out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::message::{Clock, Timestamp};
+use crate::store::{
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId, LogPage,
+    Position, Query, ReadError, Record, Recorded, StreamId,
+};
+
+use super::MasterKey;
+use super::keys::Keys;
+use super::sealing::concerns;
+
+/// An engine whose personal data are sealed at rest.
+pub(in crate::store) struct Personalized {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) keys: Keys,
+}
+
+impl Personalized {
+    pub(in crate::store) fn new(engine: Arc<dyn Engine>, master: Option<MasterKey>) -> Self {
+        Self { keys: Keys::new(Arc::clone(&engine), master), engine }
+    }
+}
+
+fn bytes(events: &[Recorded]) -> usize {
+    events.iter().map(|event| event.envelope.data.len()).sum()
+}
+
+impl Engine for Personalized {
+    fn log_id(&self) -> LogId {
+        self.engine.log_id()
+    }
+
+    fn clock(&self) -> Clock {
+        self.engine.clock()
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        if concerns(&commit) { Box::pin(self.commit_sealed(commit)) } else { self.engine.commit(commit) }
+    }
+
+    fn read_stream(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        Box::pin(async move {
+            let mut events = self.engine.read_stream(stream.clone(), from, limit).await?;
+            let mut stored = bytes(&events);
+            self.open_events(&mut events).await?;
+            // A page that was cut because it is large may be less than large once it is open: who reads it would take
+            // it for the last one.
+            while events.len() < limit && stored >= Limits::PAGE && bytes(&events) < Limits::PAGE {
+                let (next, rest) = (from.max(1) + events.len() as u64, limit - events.len());
+                let mut page = self.engine.read_stream(stream.clone(), next, rest).await?;
+                stored = bytes(&page);
+                self.open_events(&mut page).await?;
+                events.extend(page);
+            }
+            Ok(events)
+        })
+    }
+
+    fn read_stream_back(
+        &self,
+        stream: StreamId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
+        Box::pin(async move {
+            let mut events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
+            let mut stored = bytes(&events);
+            self.open_events(&mut events).await?;
+            // As above.
+            while events.len() < limit
+                && stored >= Limits::PAGE
+                && bytes(&events) < Limits::PAGE
+                && let Some(oldest) = events.last().map(|event| event.version)
+            {
+                let rest = limit - events.len();
+                let mut page = self.engine.read_stream_back(stream.clone(), oldest, rest).await?;
+                stored = bytes(&page);
+                self.open_events(&mut page).await?;
+                events.extend(page);
+            }
+            Ok(events)
+        })
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        Box::pin(async move {
+            let mut page = self.engine.read_log(after, filter, limit).await?;
+            self.open_events(&mut page.events).await?;
+            Ok(page)
+        })
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.engine.watch()
+    }
+
+    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        Box::pin(async move {
+            let mut record = self.engine.get(collection, key).await?;
+            self.open_records(record.as_mut_slice()).await?;
+            Ok(record)
+        })
+    }
+
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move {
+            let mut records = self.engine.list(collection, query).await?;
+            self.open_records(&mut records).await?;
+            Ok(records)
+        })
+    }
+
+    fn due(
+        &self,
+        collection: String,
+        until: Timestamp,
+        prefix: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move {
+            let mut records = self.engine.due(collection, until, prefix, limit).await?;
+            self.open_records(&mut records).await?;
+            Ok(records)
+        })
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.define(collection)
+    }
+
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.swap(from, to)
+    }
+
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.drop_collection(name)
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
+        self.engine.backup(to)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.engine.close()
+    }
+}

@@ -1,0 +1,448 @@
+//! Personal data through everything that stands on a store.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use proptest::prelude::*;
+use purlin::aggregate::{Aggregate, Repository, SnapshotPolicy};
+use purlin::bus::{Bus, Failure, Message};
+use purlin::http::{Decided, Idempotency, WriteRequest};
+use purlin::message::{Clock, Envelope, new_id};
+use purlin::projection::{Projection, View};
+use purlin::store::memory::{Faults, Memory};
+use purlin::store::personal::{KEYS, MasterKey, Personal, PersonalState, Subject};
+use purlin::store::{
+    Commit, CommitError, Expected, Field, LogFilter, Position, Query, Recorded, Row, Store, StreamId,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct User {
+    name: Option<Personal<String>>,
+    visits: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum UserEvent {
+    Registered { name: Personal<String> },
+    Visited,
+    Forgotten,
+}
+
+impl purlin::message::Event for UserEvent {}
+
+impl Aggregate for User {
+    const KIND: &'static str = "user";
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::every(2);
+    type Event = UserEvent;
+
+    fn apply(&mut self, event: &UserEvent) {
+        match event {
+            UserEvent::Registered { name } => self.name = Some(name.clone()),
+            UserEvent::Visited => self.visits += 1,
+            UserEvent::Forgotten => {}
+        }
+    }
+
+    fn is_public(event: &UserEvent) -> bool {
+        matches!(event, UserEvent::Registered { .. })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Greeting {
+    text: Personal<String>,
+}
+
+impl Row for Greeting {
+    const COLLECTION: &'static str = "greetings";
+}
+
+/// Keeps what follows from a name; version 3 removes the row of who is forgotten.
+struct Greetings<const V: u32>;
+
+impl<const V: u32> Projection for Greetings<V> {
+    const NAME: &'static str = "greetings";
+    const VERSION: u32 = V;
+    const CATEGORY: &'static str = "user";
+    type Event = UserEvent;
+    type Row = Greeting;
+
+    fn apply(&self, row: Option<Greeting>, event: &UserEvent, _: &Recorded) -> Option<Greeting> {
+        match event {
+            UserEvent::Registered { name } => {
+                Some(Greeting { text: name.clone().map(|name| format!("Hello, {name}")) })
+            }
+            UserEvent::Forgotten if V == 3 => None,
+            _ => row,
+        }
+    }
+}
+
+fn ada() -> Subject {
+    Subject::new("user-1").unwrap()
+}
+
+async fn registered(store: &Store) -> Repository<User> {
+    let users = Repository::new(store);
+    let name = Personal::new(&ada(), "Ada".to_owned());
+    users
+        .update(1, |_: &User| Ok::<_, CommitError>(UserEvent::Registered { name: name.clone() }))
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        users.update(1, |_: &User| Ok::<_, CommitError>(UserEvent::Visited)).await.unwrap();
+    }
+    users
+}
+
+async fn forget(store: &Store, users: &Repository<User>) -> Position {
+    let gone = users.change(1, |_: &User| Ok::<_, CommitError>(UserEvent::Forgotten)).await.unwrap();
+    store.forget(&ada(), gone.into()).await.unwrap().position
+}
+
+async fn caught_up<const V: u32>(store: &Store) -> View<Greetings<V>> {
+    let view = View::new(Greetings::<V>, store);
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("{end:?}"),
+        seen = view.wait_for(store.head(), Duration::from_secs(60)) => seen.unwrap(),
+    }
+    view
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_and_the_events_behind_it_read_as_forgotten() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    let user = users.load(1).await.unwrap();
+    assert_eq!(user.name.as_ref().and_then(Personal::get).map(String::as_str), Some("Ada"));
+    assert!(store.get_record("purlin_snapshots", "user-1").await.unwrap().is_some(), "there is a snapshot");
+    let sealed = store.sealed().get_record("purlin_snapshots", "user-1").await.unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&sealed.value).contains("Ada"));
+    forget(&store, &users).await;
+    let user = users.load(1).await.unwrap();
+    assert_eq!((user.visits, user.name.as_ref().unwrap().state()), (3, PersonalState::Forgotten));
+    // What was loaded is written again, in the next snapshot, as what it is.
+    for _ in 0..2 {
+        users.update(1, |_: &User| Ok::<_, CommitError>(UserEvent::Visited)).await.unwrap();
+    }
+    assert_eq!(users.load(1).await.unwrap().visits, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_was_decided_before_its_subject_was_forgotten_says_nothing_of_him() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    let before = users.load(1).await.unwrap().name.clone().unwrap();
+    forget(&store, &users).await;
+    let renamed = UserEvent::Registered { name: before.map(|name| name.to_uppercase()) };
+    users.update(1, |_: &User| Ok::<_, CommitError>(renamed.clone())).await.unwrap();
+    let user = users.load(1).await.unwrap();
+    assert_eq!(user.name.as_ref().unwrap().state(), PersonalState::Forgotten);
+    let new = UserEvent::Registered { name: Personal::new(&ada(), "Ada again".into()) };
+    let refused = users.update(1, |_: &User| Ok::<_, CommitError>(new.clone())).await.unwrap_err();
+    assert!(refused.to_string().contains("could not be committed"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_follows_and_one_that_is_built_anew_has_placeholders() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    let view = caught_up::<1>(&store).await;
+    let text = |row: Option<Greeting>| row.unwrap().text;
+    assert_eq!(text(view.get("1").await.unwrap()).get().map(String::as_str), Some("Hello, Ada"));
+    forget(&store, &users).await;
+    let row = text(view.get("1").await.unwrap());
+    assert_eq!(row.state(), PersonalState::Forgotten, "before the view has seen anything");
+    let view = caught_up::<2>(&store).await;
+    assert_eq!(text(view.get("1").await.unwrap()).state(), PersonalState::Forgotten);
+    assert!(caught_up::<3>(&store).await.get("1").await.unwrap().is_none(), "who wants to removes the row");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_gives_nothing_that_another_read_before_its_subject_was_forgotten() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    let first = async || {
+        let mut subscription = store.subscribe(Position::START, LogFilter::all()).unwrap();
+        let event = subscription.next().await.unwrap().envelope;
+        let event = event.decode().unwrap();
+        let UserEvent::Registered { name } = event else { panic!("{event:?}") };
+        name.state()
+    };
+    assert_eq!((first().await, first().await), (PersonalState::Open, PersonalState::Open));
+    forget(&store, &users).await;
+    assert_eq!(first().await, PersonalState::Forgotten);
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Heard {
+    name: Personal<String>,
+}
+
+impl Row for Heard {
+    const COLLECTION: &'static str = "heard";
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_crosses_the_bus_is_sealed_and_stays_so() {
+    let (store, log, other) = (Store::memory(), Store::memory(), Store::memory());
+    let users = registered(&store).await;
+    other.define::<Heard>().await.unwrap();
+    // The other service keeps something of its own about the same person.
+    let own = Heard { name: Personal::new(&ada(), "Ada, as they know her".into()) };
+    other.commit(Commit::new().put("own", &own)).await.unwrap();
+    let bus = Bus::embedded(log.clone());
+    let handler = |message: Message| async move {
+        let UserEvent::Registered { name } = message.decode().map_err(Failure::from)? else { unreachable!() };
+        assert_eq!((name.get(), name.state()), (None, PersonalState::Sealed));
+        Ok::<_, Failure>(Commit::new().put("heard", &Heard { name }))
+    };
+    let group = bus.group("others", &other).on("user.registered", handler);
+    let heard = async {
+        let mut watch = other.watch();
+        loop {
+            if let Some(heard) = other.get::<Heard>("heard").await.unwrap() {
+                break heard.name;
+            }
+            watch.changed().await.unwrap();
+        }
+    };
+    let name = tokio::select! {
+        end = bus.relay("users", &store) => panic!("{end:?}"),
+        end = group.run(CancellationToken::new()) => panic!("{end:?}"),
+        name = heard => name,
+    };
+    assert_eq!((name.state(), name.subject()), (PersonalState::Sealed, Some(&ada())));
+    assert_eq!(other.get::<Heard>("own").await.unwrap().unwrap().name, own.name);
+    for store in [&log, &other] {
+        let events = store.sealed().read_log(Position::START, &LogFilter::all(), 100).await.unwrap().events;
+        assert!(events.iter().all(|event| !String::from_utf8_lossy(&event.envelope.data).contains("Ada")));
+    }
+    forget(&store, &users).await;
+    assert_eq!(
+        other.get::<Heard>("own").await.unwrap().unwrap().name,
+        own.name,
+        "a store forgets for itself"
+    );
+}
+
+#[tokio::test]
+async fn data_from_outside_that_look_personal_stay_what_they_are() {
+    let store = Store::memory();
+    registered(&store).await;
+    let event = store.sealed().read_stream(&StreamId::new("user", 1).unwrap(), 1, 1).await.unwrap().remove(0);
+    // Somebody has seen how a name is stored, and writes the same as his own: into another stream, and a row.
+    let stolen: Value = serde_json::from_slice(&event.envelope.data).unwrap();
+    assert!(stolen["name"]["$personal"]["sealed"].is_string(), "{stolen}");
+    let mine = StreamId::new("user", 2).unwrap();
+    let data = stolen.to_string();
+    let forged =
+        Commit::new().append(mine.clone(), Expected::NoStream, [Envelope::raw("user.registered", data)]);
+    store.define::<Heard>().await.unwrap();
+    store
+        .commit(forged.put_in(&Heard::collection(), "1", &stolen, purlin::store::Revision::Any, None))
+        .await
+        .unwrap();
+    let read = store.read_stream(&mine, 1, 1).await.unwrap().remove(0);
+    assert_eq!(serde_json::from_slice::<Value>(&read.envelope.data).unwrap(), stolen, "it is kept as it is");
+    let name = Repository::<User>::new(&store).load(2).await.unwrap().name.clone().unwrap();
+    assert_eq!((name.get(), name.state()), (None, PersonalState::Sealed), "and is not opened for him");
+    assert_eq!(store.get::<Heard>("1").await.unwrap().unwrap().name.get(), None);
+    // Nor when it is put where it was, but elsewhere: by who writes to the store itself.
+    let moved = Commit::new().append(StreamId::new("user", 3).unwrap(), Expected::NoStream, [event.envelope]);
+    store.sealed().commit(moved).await.unwrap();
+    let name = Repository::<User>::new(&store).load(3).await.unwrap().name.clone().unwrap();
+    assert_eq!(name.get(), None, "a value is bound to its place");
+}
+
+#[tokio::test]
+async fn what_cannot_be_personal_is_refused_and_said_why() {
+    #[derive(Serialize, Deserialize)]
+    struct Indexed {
+        email: Personal<String>,
+    }
+    impl Row for Indexed {
+        const COLLECTION: &'static str = "indexed";
+        const FIELDS: &'static [Field] = &[Field::text("email")];
+    }
+    let store = Store::memory();
+    store.define::<Indexed>().await.unwrap();
+    let row = Indexed { email: Personal::new(&ada(), "ada@example.org".into()) };
+    let nested = serde_json::to_vec(&Personal::new(&ada(), Personal::new(&ada(), "Ada"))).unwrap();
+    #[derive(Serialize)]
+    struct Flat {
+        #[serde(flatten)]
+        name: Personal<String>,
+        other: u8,
+    }
+    let flat = serde_json::to_vec(&Flat { name: Personal::new(&ada(), "Ada".into()), other: 1 }).unwrap();
+    let append = |data: Vec<u8>| {
+        Commit::new().append(
+            StreamId::new("user", 1).unwrap(),
+            Expected::Any,
+            [Envelope::raw("user.x", data)],
+        )
+    };
+    for (commit, why) in [
+        (Commit::new().put("a", &row), "the field `email` of the collection `indexed` is indexed"),
+        (append(nested), "a personal value within a personal value"),
+        (append(flat), "cannot be flattened"),
+    ] {
+        let refused = store.commit(commit).await.unwrap_err();
+        assert!(
+            matches!(&refused, CommitError::Invalid(_)) && refused.to_string().contains(why),
+            "{refused}"
+        );
+    }
+    let forget = store.sealed().forget(&ada(), Commit::new()).await;
+    assert!(matches!(forget, Err(CommitError::Invalid(_))));
+    let both = append(serde_json::to_vec(&Personal::new(&ada(), "Ada")).unwrap()).forget(&ada());
+    assert!(
+        matches!(store.commit(both).await, Err(CommitError::Forgotten(_))),
+        "not in the commit that forgets"
+    );
+}
+
+#[tokio::test]
+async fn without_its_master_key_a_store_gives_placeholders() {
+    let memory = Memory::new();
+    let with = |key: u8| Store::new(memory.clone()).with_master_key(MasterKey::new(&[key; 32]));
+    registered(&with(1)).await;
+    let name = async |store: Store| {
+        Repository::<User>::new(&store).load(1).await.unwrap().name.clone().unwrap().into_value()
+    };
+    assert_eq!(name(with(1)).await.as_deref(), Some("Ada"));
+    for store in [with(2), Store::new(memory.clone())] {
+        assert_eq!(name(store.clone()).await, None);
+        let again = UserEvent::Registered { name: Personal::new(&ada(), "Ada".into()) };
+        let envelope = Envelope::new("user", &again).unwrap();
+        let commit = Commit::new().append(StreamId::new("user", 9).unwrap(), Expected::Any, [envelope]);
+        let refused = store.commit(commit).await.unwrap_err();
+        assert!(refused.to_string().contains("wrapped in the master key"), "{refused}");
+    }
+    let other = Store::new(memory.clone());
+    other.forget(&ada(), Commit::new()).await.unwrap();
+    assert_eq!(name(Store::new(memory.clone())).await, None, "forgetting needs no key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_knows_within_a_second_that_a_subject_is_forgotten() {
+    let memory = Memory::new();
+    let (store, other) = (Store::new(memory.clone()), Store::new(memory.clone()));
+    let users = registered(&store).await;
+    let name = async || Repository::<User>::new(&other).load(1).await.unwrap().name.clone().unwrap().state();
+    assert_eq!(name().await, PersonalState::Open);
+    forget(&store, &users).await;
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    assert_eq!(name().await, PersonalState::Forgotten);
+    // Whoever writes knows at once.
+    let (memory, bob) = (Memory::new(), Subject::new("bob").unwrap());
+    let (store, other) = (Store::new(memory.clone()), Store::new(memory));
+    let write = |n: u32| {
+        let event = UserEvent::Registered { name: Personal::new(&bob, "Bob".into()) };
+        let event = Envelope::new("user", &event).unwrap();
+        Commit::new().append(StreamId::new("user", n).unwrap(), Expected::NoStream, [event])
+    };
+    other.commit(write(1)).await.unwrap();
+    store.forget(&bob, Commit::new()).await.unwrap();
+    assert!(matches!(other.commit(write(2)).await, Err(CommitError::Forgotten(_))));
+}
+
+#[tokio::test]
+async fn a_commit_that_did_not_happen_leaves_no_key() {
+    let memory = Memory::new();
+    let store = Store::new(memory.clone());
+    let event = |name: &str| UserEvent::Registered { name: Personal::new(&ada(), name.to_owned()) };
+    let stream = StreamId::new("user", 1).unwrap();
+    let write = |expected| {
+        Commit::new().append(stream.clone(), expected, [Envelope::new("user", &event("Ada")).unwrap()])
+    };
+    let keys = async || store.list_records(KEYS, Query::all()).await.unwrap().records.len();
+    memory.set_faults(Faults { refuse: 1, ..Faults::default() });
+    assert!(matches!(store.commit(write(Expected::NoStream)).await, Err(CommitError::Unavailable(_))));
+    assert!(matches!(store.commit(write(Expected::Version(7))).await, Err(CommitError::Conflict(_))));
+    assert_eq!(keys().await, 0);
+    let (id, keep) = (new_id(), Duration::from_secs(60));
+    assert!(!store.commit(write(Expected::NoStream).with_id(id, keep)).await.unwrap().repeated);
+    assert!(store.commit(write(Expected::NoStream).with_id(id, keep)).await.unwrap().repeated);
+    assert_eq!(keys().await, 1);
+    // Another life has the key that was made, and its data.
+    let user = Repository::<User>::new(&Store::new(memory)).load(1).await.unwrap();
+    assert_eq!(user.name.as_ref().and_then(Personal::get).map(String::as_str), Some("Ada"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_about_somebody_is_not_given_again_once_he_is_forgotten() {
+    let store = Store::memory();
+    let idempotency = Idempotency::new(&store, Clock::system());
+    let request = WriteRequest::new("POST", "/users", "{}").with_key("k1");
+    let answer = async || {
+        let decide = async |_| {
+            Ok(Decided::new(Commit::new(), StatusCode::CREATED, &json!({ "name": "Ada" }))?.about(&ada()))
+        };
+        idempotency.run("somebody", &request, decide).await.status()
+    };
+    assert_eq!((answer().await, answer().await), (StatusCode::CREATED, StatusCode::CREATED));
+    let kept = store.sealed().list_records("purlin_idempotency", Query::all()).await.unwrap().records;
+    assert!(kept.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")));
+    store.forget(&ada(), Commit::new()).await.unwrap();
+    assert_eq!(answer().await, StatusCode::GONE);
+}
+
+/// Any JSON, with names that a store could take for its own.
+fn outside() -> impl Strategy<Value = Value> {
+    let word =
+        || prop_oneof![Just("$personal".to_owned()), Just("$$personal".to_owned()), "[a-z$\"\\\\]{0,5}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        word().prop_map(Value::from),
+        word().prop_map(|of| json!({ "$personal": { "of": of, "sealed": "AAAA" } })),
+    ];
+    leaf.prop_recursive(3, 24, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(word(), inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Mixed {
+    before: Value,
+    names: Vec<Personal<Value>>,
+    after: Value,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_stands_around_a_personal_value_is_read_back_as_it_was(
+        before in outside(), inside in proptest::collection::vec(outside(), 0..3), after in outside()
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (store, stream) = (Store::memory(), StreamId::new("mixed", 1).unwrap());
+            let names: Vec<_> = inside.iter().map(|value| Personal::new(&ada(), value.clone())).collect();
+            let mixed = Mixed { before, names, after };
+            let event = Envelope::raw("mixed.x", serde_json::to_vec(&mixed).unwrap());
+            store.commit(Commit::new().append(stream.clone(), Expected::NoStream, [event])).await.unwrap();
+            let read = async || {
+                let event = store.read_stream(&stream, 1, 1).await.unwrap().remove(0);
+                serde_json::from_slice::<Mixed>(&event.envelope.data).unwrap()
+            };
+            assert_eq!(read().await, mixed);
+            store.forget(&ada(), Commit::new()).await.unwrap();
+            let forgotten = read().await;
+            assert_eq!((forgotten.before, forgotten.after), (mixed.before, mixed.after));
+            assert!(forgotten.names.iter().all(|name| name.state() == PersonalState::Forgotten));
+        });
+    }
+}
