@@ -7,6 +7,8 @@ mod arguments;
 mod command;
 mod failure;
 mod operator;
+mod place;
+mod progress;
 mod table;
 
 use std::process::ExitCode;
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(command::run(&arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             eprintln!("purlin: {}", failure.told());
             failure.status()

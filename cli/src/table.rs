@@ -57,7 +57,7 @@ pub(crate) fn pretty(value: &Value) -> String {
 }
 
 /// A value in a cell, without control characters: what an event or an error says must not command the terminal.
-fn text(value: &Value) -> Option<String> {
+pub(crate) fn text(value: &Value) -> Option<String> {
     let text = match value {
         Value::Null => return None,
         Value::String(text) => text.clone(),

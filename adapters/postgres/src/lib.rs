@@ -33,6 +33,7 @@ mod collection;
 mod engine;
 mod error;
 mod followers;
+mod inspect;
 mod link;
 mod names;
 mod options;
@@ -47,6 +48,7 @@ use purlin::store::Store;
 
 pub use engine::Postgres;
 pub use error::OpenError;
+pub use inspect::{InspectedStore, Inspection, inspect};
 pub use options::Options;
 
 /// Opens the store of the service `name` in the database at `url`, or makes it there.

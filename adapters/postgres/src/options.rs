@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use purlin::message::Clock;
+use purlin::store::LogId;
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub patience: Duration,
     /// Tells when a commit happens.
     pub clock: Clock,
+    /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
+    pub log: Option<LogId>,
 }
 
 impl Options {
@@ -43,6 +46,7 @@ impl Options {
             sole: false,
             patience: Duration::from_secs(5),
             clock: Clock::system(),
+            log: None,
         }
     }
 

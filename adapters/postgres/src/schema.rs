@@ -87,9 +87,13 @@ pub(crate) fn writing_session(sole: Option<i64>) -> String {
     )
 }
 
-/// Makes the tables when the schema is new; the log's id otherwise too.
-pub(crate) async fn prepare(client: &Client, schema: &Schema) -> Result<LogId, OpenError> {
-    prepare_now(client, schema).await.map_err(|error| {
+/// Makes the tables when the schema is new, for a log that is named or a new one; the log's id otherwise too.
+pub(crate) async fn prepare(
+    client: &Client,
+    schema: &Schema,
+    log: Option<LogId>,
+) -> Result<LogId, OpenError> {
+    prepare_now(client, schema, log).await.map_err(|error| {
         let schema = schema.name().to_owned();
         match error {
             SchemaError::Newer(found) => OpenError::Newer { schema, found, known: FORMAT },
@@ -98,7 +102,7 @@ pub(crate) async fn prepare(client: &Client, schema: &Schema) -> Result<LogId, O
     })
 }
 
-async fn prepare_now(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
+async fn prepare_now(client: &Client, schema: &Schema, log: Option<LogId>) -> Result<LogId, SchemaError> {
     let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
     if encoding != "UTF8" {
         return Err(SchemaError::Encoding(encoding));
@@ -109,7 +113,7 @@ async fn prepare_now(client: &Client, schema: &Schema) -> Result<LogId, SchemaEr
     let there = client.query(names, &[&schema.name()]).await?;
     let there: Vec<String> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let id = if there.is_empty() {
-        make(client, schema).await?
+        make(client, schema, log.unwrap_or_default()).await?
     } else if there.iter().any(|name| name == "_meta") && there.iter().any(|name| name == "_event") {
         read(client, schema).await?
     } else {
@@ -119,13 +123,12 @@ async fn prepare_now(client: &Client, schema: &Schema) -> Result<LogId, SchemaEr
     Ok(id)
 }
 
-async fn make(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
+async fn make(client: &Client, schema: &Schema, id: LogId) -> Result<LogId, SchemaError> {
     let known = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
     if client.query_opt(known, &[&schema.name()]).await?.is_none() {
         client.batch_execute(&format!("CREATE SCHEMA {}", schema.quoted())).await?;
     }
     client.batch_execute(&tables(schema)).await?;
-    let id = LogId::new();
     let insert = format!("INSERT INTO {}(name, value) VALUES($1, $2)", schema.table("_meta"));
     let values = [
         ("format", FORMAT.to_string()),
@@ -174,7 +177,7 @@ async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<Str
 pub(crate) fn last_sql(schema: &Schema) -> String {
     format!(
         "SELECT (SELECT value::bigint FROM {} WHERE name = 'collections'), \
-         coalesce(e.position, 0), coalesce(b.revision, 0), greatest(e.at, b.at) \
+         coalesce(e.position, 0), coalesce(b.revision, 0), greatest(e.at, b.at), e.at \
          FROM (SELECT) AS one \
          LEFT JOIN LATERAL (SELECT position, at FROM {} ORDER BY position DESC LIMIT 1) AS e ON TRUE \
          LEFT JOIN LATERAL (SELECT revision, at FROM {} ORDER BY revision DESC LIMIT 1) AS b ON TRUE",
@@ -192,6 +195,8 @@ pub(crate) struct Last {
     pub(crate) revision: u64,
     /// When the last commit happened.
     pub(crate) at: Option<i64>,
+    /// When the last event happened.
+    pub(crate) event_at: Option<i64>,
 }
 
 impl Last {
@@ -202,6 +207,7 @@ impl Last {
             position: unsigned(row.try_get(1)?),
             revision: unsigned(row.try_get(2)?),
             at: row.try_get(3)?,
+            event_at: row.try_get(4)?,
         })
     }
 }

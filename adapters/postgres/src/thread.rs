@@ -134,7 +134,7 @@ async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc
             Err(error) => return Err(OpenError::Unreachable { source: error.into() }),
         }
     }
-    let id = schema::prepare(client, schema).await?;
+    let id = schema::prepare(client, schema, options.log).await?;
     let limits = (options.queue.max(1), options.queue_bytes);
     let writer: Uuid = new_id();
     let shared = Arc::new(Shared::new(id, schema.clone(), writer, limits));

@@ -51,6 +51,8 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// Tells when a commit happens.
     pub clock: Clock,
+    /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
+    pub log: Option<LogId>,
 }
 
 impl Options {
@@ -66,6 +68,7 @@ impl Options {
             window: 50_000,
             synchronous: Synchronous::Full,
             clock: Clock::system(),
+            log: None,
         }
     }
 }
@@ -157,7 +160,8 @@ impl Sqlite {
         drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
         let opened = schema::open_writer(file, options.synchronous);
         let mut connection = opened.map_err(|error| error.of(file))?;
-        let (id, unchecked) = schema::prepare(&mut connection).map_err(|error| error.of(file))?;
+        let (id, unchecked) =
+            schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
         if options.synchronous == Synchronous::Full {
             // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
             files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;

@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod files;
 mod index;
+mod inspect;
 mod lock;
 mod log;
 mod reader;
@@ -44,6 +45,7 @@ pub use check::check;
 pub use copy::restore;
 pub use engine::{Options, Sqlite};
 pub use error::OpenError;
+pub use inspect::{Inspection, in_use, inspect};
 pub use synchronous::Synchronous;
 
 /// Opens the store in a file, or makes it (and its folder) when it is not there.

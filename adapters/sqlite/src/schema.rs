@@ -163,11 +163,15 @@ fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
     }
 }
 
-/// Makes the tables when the file is new, and brings an older file to this format; the log's id.
-pub(crate) fn prepare(connection: &mut Connection) -> Result<(LogId, Unchecked), SchemaError> {
+/// Makes the tables when the file is new, for a log that is named or a new one, and brings an older file to this format;
+/// the log's id.
+pub(crate) fn prepare(
+    connection: &mut Connection,
+    log: Option<LogId>,
+) -> Result<(LogId, Unchecked), SchemaError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let is_new = !is_store(&transaction)?;
-    let (mut id, mut unchecked, mut changed) = (LogId::new(), Unchecked::default(), is_new);
+    let (mut id, mut unchecked, mut changed) = (log.unwrap_or_default(), Unchecked::default(), is_new);
     if is_new {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(tag::TABLE)?;
@@ -200,6 +204,16 @@ pub(crate) fn prepare(connection: &mut Connection) -> Result<(LogId, Unchecked),
     }
     transaction.commit()?;
     Ok((id, unchecked))
+}
+
+/// What the file says of itself: its format, which log it is, and whether it is a copy that nobody has opened.
+pub(crate) fn described(connection: &Connection) -> Result<(i64, LogId, bool), SchemaError> {
+    let format = meta(connection, "format")?.ok_or(SchemaError::Damaged("no format"))?;
+    let log: Vec<u8> = meta(connection, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
+    let log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
+    let incarnation = meta(connection, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
+    let copy = meta::<i64>(connection, "copy")?.is_some();
+    Ok((format, LogId { log, incarnation }, copy))
 }
 
 /// Gives a file of format 1 room for checksums and tags. What is in it is left without; the index is made anew from the

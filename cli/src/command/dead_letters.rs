@@ -25,7 +25,7 @@ pub(super) async fn run(operator: &Operator, command: &DeadLetters) -> Result<Ou
     match command {
         DeadLetters::List { page, group } => {
             let filter: Vec<(&str, &str)> = group.iter().map(|group| ("group", group.as_str())).collect();
-            let (items, more) = list(operator, SUBJECT, &filter, page).await?;
+            let (items, more) = list(operator, SUBJECT, &filter, page, None).await?;
             Ok(Outcome::List { columns: COLUMNS, items, none: "no message is parked", more })
         }
         DeadLetters::Show(one) => {

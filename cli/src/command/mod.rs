@@ -1,36 +1,62 @@
 //! The commands, one subject a file.
 
 mod dead_letters;
+mod doctor;
 mod sagas;
+mod store;
+mod streams;
 
 use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, One, Paging, Subject};
 use crate::failure::Failure;
 use crate::operator::Operator;
+use crate::place::Place;
 use crate::table::{self, Column};
 
 /// Does what the arguments ask for.
-pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let operator = Operator::reach(&arguments.data).await?;
-    let done = match &arguments.subject {
-        Subject::DeadLetters(command) => dead_letters::run(&operator, command).await,
-        Subject::Sagas(command) => sagas::run(&operator, command).await,
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let place = match &arguments.store {
+        Some(url) => Place::parse(url)?,
+        None => Place::Folder(arguments.data.clone()),
     };
-    operator.close().await;
-    say(&done?.shown(arguments.json))
+    let done = match &arguments.subject {
+        Subject::Store(command) => store::run(place, command).await?,
+        Subject::Doctor(command) => {
+            let examined = doctor::run(&place, command).await;
+            print(&examined.shown(arguments.json))?;
+            return Ok(examined.status());
+        }
+        subject => {
+            let operator = Operator::reach(&place).await?;
+            let done = ask(&operator, subject, arguments.json).await;
+            operator.close().await;
+            done?
+        }
+    };
+    print(&done.shown(arguments.json))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Prints. Whoever closes the pipe early (`| head`) has read what he wanted.
-fn say(text: &str) -> Result<(), Failure> {
+async fn ask(operator: &Operator, subject: &Subject, json: bool) -> Result<Outcome, Failure> {
+    match subject {
+        Subject::DeadLetters(command) => dead_letters::run(operator, command).await,
+        Subject::Sagas(command) => sagas::run(operator, command).await,
+        Subject::Streams(command) => streams::run(operator, command, json).await,
+        Subject::Store(_) | Subject::Doctor(_) => Ok(Outcome::Said),
+    }
+}
+
+/// Prints; false when nobody reads any more. Whoever closes the pipe early (`| head`) has read what he wanted.
+fn print(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Refused(format!("nothing can be printed: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Refused(format!("nothing can be printed: {error}"))),
     }
 }
 
@@ -54,6 +80,15 @@ enum Outcome {
         /// A member of it that is a table of its own.
         part: Option<(&'static str, &'static [Column])>,
     },
+    /// What it said on the way is all.
+    Said,
+    /// Something that is told in its own way.
+    Told {
+        /// For a person.
+        said: String,
+        /// As JSON.
+        answer: Value,
+    },
     /// It is done.
     Done {
         /// What was done.
@@ -69,7 +104,13 @@ impl Outcome {
             Self::List { items, more, .. } if json => {
                 table::pretty(&json!({ "items": items, "more": more })) + "\n"
             }
-            Self::One { value, .. } | Self::Done { answer: value, .. } if json => table::pretty(value) + "\n",
+            Self::Said => String::new(),
+            Self::One { value, .. } | Self::Told { answer: value, .. } | Self::Done { answer: value, .. }
+                if json =>
+            {
+                table::pretty(value) + "\n"
+            }
+            Self::Told { said, .. } => said.clone(),
             Self::List { items, none, .. } if items.is_empty() => format!("{none}\n"),
             Self::List { columns, items, more, .. } => {
                 let more = if *more { "there are more: ask with a larger --limit\n" } else { "" };
@@ -108,17 +149,18 @@ async fn services(operator: &Operator, named: Option<&str>) -> Result<Vec<String
     }
 }
 
-/// A list of all services that are asked, page by page; each item gets a member `service`.
+/// A list of all services that are asked, page by page, each from a cursor on; each item gets a member `service`.
 async fn list(
     operator: &Operator,
     subject: &str,
     filter: &[(&str, &str)],
     page: &Paging,
+    from: Option<&str>,
 ) -> Result<(Vec<Value>, bool), Failure> {
     let limit = page.limit as usize;
     let mut items: Vec<Value> = Vec::new();
     for service in services(operator, page.service.as_deref()).await? {
-        let mut cursor: Option<String> = None;
+        let mut cursor: Option<String> = from.map(str::to_owned);
         loop {
             // One more than is wanted tells whether there are more.
             let wanted = (limit + 1 - items.len()).min(100).to_string();

@@ -43,7 +43,7 @@ pub(super) async fn run(operator: &Operator, command: &Sagas) -> Result<Outcome,
             let state = state.iter().map(|state| ("state", state.as_str()));
             let kind = kind.iter().map(|kind| ("kind", kind.as_str()));
             let filter: Vec<(&str, &str)> = state.chain(kind).collect();
-            let (items, more) = list(operator, SUBJECT, &filter, page).await?;
+            let (items, more) = list(operator, SUBJECT, &filter, page, None).await?;
             Ok(Outcome::List { columns: COLUMNS, items, none: "there is no such saga", more })
         }
         Sagas::Show(one) => {

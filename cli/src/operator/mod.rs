@@ -3,7 +3,7 @@
 mod socket;
 mod stores;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::place::Place;
 use socket::Socket;
 use stores::Opened;
 
@@ -29,11 +30,27 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
-    /// Finds who answers for a data folder: the process on it, or, when nobody holds the lock, we ourselves.
-    pub(crate) async fn reach(data: &Path) -> Result<Self, Failure> {
-        match Socket::connect(data).await? {
+    /// Finds who answers for some stores: the process on their folder, or, when nobody holds their locks, we ourselves;
+    /// we beside others for those in PostgreSQL.
+    pub(crate) async fn reach(place: &Place) -> Result<Self, Failure> {
+        let data = match place {
+            Place::Database { url, service } => {
+                return Opened::in_postgres(place, url, service.as_deref()).await.map(Self::Stores);
+            }
+            Place::Folder(folder) => folder.clone(),
+            Place::File(file) => folder_of(file),
+        };
+        match Socket::connect(&data).await? {
             Some(socket) => Ok(Self::Process(socket)),
-            None => Opened::open(data).await.map(Self::Stores),
+            None => Opened::of_sqlite(place, &data).await.map(Self::Stores),
+        }
+    }
+
+    /// The stores, when it is we who have them open, with the names of their services.
+    pub(crate) fn stores(&self) -> &[purlin::service::operator::Served] {
+        match self {
+            Self::Process(_) => &[],
+            Self::Stores(opened) => opened.stores(),
         }
     }
 
@@ -47,19 +64,26 @@ impl Operator {
         self.ask(Method::POST, path).await
     }
 
+    /// Asks to do something that takes as long as it takes.
+    pub(crate) async fn post_patiently(&self, path: &str) -> Result<Value, Failure> {
+        let (status, body) = self.exchange(Method::POST, path).await?;
+        read(status, &body)
+    }
+
     async fn ask(&self, method: Method, path: &str) -> Result<Value, Failure> {
-        let request = Request::builder().method(method).uri(path).header(http::header::HOST, "operator");
-        let request = request.body(Bytes::new()).map_err(|error| Failure::NoAnswer(error.to_string()))?;
-        let answer = async {
-            match self {
-                Self::Process(socket) => socket.ask(request).await,
-                Self::Stores(stores) => stores.ask(request).await,
-            }
-        };
-        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path)).await;
         let (status, body) = answer
             .map_err(|_| Failure::NoAnswer(format!("nothing came within {} s", PATIENCE.as_secs())))??;
         read(status, &body)
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+        let request = Request::builder().method(method).uri(path).header(http::header::HOST, "operator");
+        let request = request.body(Bytes::new()).map_err(|error| Failure::NoAnswer(error.to_string()))?;
+        match self {
+            Self::Process(socket) => socket.ask(request).await,
+            Self::Stores(stores) => stores.ask(request).await,
+        }
     }
 
     /// Closes what was opened, so that nothing waits in memory when the program ends.
@@ -68,6 +92,12 @@ impl Operator {
             stores.close().await;
         }
     }
+}
+
+/// The folder of a file.
+pub(crate) fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }
 
 fn read(status: StatusCode, body: &Bytes) -> Result<Value, Failure> {

@@ -1,6 +1,6 @@
-//! The stores of a stopped process, opened here and asked by the same router that a process serves.
+//! The stores of a stopped process, or those in a database, opened here and asked by the same router that a process
+//! serves.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
@@ -9,49 +9,99 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use purlin::service::operator::{self, Served};
-use purlin::store::Store;
+use purlin::store::transfer;
 use purlin_sqlite::OpenError;
 use tower::ServiceExt;
 
 use crate::failure::Failure;
+use crate::place::{Place, sqlite_files};
 
-/// Stores that are ours as long as this is there: a process that starts meanwhile is refused.
+/// Stores that are open as long as this is there. Those in files are ours alone: a process that starts meanwhile is
+/// refused.
 pub(crate) struct Opened {
     router: Router,
-    stores: Vec<Store>,
+    stores: Vec<Served>,
 }
 
 impl Opened {
-    /// Opens every store in a data folder; each is one service, called as its file.
-    pub(crate) async fn open(data: &Path) -> Result<Self, Failure> {
-        let files = files(data)?;
+    /// Opens the store of a file, or every one in a folder; each is one service, called as its file.
+    pub(crate) async fn of_sqlite(place: &Place, data: &Path) -> Result<Self, Failure> {
+        let files = match place {
+            Place::File(file) if file.is_file() => {
+                let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                vec![(name, file.clone())]
+            }
+            Place::File(file) => return Err(Failure::NoData(file.clone())),
+            _ => sqlite_files(data)?,
+        };
         if files.is_empty() {
             return Err(Failure::NoData(data.to_owned()));
         }
-        let mut opened: Vec<Served> = Vec::new();
-        let mut failed = None;
+        let mut opened = Vec::new();
         for (name, file) in files {
             match purlin_sqlite::open(&file).await {
                 Ok(store) => opened.push(Served { name, store }),
                 Err(error) => {
-                    failed = Some(why(data, file, error));
-                    break;
+                    let failure = why(data, file, error);
+                    Self::new(opened).close().await;
+                    return Err(failure);
                 }
             }
         }
-        let stores = opened.iter().map(|served| served.store.clone()).collect();
-        let opened = Self { router: operator::router(opened), stores };
-        match failed {
-            None => Ok(opened),
-            Some(failure) => {
-                opened.close().await;
-                Err(failure)
+        Ok(Self::new(opened))
+    }
+
+    /// Opens the stores in a database, or the one of a service. Processes that use them go on; what one does here they
+    /// take note of, as they do of each other.
+    pub(crate) async fn in_postgres(
+        place: &Place,
+        url: &str,
+        service: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let cannot = |error: purlin_postgres::OpenError| Failure::Open {
+            path: place.to_string().into(),
+            source: error.into(),
+        };
+        let mut found = purlin_postgres::inspect(url).await.map_err(cannot)?.stores;
+        found.retain(|store| service.is_none_or(|service| store.name == service));
+        if found.is_empty() {
+            return Err(Failure::NoSuchThing(format!("there is no store in {place}")));
+        }
+        // Who opens a store of an older format brings it up to date, under the feet of whoever uses it.
+        if let Some(old) = found.iter().find(|store| store.in_use && store.format < store.known) {
+            return Err(Failure::Refused(format!(
+                "the store of `{}` has format {} and is in use by an older program: stop that first, or use its own \
+                 command line (this one knows format {})",
+                old.name, old.format, old.known
+            )));
+        }
+        let mut opened = Vec::new();
+        for store in found {
+            match purlin_postgres::open(url, &store.name).await {
+                Ok(open) => opened.push(Served { name: store.name, store: open }),
+                Err(error) => {
+                    Self::new(opened).close().await;
+                    return Err(cannot(error));
+                }
             }
         }
+        Ok(Self::new(opened))
+    }
+
+    fn new(stores: Vec<Served>) -> Self {
+        Self { router: operator::router(stores.clone()), stores }
+    }
+
+    /// The stores.
+    pub(crate) fn stores(&self) -> &[Served] {
+        &self.stores
     }
 
     /// Answers a request.
     pub(crate) async fn ask(&self, request: Request<Bytes>) -> Result<(StatusCode, Bytes), Failure> {
+        if request.method() != http::Method::GET {
+            self.refuse_half_imported().await?;
+        }
         let Ok(answer) = self.router.clone().oneshot(request.map(Body::from)).await;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, super::LARGEST).collect().await;
@@ -59,28 +109,24 @@ impl Opened {
         Ok((head.status, body.to_bytes()))
     }
 
+    /// A store that is half imported can be looked at, and nothing else.
+    async fn refuse_half_imported(&self) -> Result<(), Failure> {
+        for Served { name, store } in &self.stores {
+            if matches!(transfer::unfinished(store).await, Ok(Some(_))) {
+                return Err(Failure::Refused(format!(
+                    "the store of `{name}` is half imported: finish the import, or remove the store"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the stores.
     pub(crate) async fn close(self) {
-        for store in &self.stores {
-            store.close().await;
+        for served in &self.stores {
+            served.store.close().await;
         }
     }
-}
-
-/// The stores' files in a data folder, in the order of their names, and what each is called.
-fn files(data: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let entries = match std::fs::read_dir(data) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Failure::Open { path: data.to_owned(), source: source.into() }),
-    };
-    let mut files: Vec<(String, PathBuf)> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.extension().is_some_and(|extension| extension == "db"))
-        .filter_map(|file| Some((file.file_stem()?.to_str()?.to_owned(), file)))
-        .collect();
-    files.sort();
-    Ok(files)
 }
 
 fn why(data: &Path, path: PathBuf, error: OpenError) -> Failure {

@@ -1,5 +1,6 @@
 //! A small process on a data folder, and the binary that an operator runs beside it.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     pub(crate) fn new() -> Self {
         let folder = std::env::temp_dir().join(format!("purlin-cli-{}", new_id()));
-        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).expect("a folder can be made");
         Self(folder)
     }
 
@@ -47,10 +48,16 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-/// Runs `purlin --data <folder> <arguments>`.
-pub(crate) async fn purlin(data: &Folder, arguments: &str) -> Ran {
+/// `purlin --data <folder> <arguments>`.
+pub(crate) fn command(data: &Folder, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_purlin"));
     command.arg("--data").arg(data.path()).args(arguments.split_whitespace());
+    command
+}
+
+/// Runs `purlin --data <folder> <arguments>`.
+pub(crate) async fn purlin(data: &Folder, arguments: &str) -> Ran {
+    let mut command = command(data, arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await;
     let output = output.expect("no panic").expect("the binary can be started");
     Ran {
@@ -79,6 +86,10 @@ impl Fault for Broken {
 impl World {
     pub(crate) fn broken() -> Self {
         Self { broken: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub(crate) fn mended() -> Self {
+        Self { broken: Arc::new(AtomicBool::new(false)) }
     }
 
     pub(crate) fn mend(&self) {

@@ -108,7 +108,7 @@ impl<A: Aggregate> Root<A> {
             Envelope::new(A::KIND, event).map(|envelope| Envelope { public: A::is_public(event), ..envelope })
         };
         let events = self.uncommitted.iter().map(envelope).collect::<Result<_, _>>()?;
-        Ok(Append { stream, expected: Expected::Version(self.version), events })
+        Ok(Append { stream, expected: Expected::Version(self.version), events, at: None })
     }
 
     /// After the append was committed, and perhaps a snapshot with it.

@@ -8,8 +8,8 @@ use super::GroupError;
 
 /// What a group must find again as it left it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct GroupRecord {
-    log: LogId,
+pub(super) struct GroupRecord {
+    pub(super) log: LogId,
     lanes: u32,
 }
 

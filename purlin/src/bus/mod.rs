@@ -40,6 +40,7 @@ mod dead_letters;
 mod error;
 mod failure;
 mod feed;
+mod followers;
 mod gauges;
 mod group;
 mod handle;
@@ -60,6 +61,7 @@ pub use dead_letters::{
 pub use error::GroupError;
 pub use failure::Failure;
 pub(crate) use failure::chain;
+pub use followers::{Follower, FollowerKind, followers};
 pub use group::Group;
 pub use handle::Bus;
 pub use message::{Message, UnreadableMessage};

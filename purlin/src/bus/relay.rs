@@ -20,9 +20,9 @@ const SKIPPED: u64 = 4096;
 
 /// How far a service's log was copied.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Cursor {
-    log: LogId,
-    position: Position,
+pub(super) struct Cursor {
+    pub(super) log: LogId,
+    pub(super) position: Position,
 }
 
 impl Row for Cursor {

@@ -149,7 +149,7 @@ impl Inlined {
     fn events(&self, commit: &Commit) -> Result<Vec<Recorded>, CommitError> {
         let at = self.engine.clock().now();
         let mut events = Vec::new();
-        for Append { stream, expected, events: envelopes } in &commit.appends {
+        for Append { stream, expected, events: envelopes, at: dated } in &commit.appends {
             if !self.view.definition.wants_category(stream.category()) {
                 continue;
             }
@@ -167,6 +167,7 @@ impl Inlined {
             };
             for (version, envelope) in (version + 1..).zip(envelopes) {
                 let (stream, envelope) = (stream.clone(), envelope.clone());
+                let at = dated.unwrap_or(at);
                 events.push(Recorded { position: Position::START, stream, version, at, envelope });
             }
         }

@@ -42,6 +42,9 @@ pub struct Append {
     pub expected: Expected,
     /// The events, in order; at least one.
     pub events: Vec<Envelope>,
+    /// When they happened, if that is not now: only for who brings a log from elsewhere
+    /// ([`transfer`](super::transfer)). A time before that of the log's last event is taken for that one's.
+    pub at: Option<Timestamp>,
 }
 
 /// A record to put or delete.
@@ -101,7 +104,19 @@ impl Commit {
         expected: Expected,
         events: impl IntoIterator<Item = Envelope>,
     ) -> Self {
-        self.append_all(Append { stream, expected, events: events.into_iter().collect() })
+        self.append_all(Append { stream, expected, events: events.into_iter().collect(), at: None })
+    }
+
+    /// Appends events that happened at another time than now: for imports, see [`Append::at`]. Nothing is added to
+    /// them, not even the trace that is at work.
+    pub fn append_at(
+        self,
+        stream: StreamId,
+        expected: Expected,
+        events: impl IntoIterator<Item = Envelope>,
+        at: Timestamp,
+    ) -> Self {
+        self.append_all(Append { stream, expected, events: events.into_iter().collect(), at: Some(at) })
     }
 
     /// Appends what a decision made ready. An append of no events is left out.

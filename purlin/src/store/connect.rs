@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BoxFuture, Cause, Store};
+use super::{BoxFuture, Cause, Store, transfer};
 
 type Open = Arc<dyn Fn(String, String) -> BoxFuture<'static, Result<Store, Cause>> + Send + Sync>;
 
@@ -33,11 +33,16 @@ impl Stores {
     pub async fn open(&self, url: &str, name: &str) -> Result<Store, OpenError> {
         let (scheme, rest) = url.split_once(':').ok_or_else(|| self.unknown(url))?;
         let open = self.schemes.get(scheme).ok_or_else(|| self.unknown(url))?;
-        open(rest.to_owned(), name.to_owned()).await.map_err(|source| OpenError::Failed {
-            name: name.to_owned(),
-            url: without_password(url),
-            source,
-        })
+        let failed = |source| OpenError::Failed { name: name.to_owned(), url: without_password(url), source };
+        let store = open(rest.to_owned(), name.to_owned()).await.map_err(failed)?;
+        match transfer::unfinished(&store).await {
+            Ok(None) => Ok(store),
+            Ok(Some(_)) => {
+                store.close().await;
+                Err(OpenError::HalfImported { name: name.to_owned(), url: without_password(url) })
+            }
+            Err(error) => Err(failed(error.into())),
+        }
     }
 
     fn unknown(&self, url: &str) -> OpenError {
@@ -75,6 +80,14 @@ pub enum OpenError {
         url: String,
         /// What is known.
         known: String,
+    },
+    /// An import into the store was cut off.
+    #[error("the store of `{name}` at `{url}` is half imported: finish the import, or remove the store")]
+    HalfImported {
+        /// The service.
+        name: String,
+        /// Where its store is.
+        url: String,
     },
     /// The engine refused.
     #[error("cannot open the store of `{name}` at `{url}`")]

@@ -296,6 +296,11 @@ impl Store {
         self.engine.watch()
     }
 
+    /// The time, by the clock of the store.
+    pub fn now(&self) -> Timestamp {
+        self.engine.clock().now()
+    }
+
     /// Which log this is.
     pub fn log_id(&self) -> LogId {
         self.engine.log_id()
@@ -402,13 +407,18 @@ fn bytes(events: &[Recorded]) -> usize {
 /// Gives every event that has no trace the one that is at work.
 fn trace(commit: &mut Commit) {
     let Some(context) = telemetry::current() else { return };
-    for event in commit.appends.iter_mut().flat_map(|append| &mut append.events) {
+    // What happened at another time happened in another trace.
+    let now = commit.appends.iter_mut().filter(|append| append.at.is_none());
+    for event in now.flat_map(|append| &mut append.events) {
         event.meta.trace.get_or_insert(context);
     }
 }
 
 /// Stores keep times to the microsecond.
 fn to_the_microsecond(commit: &mut Commit) {
+    for at in commit.appends.iter_mut().filter_map(|append| append.at.as_mut()) {
+        *at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(*at);
+    }
     for write in &mut commit.writes {
         if let WriteKind::Put { due: Some(due), .. } = &mut write.kind {
             *due = Timestamp::from_microsecond(due.as_microsecond()).unwrap_or(*due);

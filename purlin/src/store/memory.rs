@@ -38,6 +38,8 @@ struct State {
     collections: BTreeMap<String, Table>,
     revision: u64,
     at: Timestamp,
+    /// The last event's.
+    last: Timestamp,
     closed: bool,
 }
 
@@ -65,8 +67,13 @@ impl Memory {
 
     /// An empty store on a clock.
     pub fn with_clock(clock: Clock) -> Self {
+        Self::of_log(LogId::new(), clock)
+    }
+
+    /// An empty store that goes on as a log that was made elsewhere: for imports.
+    pub fn of_log(id: LogId, clock: Clock) -> Self {
         let (head, _) = watch::channel(Position::START);
-        let (id, state, faults) = (LogId::new(), Mutex::default(), Mutex::default());
+        let (state, faults) = (Mutex::default(), Mutex::default());
         let window = AtomicUsize::new(usize::MAX);
         Self { shared: Arc::new(Shared { id, clock, state, head, faults, window }) }
     }
@@ -108,7 +115,7 @@ impl Memory {
     fn apply(&self, commit: &Commit) -> Result<Committed, CommitError> {
         let mut state = self.state_to_change()?;
         state.check(commit)?;
-        state.at = state.at.max(self.shared.clock.now());
+        state.at = state.at.max(self.shared.clock.now()).max(state.last);
         state.revision = (state.revision + 1).max(state.at.as_microsecond().unsigned_abs());
         let appended = commit.appends.iter().map(|append| state.append(append)).collect();
         state.write(commit);
@@ -179,6 +186,7 @@ impl State {
 
     fn append(&mut self, append: &Append) -> Appended {
         let first = Position(self.events.len() as u64 + 1);
+        self.last = append.at.unwrap_or(self.at).max(self.last);
         for envelope in &append.events {
             let index = self.events.len();
             let versions = self.streams.entry(append.stream.clone()).or_default();
@@ -187,7 +195,7 @@ impl State {
                 position: Position(index as u64 + 1),
                 stream: append.stream.clone(),
                 version: versions.len() as u64,
-                at: self.at,
+                at: self.last,
                 envelope: envelope.clone(),
             });
         }

@@ -36,6 +36,7 @@ mod stream;
 mod subscription;
 mod tail;
 mod tenant;
+pub mod transfer;
 mod unreadable;
 
 pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};

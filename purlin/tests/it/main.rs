@@ -18,3 +18,4 @@ mod service;
 mod snapshots;
 mod source;
 mod store;
+mod transfer;

@@ -155,11 +155,12 @@ impl Transaction<'_> {
                 let found: HashMap<&str, Option<u64>> = keys.zip(numbers(&rows)?).collect();
                 all.insert(*collection, found);
             }
-            let at = last.at.and_then(|at| Timestamp::from_microsecond(at).ok());
+            let time = |at: Option<i64>| at.and_then(|at| Timestamp::from_microsecond(at).ok());
             Ok::<_, Error>(Known {
                 position: last.position,
                 revision: last.revision,
-                at: at.map_or(now, |at| at.max(now)),
+                at: time(last.at).map_or(now, |at| at.max(now)),
+                last: time(last.event_at).unwrap_or_default(),
                 versions: asked.streams.iter().copied().zip(heads).collect(),
                 revisions: all,
                 excluded: numbers(&excluded?)?.into(),

@@ -29,6 +29,8 @@ pub(super) struct Asked<'a> {
     pub(super) criteria: Criteria<'a>,
     /// Whether any event has tags.
     pub(super) tags: bool,
+    /// Whether any append says when it happened.
+    pub(super) dated: bool,
     /// Whether any commit writes or requires a record.
     pub(super) records: bool,
 }
@@ -39,6 +41,7 @@ impl<'a> Asked<'a> {
         let (mut streams, mut keys) = (HashSet::new(), HashSet::new());
         for commit in commits {
             for append in &commit.appends {
+                asked.dated |= append.at.is_some();
                 asked.tags |= append.events.iter().any(|event| !event.tags.is_empty());
                 if streams.insert(append.stream.as_str()) {
                     asked.streams.push(append.stream.as_str());
@@ -66,6 +69,8 @@ pub(super) struct Known<'a> {
     pub(super) position: u64,
     pub(super) revision: u64,
     pub(super) at: Timestamp,
+    /// The last event's.
+    pub(super) last: Timestamp,
     /// The last version of each stream.
     pub(super) versions: HashMap<&'a str, u64>,
     /// The revision of each key, by collection.
@@ -81,6 +86,7 @@ pub(super) struct Events<'a> {
     pub(super) versions: Vec<i64>,
     pub(super) kinds: Vec<&'a str>,
     pub(super) ids: Vec<Uuid>,
+    pub(super) ats: Vec<i64>,
     pub(super) schemas: Vec<i32>,
     pub(super) publics: Vec<bool>,
     pub(super) metas: Vec<Option<Vec<u8>>>,
@@ -245,6 +251,7 @@ impl<'a> Decision<'a> {
         let first = Position(self.known.position + 1);
         let name = append.stream.as_str();
         let version = self.known.versions.entry(name).or_default();
+        self.known.last = append.at.unwrap_or(self.known.at).max(self.known.last);
         for event in &append.events {
             self.known.position += 1;
             *version += 1;
@@ -252,6 +259,7 @@ impl<'a> Decision<'a> {
             self.events.versions.push(signed(*version));
             self.events.kinds.push(&event.kind);
             self.events.ids.push(event.id);
+            self.events.ats.push(self.known.last.as_microsecond());
             self.events.schemas.push(i32::from(event.schema));
             self.events.publics.push(event.public);
             let mut meta = Vec::new();

@@ -54,8 +54,8 @@ impl Writer {
         let now = self.clock.now();
         let asked = Asked::by(group.iter().map(|queued| &queued.commit), &tables);
         // What tags others have written is not known here, and nobody pays for tags who has none.
-        let by_tag = asked.tags || !asked.criteria.first.is_empty();
-        let lean = self.lean.as_ref().filter(|_| !by_tag).and_then(Lean::statement);
+        let rare = asked.tags || asked.dated || !asked.criteria.first.is_empty();
+        let lean = self.lean.as_ref().filter(|_| !rare).and_then(Lean::statement);
         let mut transaction = Transaction {
             sql: &self.sql,
             session,

@@ -76,7 +76,8 @@ impl Heads {
                 .insert(*collection, (names, guesses.into_iter().map(|guess| guess.map(signed)).collect()));
         }
         let (position, revision, at) = (last.position, self.revision, last.at.max(now));
-        let known = Known { position, revision, at, versions, revisions, excluded: VecDeque::new() };
+        let known =
+            Known { position, revision, at, last: at, versions, revisions, excluded: VecDeque::new() };
         Some(Guess { known, streams, versions: guesses, records })
     }
 
@@ -149,6 +150,7 @@ mod tests {
             position: 0,
             revision: 0,
             at: NOW,
+            last: NOW,
             versions: HashMap::new(),
             revisions: HashMap::new(),
             excluded: VecDeque::new(),
@@ -177,6 +179,7 @@ mod tests {
             position: 5,
             revision,
             at: NOW,
+            last: NOW,
             versions: HashMap::from([("thing-a", 4)]),
             revisions: HashMap::new(),
             excluded: VecDeque::new(),

@@ -114,9 +114,9 @@ impl Statements {
             ),
             events: format!(
                 "INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data) \
-                 SELECT $1::bigint + n, s, v, k, i, $2::bigint, c, p, m, d FROM unnest(\
-                 $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
-                 ) WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n) \
+                 SELECT $1::bigint + n, s, v, k, i, a, c, p, m, d FROM unnest(\
+                 $3::text[], $4::bigint[], $5::text[], $6::uuid[], $2::bigint[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
+                 ) WITH ORDINALITY AS u(s, v, k, i, a, c, p, m, d, n) \
                  WHERE EXISTS (SELECT FROM {batch} WHERE writer = $11 AND batch = $12)"
             ),
             tags: crate::tag::insert_sql(schema),

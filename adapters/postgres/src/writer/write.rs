@@ -102,7 +102,7 @@ impl Transaction<'_> {
         if !events.ids.is_empty() {
             let values: Vec<Value<'a>> = vec![
                 Box::new(before(decision)),
-                Box::new(decision.at().as_microsecond()),
+                Box::new(&events.ats),
                 Box::new(&events.streams),
                 Box::new(&events.versions),
                 Box::new(&events.kinds),

@@ -37,6 +37,7 @@ pub(super) enum Trace {
 pub(super) struct Applied {
     /// The last event's.
     pub(super) position: u64,
+    pub(super) last: Timestamp,
     pub(super) revision: u64,
     /// What the index learns: stream, version, position.
     pub(super) appended: Vec<(Key, u64, u64)>,
@@ -52,6 +53,8 @@ pub(super) struct Batch<'a> {
     heads: &'a mut Heads,
     shared: &'a Shared,
     at: Timestamp,
+    /// The last event's.
+    last: Timestamp,
     position: u64,
     revision: u64,
     appended: Vec<(Key, u64, u64)>,
@@ -72,7 +75,7 @@ impl<'a> Batch<'a> {
         shared: &'a Shared,
         (index, tables): (&'a Index, &'a HashMap<String, Arc<Table>>),
         heads: &'a mut Heads,
-        (position, revision, at): (u64, u64, Timestamp),
+        (position, revision, at, last): (u64, u64, Timestamp, Timestamp),
     ) -> rusqlite::Result<Self> {
         let insert = connection.prepare_cached(INSERT)?;
         let (appended, before, meta) = (Vec::new(), Vec::new(), Vec::new());
@@ -85,6 +88,7 @@ impl<'a> Batch<'a> {
             position,
             revision,
             at,
+            last,
             appended,
             before,
             first: None,
@@ -96,13 +100,13 @@ impl<'a> Batch<'a> {
 
     /// What was applied. The last revision is written down with the records, so that none is given out twice.
     pub(super) fn finish(self) -> rusqlite::Result<Applied> {
-        let Self { position, revision, appended, first, touched, .. } = self;
+        let Self { position, last, revision, appended, first, touched, .. } = self;
         let mut trace = first.map(|(position, id)| Trace::Event { position, id });
         if touched {
             schema::set_revision(self.connection, revision)?;
             trace = Some(Trace::Revision(revision));
         }
-        Ok(Applied { position, revision, appended, trace })
+        Ok(Applied { position, last, revision, appended, trace })
     }
 
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
@@ -212,7 +216,8 @@ impl<'a> Batch<'a> {
         mut version: u64,
         sums: &mut slice::Iter<'_, EventSum>,
     ) -> rusqlite::Result<Appended> {
-        let (first, at) = (Position(self.position + 1), self.at.as_microsecond());
+        self.last = append.at.unwrap_or(self.at).max(self.last);
+        let (first, at) = (Position(self.position + 1), self.last.as_microsecond());
         for (event, sum) in append.events.iter().zip(sums) {
             self.position += 1;
             version += 1;

@@ -99,6 +99,7 @@ pub(crate) struct Writer {
     upkeep: Upkeep,
     /// The last event's.
     position: u64,
+    last: Timestamp,
     at: Timestamp,
     revision: u64,
     /// So many events in the tail of the index become a run.
@@ -170,6 +171,7 @@ impl Writer {
             heads: Heads::new(options.heads),
             upkeep: Upkeep::default(),
             position: 0,
+            last: Timestamp::UNIX_EPOCH,
             at: Timestamp::UNIX_EPOCH,
             revision: 0,
             run: options.run.max(1),
@@ -202,7 +204,8 @@ impl Writer {
         let tables = collection::load_all(connection)?;
         self.revision = self.revision.max(schema::revision(connection)?);
         self.position = head;
-        self.at = self.at.max(Timestamp::from_microsecond(at).unwrap_or_default());
+        self.last = Timestamp::from_microsecond(at).unwrap_or_default();
+        self.at = self.at.max(self.last);
         self.upkeep = upkeep;
         self.heads.clear();
         self.seal_at = self.run;
@@ -297,7 +300,7 @@ impl Writer {
     }
 
     fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed> {
-        self.at = self.at.max(self.clock.now());
+        self.at = self.at.max(self.clock.now()).max(self.last);
         let secrets = Secrets::of(waiting.iter().map(|queued| &queued.commit));
         if secrets != Secrets::Untouched {
             self.overwrite(true).map_err(Failed::RolledBack)?;
@@ -306,21 +309,22 @@ impl Writer {
         let index = shared.index.read().expect("no panic holds the index");
         let tables = shared.tables.read().expect("no panic holds the tables");
         execute(connection, "BEGIN IMMEDIATE").map_err(Failed::RolledBack)?;
-        let state = (self.position, self.revision, self.at);
+        let state = (self.position, self.revision, self.at, self.last);
         let mut batch = Batch::new(connection, &shared, (&index, &tables), &mut self.heads, state)
             .map_err(Failed::RolledBack)?;
         let mut outcomes = Vec::with_capacity(waiting.len());
         for queued in waiting {
             outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);
         }
-        let Applied { position, revision, appended, trace } = batch.finish().map_err(Failed::RolledBack)?;
+        let Applied { position, last, revision, appended, trace } =
+            batch.finish().map_err(Failed::RolledBack)?;
         drop((index, tables));
         // Whatever comes of it: a revision that was given out once is not given out again.
         self.revision = revision;
         if let Err(error) = execute(connection, "COMMIT") {
             return Err(Failed::Unknown(Box::new(Unknown { trace, outcomes, error })));
         }
-        self.position = position;
+        (self.position, self.last) = (position, last);
         if !appended.is_empty() {
             let mut index = shared.index.write().expect("no panic holds the index");
             for (key, version, position) in appended {

@@ -1,5 +1,5 @@
-//! What an operator asks of the services of a data folder: parked messages, sagas and read models, to look at and to
-//! act on.
+//! What an operator asks of the services of a data folder: their logs, parked messages, sagas and read models, to look at
+//! and to act on.
 //!
 //! A running process answers on a socket in its data folder, which only its own user can open. A command line asks
 //! there; when nobody holds the data, it opens the stores itself and asks the same [`router`] in memory. Whatever is
@@ -31,6 +31,13 @@
 //! | `POST /<service>/projections/<name>/rebuild`, `../cancel`, `../pause`, `../resume` | `{"name": name}` |
 //! | `GET /<service>/projections/<name>/parked?limit=&cursor=` | a page of [`ParkedItem`](crate::projection::ParkedItem)s |
 //! | `POST /<service>/projections/<name>/parked/<position>/retry`, `../drop` | `{"name": name, "position": position}` |
+//! | `GET /<service>/streams?category=&tenant=&limit=&cursor=` | a page of streams, in the order in which they began |
+//! | `GET /<service>/streams/<stream>?from=&before=&limit=` | a page of a stream's events, backwards when `before` is said |
+//! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log; waits so many seconds for something new |
+//! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
+//! | `GET /<service>/store` | which log it is, its head and collections |
+//! | `POST /<service>/store/backup?to=<path>` | `{"to": path}`, when the copy is whole |
+//! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag |
 //!
 //! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
 
@@ -38,6 +45,9 @@ mod dead_letters;
 mod projections;
 mod sagas;
 mod socket;
+mod stats;
+mod stores;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +70,7 @@ pub use socket::{connect, listen, socket_path};
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service whose parked messages, sagas and read models can be asked for.
+/// A service that can be asked for.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// Its name, as it stands in a path.
@@ -90,9 +100,17 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/projections/{name}/parked", get(projections::parked))
         .route("/{service}/projections/{name}/parked/{position}/retry", post(projections::retry))
         .route("/{service}/projections/{name}/parked/{position}/drop", post(projections::drop))
+        .route("/{service}/streams", get(streams::list))
+        .route("/{service}/streams/{stream}", get(streams::show))
+        .route("/{service}/log", get(streams::tail))
+        .route("/{service}/stats", get(stats::stats))
+        .route("/{service}/store", get(stores::show))
+        .route("/followers", get(stores::followers))
         .fallback(|| async { not_found("there is nothing at this path") })
-        .with_state(Services(Arc::new(stores)))
         .layer(from_fn(in_time))
+        // A copy takes as long as it takes.
+        .route("/{service}/store/backup", post(stores::backup))
+        .with_state(Services(Arc::new(stores)))
 }
 
 /// Answers in time, or says that it did not: an operator who waits learns nothing.
@@ -115,6 +133,10 @@ impl Services {
 
 async fn services_of(State(services): State<Services>) -> Json<Value> {
     Json(json!({ "services": services.0.keys().collect::<Vec<_>>() }))
+}
+
+fn bad_request(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-request").detail(detail)
 }
 
 fn not_found(detail: impl Into<String>) -> Problem {

@@ -1,6 +1,6 @@
 //! Streams and the log.
 
-use crate::message::{Envelope, Meta, Tags, TraceContext, new_id};
+use crate::message::{Envelope, Meta, Tags, Timestamp, TraceContext, new_id};
 use crate::store::{Commit, CommitError, Conflict, Expected, LogFilter, Position, Revision, Store, StreamId};
 
 use super::{Harness, Note, assert_in_order, event, stream, whole_log, whole_stream};
@@ -13,6 +13,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
     a_filter_for_no_category_is_refused(&harness.open("no_category").await).await;
     what_is_too_large_or_unknown_is_refused(&harness.open("limits").await).await;
     a_commit_with_an_id_happens_once(&harness.open("ids").await).await;
+    what_is_brought_from_elsewhere_keeps_its_time(&harness.open("times").await).await;
     a_page_of_large_events_is_not_cut_short(&harness.open("large").await).await;
 }
 
@@ -55,6 +56,26 @@ async fn what_is_appended_is_read_back(store: &Store) {
     let from_two = store.read_stream(&stream(1), 2, 1).await.expect("a part of a stream");
     assert_eq!(from_two.iter().map(|event| event.version).collect::<Vec<_>>(), [2]);
     assert!(store.read_stream(&stream("none"), 1, 10).await.expect("no stream").is_empty());
+}
+
+async fn what_is_brought_from_elsewhere_keeps_its_time(store: &Store) {
+    let time = |second: i64| Timestamp::from_second(second).expect("a time");
+    let imported = Commit::new()
+        .append_at(stream(1), Expected::Any, [event(1), event(2)], time(1_000_000_000))
+        .append_at(stream(2), Expected::Any, [event(3)], time(1_000_000_002))
+        .append_at(stream(1), Expected::Version(2), [event(4)], time(1_000_000_001));
+    store.commit(imported).await.expect("an import");
+    let further = Commit::new().append_at(stream(2), Expected::Any, [event(5)], time(1_000_000_003));
+    store.commit(further).await.expect("an import that goes on");
+    let now =
+        store.commit(Commit::new().append(stream(1), Expected::Any, [event(6)])).await.expect("an event");
+    let late = Commit::new().append_at(stream(1), Expected::Any, [event(7)], time(1_000_000_004));
+    store.commit(late).await.expect("an import behind an event of now");
+    let log = whole_log(store).await;
+    assert_in_order(&log);
+    let times: Vec<i64> = log.iter().take(5).map(|event| event.at.as_second() - 1_000_000_000).collect();
+    assert_eq!(times, [0, 0, 2, 2, 3], "none is before the one before it");
+    assert!(log[5].at == now.at && log[6].at == now.at, "time does not go back");
 }
 
 async fn an_append_expects_a_version(store: &Store) {
@@ -198,7 +219,7 @@ async fn a_commit_with_an_id_happens_once(store: &Store) {
         matches!(store.commit(other).await, Err(CommitError::Conflict(_))),
         "another id is another commit"
     );
-    let later = crate::message::Timestamp::MAX;
+    let later = Timestamp::MAX;
     assert_eq!(store.forget_commits(later).await.expect("forgotten"), 2);
     assert!(!store.commit(commit()).await.expect("after the window it is a new commit").repeated);
 }

@@ -237,7 +237,7 @@ async fn what_a_query_cannot_ask_is_refused(store: &Store) {
         "keys that are asked for have a limit"
     );
     let mut empty = Commit::new();
-    empty.appends.push(Append { stream: stream(1), expected: Expected::Any, events: Vec::new() });
+    empty.appends.push(Append { stream: stream(1), expected: Expected::Any, events: Vec::new(), at: None });
     assert!(matches!(store.commit(empty).await, Err(CommitError::Invalid(_))), "an append has events");
 }
 

@@ -197,5 +197,5 @@ fn append<A: Aggregate>(
     };
     let events = events.iter().map(envelope).collect::<Result<_, _>>()?;
     let stream = StreamId::new(A::CATEGORY, key).expect("a kind and an id name a stream");
-    Ok(Append { stream, expected: Expected::Version(version), events })
+    Ok(Append { stream, expected: Expected::Version(version), events, at: None })
 }

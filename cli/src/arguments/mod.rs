@@ -1,16 +1,28 @@
 //! What can be typed.
 
+mod doctor;
+mod store;
+mod streams;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Look at, and act on, what is parked or stuck in the services of a data folder.
+pub(crate) use doctor::Doctor;
+pub(crate) use store::{Backup, Export, Import, Move, Restore, Store};
+pub(crate) use streams::{List, Show, Stats, Streams, Tail};
+
+/// Look at, and act on, the services of a data folder or of a database: their logs, what is parked, what is stuck.
 #[derive(Debug, Parser)]
 #[command(name = "purlin", version, after_help = EXIT)]
 pub(crate) struct Arguments {
     /// The data folder of the process; it may be running or stopped.
     #[arg(long, global = true, value_name = "DIR", default_value = "./data", env = "PURLIN_DATA")]
     pub(crate) data: PathBuf,
+    /// The stores instead of those of a data folder: `sqlite:DIR`, `sqlite:FILE.db`, or `postgres://user@host/database`
+    /// (with `?service=NAME` only that one).
+    #[arg(long, global = true, value_name = "URL", env = "PURLIN_STORE", hide_env_values = true)]
+    pub(crate) store: Option<String>,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -30,6 +42,15 @@ pub(crate) enum Subject {
     /// Sagas: what runs, what is stuck, and why.
     #[command(subcommand, after_help = SAGAS)]
     Sagas(Sagas),
+    /// The log: its streams, their events, what comes, and its numbers.
+    #[command(subcommand, after_help = streams::EXAMPLES)]
+    Streams(Streams),
+    /// The stores: copies of them, and moving them.
+    #[command(subcommand, after_help = store::EXAMPLES)]
+    Store(Store),
+    /// Check an installation, and say what to do about what is wrong.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(Doctor),
 }
 
 const DEAD_LETTERS: &str = "\

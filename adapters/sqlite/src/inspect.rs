@@ -1,0 +1,102 @@
+//! What can be said of a store's file from outside, beside the process that has it open.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use purlin::message::Timestamp;
+use purlin::store::{LogId, Position};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::codec::unsigned;
+use crate::copy::on_a_thread;
+use crate::error::{Closed, OpenError};
+use crate::files;
+use crate::schema::{self, FORMAT, SchemaError};
+
+/// A store as its file shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The file's format.
+    pub format: i64,
+    /// The newest format that this program knows.
+    pub known: i64,
+    /// Which log.
+    pub log: LogId,
+    /// It is a copy that nobody has opened: the log begins a new incarnation with the first opening.
+    pub copy: bool,
+    /// The last event's position.
+    pub head: Position,
+    /// The last event's time.
+    pub last: Option<Timestamp>,
+    /// The names of the collections.
+    pub collections: Vec<String>,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of what is not moved into the file yet.
+    pub wal_bytes: u64,
+}
+
+/// Looks at a store's file, and changes nothing; a process may have it open.
+pub async fn inspect(file: impl Into<PathBuf>) -> Result<Inspection, OpenError> {
+    on_file(file.into(), inspect_now).await
+}
+
+/// Whether a process has the store open. A process that opens it at this very moment would be refused.
+pub fn in_use(file: &Path) -> std::io::Result<bool> {
+    let lock = match File::open(files::beside(file, ".lock")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+async fn on_file<T: Send + 'static>(
+    file: PathBuf,
+    run: fn(&Path) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let of = file.clone();
+    let ran = on_a_thread("sqlite-inspect", move || run(&of)).await;
+    ran.map_err(|source| OpenError::File { file: file.clone(), source })?
+        .unwrap_or_else(|| Err(OpenError::Database { file, source: Closed.into() }))
+}
+
+fn open(file: &Path) -> Result<Connection, OpenError> {
+    // A file that is not there would look like one in which there is nothing.
+    std::fs::metadata(file).map_err(|source| OpenError::File { file: file.to_owned(), source })?;
+    if !schema::look(file).map_err(|error| error.of(file))? {
+        return Err(SchemaError::Empty.of(file));
+    }
+    schema::open_reader(file).map_err(|error| SchemaError::from(error).of(file))
+}
+
+fn inspect_now(file: &Path) -> Result<Inspection, OpenError> {
+    let connection = open(file)?;
+    read(&connection, file).map_err(|error| error.of(file))
+}
+
+fn read(connection: &Connection, file: &Path) -> Result<Inspection, SchemaError> {
+    let last = "SELECT position, at FROM _event ORDER BY position DESC LIMIT 1";
+    let last: Option<(i64, i64)> =
+        connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let mut names = connection.prepare("SELECT name FROM _collection ORDER BY name")?;
+    let collections = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let size = |suffix: &str| std::fs::metadata(files::beside(file, suffix)).map_or(0, |file| file.len());
+    let (format, log, copy) = schema::described(connection)?;
+    Ok(Inspection {
+        format,
+        known: FORMAT,
+        log,
+        copy,
+        head: Position(last.map_or(0, |(position, _)| unsigned(position))),
+        last: last.and_then(|(_, at)| Timestamp::from_microsecond(at).ok()),
+        collections,
+        bytes: size(""),
+        wal_bytes: size("-wal"),
+    })
+}

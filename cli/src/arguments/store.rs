@@ -1,0 +1,92 @@
+//! `purlin store`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub(super) const EXAMPLES: &str = "\
+A place is `sqlite:FILE.db` or `postgres://user@host/database?service=NAME`.
+
+Examples:
+  purlin store backup orders.backup --service orders      while the process runs
+  purlin store restore orders.backup data/orders.db       begins a new incarnation of the log
+  purlin store export --service orders --to orders.jsonl  the process is stopped
+  purlin store import --into sqlite:new/orders.db --from orders.jsonl
+  purlin store export --service orders --to - | gzip > orders.jsonl.gz
+  purlin store move --from sqlite:data/orders.db --to 'postgres://postgres@db/shop?service=orders'";
+
+/// What to do with a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Copy an embedded store to a file, as of one instant, while it is used.
+    Backup(Backup),
+    /// Make a store of a backup, and check it.
+    Restore(Restore),
+    /// Write a store, which nobody uses meanwhile, as JSON Lines.
+    Export(Export),
+    /// Bring an export into a new store, with the same positions, ids and times.
+    ///
+    /// The new store goes on as the same log, so that whoever followed the old one follows it. One that was cut off
+    /// goes on where it stopped when the same export is imported again; until then the store is refused.
+    Import(Import),
+    /// Move a store, which nobody uses meanwhile, to another engine, and compare both afterwards.
+    ///
+    /// The log keeps its identity and its positions. One that was cut off goes on when it is said again. The old store
+    /// stays as it is: put it away, because both are the same log now.
+    Move(Move),
+}
+
+/// Which store, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The file of the copy; it must not be there yet.
+    #[arg(value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Which service's store; needed when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+}
+
+/// Which backup, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup; it is only read.
+    #[arg(value_name = "BACKUP")]
+    pub(crate) from: PathBuf,
+    /// The file of the store, as `data/orders.db`; it must not be there yet.
+    #[arg(value_name = "FILE")]
+    pub(crate) to: PathBuf,
+}
+
+/// Which store, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Which service's store; needed when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// The file, which must not be there yet; `-` is the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+}
+
+/// Which export, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The place of the new store.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) into: String,
+    /// The file; `-` is the standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+}
+
+/// From where to where.
+#[derive(Debug, Args)]
+pub(crate) struct Move {
+    /// The place of the store.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: String,
+    /// The place of the new store.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: String,
+}

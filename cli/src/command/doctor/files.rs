@@ -1,0 +1,156 @@
+//! The files of a data folder: whose they are, what they say of themselves, and how much room there is.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use purlin::message::Clock;
+use purlin::service::operator;
+
+use super::finding::{Finding, bytes};
+use crate::place::sqlite_files;
+
+/// A disk with less room than this is about to be full.
+const LITTLE: u64 = 1 << 30;
+/// With less than this, commits are about to be refused.
+const NONE: u64 = 64 << 20;
+/// A write-ahead log that is longer than this is not moved into its file.
+const LONG_WAL: u64 = 256 << 20;
+
+/// Looks at a folder, or at one file in it.
+pub(super) async fn folder(folder: &Path, only: Option<&PathBuf>, found: &mut Vec<Finding>) {
+    let files = match sqlite_files(folder) {
+        Ok(files) => files,
+        Err(failure) => {
+            let advice =
+                "give the user who runs this the right to read it, or name another folder with --data";
+            return found.push(Finding::fail("folder", failure.told(), advice).ending());
+        }
+    };
+    let files: Vec<_> = files.into_iter().filter(|(_, file)| only.is_none_or(|only| only == file)).collect();
+    if files.is_empty() {
+        let at = only.map_or(folder, |file| file.as_path()).display();
+        let said = format!("there is no store at `{at}`");
+        let advice = "name the folder of the process with --data, or start the process first";
+        return found.push(Finding::fail("folder", said, advice).ending());
+    }
+    found.push(rights("folder", folder, 0o700));
+    found.push(room(folder));
+    let process = operator::connect(folder).await;
+    let socket = operator::socket_path(folder);
+    match &process {
+        Ok(_) => found.push(rights("socket", &socket, 0o600)),
+        Err(_) => {
+            found.push(Finding::ok("process", "none answers in this folder: the stores are opened here"));
+        }
+    }
+    for (name, file) in &files {
+        store(name, file, process.is_ok(), found).await;
+    }
+}
+
+async fn store(name: &str, file: &Path, answered: bool, found: &mut Vec<Finding>) {
+    found.push(rights(&format!("{name}: file"), file, 0o600));
+    let about = format!("{name}: store");
+    let store = match purlin_sqlite::inspect(file).await {
+        Ok(store) => store,
+        Err(error) => {
+            let advice = "if a newer program wrote it, use that one; if it is damaged, restore a backup \
+                          (`purlin store restore`)";
+            return found.push(Finding::fail(about, told(&error), advice));
+        }
+    };
+    if !answered && purlin_sqlite::in_use(file).unwrap_or(false) {
+        let said = "a process has it open, and answers on no socket";
+        let advice = "it may be starting or stopping; if it hangs, stop it";
+        found.push(Finding::fail(&about, said, advice));
+    }
+    let last = store.last.map_or_else(|| "none yet".to_owned(), |last| last.to_string());
+    let said = format!(
+        "format {}, log {}-{}, {} events, the last at {last}, {} collections, {}",
+        store.format,
+        store.log.log,
+        store.log.incarnation,
+        store.head,
+        store.collections.len(),
+        bytes(store.bytes)
+    );
+    found.push(match (store.format < store.known, store.copy) {
+        (_, true) => Finding::warn(
+            &about,
+            format!("{said}; it is a copy that nobody has opened"),
+            "the log begins a new incarnation when it is opened: relays and groups that follow the old one will stop",
+        ),
+        (true, _) => {
+            Finding::ok(&about, format!("{said}; it is brought to format {} when it is opened", store.known))
+        }
+        (false, false) => Finding::ok(&about, said),
+    });
+    if store.wal_bytes > LONG_WAL {
+        let said = format!("{} wait to be moved into the file", bytes(store.wal_bytes));
+        let advice =
+            "something reads for very long, or the disk is slow; starting the process anew moves them";
+        found.push(Finding::warn(format!("{name}: WAL"), said, advice));
+    }
+    found.extend(clock(name, store.last));
+}
+
+/// Whether time goes on.
+pub(super) fn clock(name: &str, last: Option<purlin::message::Timestamp>) -> Option<Finding> {
+    let ahead = last?.duration_since(Clock::system().now()).as_secs();
+    (ahead > 5).then(|| {
+        let said = format!("the last event is {ahead} s in the future of this machine's clock");
+        let advice = "set the clock (NTP); until then events bear the time of the last one";
+        Finding::warn(format!("{name}: clock"), said, advice)
+    })
+}
+
+fn rights(about: &str, path: &Path, wanted: u32) -> Finding {
+    match std::fs::metadata(path) {
+        Ok(there) => {
+            let mode = there.permissions().mode() & 0o777;
+            let said = format!("`{}` has mode {mode:04o}", path.display());
+            match mode & !wanted {
+                0 => Finding::ok(about, said),
+                _ => Finding::warn(
+                    about,
+                    format!("{said}: others than its owner can get at it"),
+                    format!("chmod {wanted:04o} {}", path.display()),
+                ),
+            }
+        }
+        Err(error) => {
+            let said = format!("`{}`: {error}", path.display());
+            Finding::fail(about, said, "see whether the path is right, and who may read it")
+        }
+    }
+}
+
+fn room(folder: &Path) -> Finding {
+    let about = "disk";
+    match rustix::fs::statvfs(folder) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let said = format!("{} are free", bytes(free));
+            let advice = "make room: a full disk refuses commits, and nothing is lost by that";
+            match free {
+                NONE.. if free >= LITTLE => Finding::ok(about, said),
+                NONE.. => Finding::warn(about, said, advice),
+                _ => Finding::fail(about, said, advice),
+            }
+        }
+        Err(error) => {
+            Finding::warn(about, format!("it cannot be asked how much is free: {error}"), "look with df")
+        }
+    }
+}
+
+/// An error with all of its causes.
+pub(super) fn told(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told += &format!(": {error}");
+        cause = error.source();
+    }
+    told
+}

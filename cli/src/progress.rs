@@ -1,0 +1,45 @@
+//! How far something long has come, for who waits at a terminal; elsewhere nothing is drawn.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use purlin::store::transfer::Progress;
+
+/// A bar on the standard error.
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar of something that is counted: `doing` says what is done, `unit` what is counted.
+    pub(crate) fn new(doing: &str, unit: &str) -> Self {
+        let bar = ProgressBar::new(0);
+        let template = format!(
+            "{{prefix}} [{{bar:30}}] {{human_pos}} of {{human_len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
+        );
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(doing.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+
+    /// So many of so many.
+    pub(crate) fn at(&self, done: u64, of: u64) {
+        self.0.set_length(of.max(done));
+        self.0.set_position(done);
+    }
+
+    /// As far as a transfer has come.
+    pub(crate) fn moved(&self, progress: Progress) {
+        self.at(progress.events, progress.of);
+        if progress.records > 0 {
+            self.0.set_message(format!("({} records)", progress.records));
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
