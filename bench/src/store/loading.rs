@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use purlin::aggregate::Repository;
-use purlin::message::{Envelope, decode};
+use purlin::message::Envelope;
 use purlin::store::{Commit, Expected, Store, StreamId};
 use purlin_bench::append::{KIND, key, payload};
 use purlin_bench::{Comparison, Reading, Session, Unit};
@@ -113,7 +113,7 @@ async fn append(store: &Store, stream: &StreamId, events: std::ops::Range<u64>) 
 fn from_memory(events: &[String]) -> Result<i64> {
     let mut order = Order::<0>::default();
     for event in events {
-        order.fold(&decode(KIND, event.as_bytes())?);
+        order.fold(&OrderEvent::read(KIND, event.as_bytes())?);
     }
     Ok(order.items)
 }

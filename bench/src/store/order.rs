@@ -1,5 +1,6 @@
 //! The one event and the one aggregate that everybody stores, folds and reads.
 
+use anyhow::Result;
 use cqrs_es::DomainEvent;
 use cqrs_es::event_sink::EventSink;
 use purlin_bench::append;
@@ -37,6 +38,11 @@ impl OrderEvent {
             quantity: 3,
             price: Price { amount: 1299, currency: "EUR".into() },
         }
+    }
+
+    /// The event as a store gives it: its kind and its data.
+    pub(crate) fn read(kind: &str, data: &[u8]) -> Result<Self> {
+        Ok(purlin::message::decode(kind, data)?)
     }
 
     /// The event as `serde_json` writes the enum: the tag stands around the data.
@@ -110,7 +116,12 @@ impl<const SNAPSHOT: u64> cqrs_es::Aggregate for Order<SNAPSHOT> {
     type Error = Never;
     type Services = ();
 
-    async fn handle(&mut self, command: OrderEvent, (): &(), sink: &EventSink<Self>) -> Result<(), Never> {
+    async fn handle(
+        &mut self,
+        command: OrderEvent,
+        (): &(),
+        sink: &EventSink<Self>,
+    ) -> std::result::Result<(), Never> {
         sink.write(command, self).await;
         Ok(())
     }
