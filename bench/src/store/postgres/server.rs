@@ -75,6 +75,10 @@ impl Server {
     /// A connection to the database that the stores are in.
     pub(crate) async fn client(&self) -> Result<Client> {
         let (client, connection) = tokio_postgres::connect(&self.url("postgres"), NoTls).await?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a measurement has no supervisor; it ends with its client"
+        )]
         tokio::spawn(connection);
         Ok(client)
     }

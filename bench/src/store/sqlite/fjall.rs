@@ -163,8 +163,7 @@ impl Writer {
 
     /// The last version of a stream that is not in memory.
     fn head(&self, stream: &str) -> Result<u64> {
-        let Some(last) = self.index.prefix(index_key(stream, 0)[..stream.len() + 1].to_vec()).next_back()
-        else {
+        let Some(last) = self.index.prefix(&index_key(stream, 0)[..stream.len() + 1]).next_back() else {
             return Ok(0);
         };
         let key = last.key()?;
