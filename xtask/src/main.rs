@@ -59,8 +59,23 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The benchmarks are a package of their own, which nobody compiles in release who does not measure.
+/// Benchmarks that set the framework beside its peers; they are in a package outside the workspace.
+const BESIDE_PEERS: &[(&str, &str)] =
+    &[("store", "the store on SQLite and PostgreSQL, beside raw inserts and other event stores")];
+
+/// The benchmarks are packages of their own, which nobody compiles in release who does not measure.
 fn bench(arguments: &[String]) -> Result<()> {
-    let fixed = ["run", "--quiet", "--release", "--locked", "--package", "purlin-bench", "--"];
-    step::cargo(fixed.into_iter().chain(arguments.iter().map(String::as_str)))
+    let name = arguments.first().map(String::as_str);
+    let package = match BESIDE_PEERS.iter().any(|(beside, _)| name == Some(*beside)) {
+        true => ["--manifest-path", "bench/Cargo.toml"],
+        false => ["--package", "purlin-bench"],
+    };
+    let fixed = ["run", "--quiet", "--release", "--locked"];
+    let arguments = std::iter::once("--").chain(arguments.iter().map(String::as_str));
+    step::cargo(fixed.into_iter().chain(package).chain(arguments))?;
+    if matches!(name, None | Some("-h" | "--help")) {
+        println!("\nBeside peers, whose crates are compiled first (minutes):\n");
+        BESIDE_PEERS.iter().for_each(|(name, about)| println!("  {name:<12}{about}"));
+    }
+    Ok(())
 }

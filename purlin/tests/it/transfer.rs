@@ -214,3 +214,24 @@ async fn a_half_imported_store_is_refused_until_it_is_finished() {
     });
     stores.open("test:", "orders").await.unwrap();
 }
+
+#[tokio::test]
+async fn personal_data_travel_sealed_and_are_read_where_their_keys_arrive() {
+    use purlin::store::personal::{Personal, Subject};
+
+    let (store, ada) = (Store::memory(), Subject::new("ada").unwrap());
+    let named = serde_json::to_vec(&Personal::new(&ada, "Ada Lovelace".to_owned())).unwrap();
+    let commit = Commit::new().append(stream(1), Expected::NoStream, [Envelope::raw("user.named", named)]);
+    store.commit(commit).await.unwrap();
+    let lines = exported(&store).await;
+    assert!(!lines.windows(8).any(|bytes| bytes == b"Lovelace"), "nobody reads it on its way");
+    let other = twin(&store);
+    transfer::import(&other, &lines[..], |_| ()).await.unwrap();
+    let event = other.read_stream(&stream(1), 1, 1).await.unwrap().remove(0);
+    let name: Personal<String> = serde_json::from_slice(&event.envelope.data).unwrap();
+    assert_eq!(name.get().map(String::as_str), Some("Ada Lovelace"));
+    other.forget(&ada, Commit::new()).await.unwrap();
+    let event = other.read_stream(&stream(1), 1, 1).await.unwrap().remove(0);
+    let name: Personal<String> = serde_json::from_slice(&event.envelope.data).unwrap();
+    assert_eq!(name.get(), None);
+}

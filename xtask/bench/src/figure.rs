@@ -47,7 +47,8 @@ impl From<f64> for Reading {
     }
 }
 
-type Measurement<'a> = Box<dyn FnMut() -> Result<Reading> + 'a>;
+/// How something is measured once.
+pub(crate) type Measurement<'a> = Box<dyn FnMut() -> Result<Reading> + 'a>;
 
 /// A figure that is to be measured.
 pub struct Figure<'a> {
@@ -83,28 +84,34 @@ impl<'a> Figure<'a> {
         self
     }
 
-    /// Measures all in turn, `rounds` times; every second round in the opposite order, so that none always comes
-    /// first.
-    pub fn measure(mut self, rounds: usize) -> Result<Measured> {
+    /// Measures all in turn, `rounds` times.
+    pub fn measure(self, rounds: usize) -> Result<Measured> {
         ensure!(self.ours.is_some(), "{}: nothing of ours is measured", self.case);
-        ensure!(rounds > 0, "{}: no round is no measurement", self.case);
-        let mut readings = [Vec::new(), Vec::new(), Vec::new()];
-        for round in 0..rounds {
-            let mut order = [0, 1, 2];
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for which in order {
-                let measurement = [&mut self.ours, &mut self.limit, &mut self.peer][which].as_mut();
-                if let Some(measure) = measurement {
-                    readings[which].push(measure()?);
-                }
-            }
-        }
-        let [ours, limit, peer] = readings.map(|readings| median_reading(&readings));
-        let ours = ours.unwrap_or_default();
+        let (has_limit, has_peer) = (self.limit.is_some(), self.peer.is_some());
+        let mut measurements: Vec<_> = [self.ours, self.limit, self.peer].into_iter().flatten().collect();
+        let mut medians = interleaved(&mut measurements, rounds)?.into_iter();
+        let ours = medians.next().unwrap_or_default();
+        let limit = if has_limit { medians.next() } else { None };
+        let peer = if has_peer { medians.next() } else { None };
         Ok(Measured { bench: self.bench, case: self.case, unit: self.unit, ours, limit, peer })
     }
+}
+
+/// Measures all in turn, `rounds` times, every second round in the opposite order, so that none always comes first;
+/// the medians of each.
+pub(crate) fn interleaved(measurements: &mut [Measurement<'_>], rounds: usize) -> Result<Vec<Reading>> {
+    ensure!(rounds > 0, "no round is no measurement");
+    let mut readings = vec![Vec::new(); measurements.len()];
+    for round in 0..rounds {
+        let mut order: Vec<usize> = (0..measurements.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for which in order {
+            readings[which].push(measurements[which]()?);
+        }
+    }
+    Ok(readings.iter().map(|readings| median_reading(readings)).collect())
 }
 
 /// A figure that was measured: the medians of the rounds.
@@ -168,14 +175,14 @@ fn rounded(value: f64) -> serde_json::Value {
 }
 
 /// The medians of each number.
-fn median_reading(readings: &[Reading]) -> Option<Reading> {
-    let first = readings.first()?;
-    let details = first.details.keys().map(|name| {
+fn median_reading(readings: &[Reading]) -> Reading {
+    let names = readings.first().into_iter().flat_map(|first| first.details.keys());
+    let details = names.map(|name| {
         let values = readings.iter().filter_map(|reading| reading.details.get(name).copied());
         (*name, median(values.collect()))
     });
     let details = details.collect();
-    Some(Reading { value: median(readings.iter().map(|reading| reading.value).collect()), details })
+    Reading { value: median(readings.iter().map(|reading| reading.value).collect()), details }
 }
 
 /// The middle of the values; of an even number, the mean of the two in the middle.

@@ -17,10 +17,15 @@
 //! # }
 //! ```
 
+pub mod append;
+mod calls;
+mod comparison;
 pub mod disk;
 mod figure;
 mod session;
 mod table;
 
+pub use calls::{Calls, Tally};
+pub use comparison::Comparison;
 pub use figure::{Figure, Measured, Reading, Unit};
 pub use session::{Bench, Session};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Figure, Measured, table};
+use crate::{Comparison, Figure, Measured, table};
 
 /// A benchmark: a name, what it measures, and the function that does it.
 pub struct Bench {
@@ -17,11 +17,21 @@ pub struct Bench {
     pub run: fn(&mut Session) -> Result<()>,
 }
 
+const USAGE: &str = "\
+Usage: cargo xtask bench <NAME> [OPTION ..]
+
+  --rounds N        rounds in which all take turns, at least 5
+  --seconds S       how long one measurement takes, 1 unless said
+  --case TEXT       only the cases with this text in their name
+  --only TEXT,..    only the cases with one of these texts in their name
+  --dir DIR         the folder, and so the disk, that is measured, `target` unless said
+";
+
 /// What a benchmark needs to know, and where its figures go.
 pub struct Session {
     rounds: usize,
     seconds: f64,
-    only: Option<String>,
+    only: Vec<String>,
     folder: Scratch,
     figures: Vec<Measured>,
 }
@@ -45,9 +55,9 @@ impl Session {
         Ok(folder)
     }
 
-    /// Whether `--case` asks for this case; one that is costly to prepare asks before it prepares.
+    /// Whether `--case` or `--only` ask for this case; one that is costly to prepare asks before it prepares.
     pub fn wants(&self, case: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| case.contains(only.as_str()))
+        self.only.is_empty() || self.only.iter().any(|only| case.contains(only.as_str()))
     }
 
     /// Measures a figure, if it is asked for, and keeps it for the table.
@@ -60,18 +70,26 @@ impl Session {
         Ok(())
     }
 
+    /// Measures what a case is set beside, if it is asked for, and keeps the figures for the table.
+    pub fn comparison(&mut self, case: &str, comparison: Comparison<'_>) -> Result<()> {
+        if self.wants(case) {
+            eprintln!("measuring {case} ({} rounds)", self.rounds);
+            let measured = comparison.measure(self.rounds).with_context(|| format!("measuring {case}"))?;
+            self.figures.extend(measured);
+        }
+        Ok(())
+    }
+
     /// Runs what the arguments ask for, and prints the table and the lines of JSON on standard output.
     pub fn main(benches: &[Bench], arguments: impl Iterator<Item = String>) -> Result<()> {
         let Some((bench, mut session)) = parse(benches, arguments)? else {
-            println!(
-                "Usage: cargo xtask bench <NAME> [--rounds N] [--seconds S] [--case TEXT] [--dir DIR]\n"
-            );
+            println!("{USAGE}");
             benches.iter().for_each(|bench| println!("  {:<12}{}", bench.name, bench.about));
             return Ok(());
         };
         (bench.run)(&mut session)?;
         if session.figures.is_empty() {
-            bail!("no case of `{}` has `{}` in its name", bench.name, session.only.unwrap_or_default());
+            bail!("no case of `{}` has `{}` in its name", bench.name, session.only.join("` or `"));
         }
         print!("{}", table::table(&session.figures));
         session.figures.iter().for_each(|figure| println!("{}", figure.json()));
@@ -80,24 +98,28 @@ impl Session {
 }
 
 /// The benchmark and its session; none when only the list is wanted.
-fn parse(
-    benches: &[Bench],
-    mut arguments: impl Iterator<Item = String>,
-) -> Result<Option<(&Bench, Session)>> {
-    let Some(name) = arguments.next().filter(|name| name != "--help" && name != "-h") else {
+fn parse(benches: &[Bench], arguments: impl Iterator<Item = String>) -> Result<Option<(&Bench, Session)>> {
+    let arguments: Vec<String> = arguments.collect();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        return Ok(None);
+    }
+    let mut arguments = arguments.into_iter();
+    let Some(name) = arguments.next() else {
         return Ok(None);
     };
     let Some(bench) = benches.iter().find(|bench| bench.name == name) else {
         let names: Vec<&str> = benches.iter().map(|bench| bench.name).collect();
         bail!("there is no benchmark `{name}`, but: {}", names.join(", "));
     };
-    let (mut rounds, mut seconds, mut only, mut folder) = (Session::LEAST_ROUNDS, 1.0, None, "target".into());
+    let (mut rounds, mut seconds, mut only, mut folder) =
+        (Session::LEAST_ROUNDS, 1.0, Vec::new(), "target".into());
     while let Some(option) = arguments.next() {
         let value = arguments.next().with_context(|| format!("`{option}` needs a value"))?;
         match option.as_str() {
             "--rounds" => rounds = value.parse().context("`--rounds` takes a number")?,
             "--seconds" => seconds = value.parse().context("`--seconds` takes a number")?,
-            "--case" => only = Some(value),
+            "--case" => only.push(value),
+            "--only" => only.extend(value.split(',').map(str::to_owned)),
             "--dir" => folder = PathBuf::from(value),
             unknown => bail!("there is no option `{unknown}`"),
         }
@@ -144,6 +166,7 @@ mod tests {
     fn without_a_name_there_is_only_the_list() {
         assert!(parsed("").expect("the list").is_none());
         assert!(parsed("--help").expect("the list").is_none());
+        assert!(parsed("known --rounds 9 --help").expect("the list").is_none());
     }
 
     #[test]
@@ -152,6 +175,14 @@ mod tests {
         {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_text_of_a_list_asks_for_its_cases() {
+        let arguments = format!("known --only replay,128 --dir {}", std::env::temp_dir().display());
+        let (_, session) = parsed(&arguments).expect("arguments").expect("a session");
+        let wanted = ["replay sqlite", "commit 128", "commit 16"].map(|case| session.wants(case));
+        assert_eq!(wanted, [true, true, false]);
     }
 
     #[test]

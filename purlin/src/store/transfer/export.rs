@@ -47,6 +47,8 @@ pub async fn export<W: AsyncWrite + Unpin>(
     to: W,
     mut progress: impl FnMut(Progress),
 ) -> Result<Moved, ExportError> {
+    // Personal data leave the store as they are at rest.
+    let store = &store.sealed();
     if unfinished(store).await?.is_some() {
         return Err(ExportError::Unfinished);
     }

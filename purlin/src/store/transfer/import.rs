@@ -122,6 +122,8 @@ impl<R: AsyncBufRead + Unpin> Importer<R> {
         if store.log_id() != header.log {
             return Err(ImportError::OtherLog { store: store.log_id(), export: header.log });
         }
+        // Personal data are sealed already, under keys that are among the records.
+        let store = &store.sealed();
         let mut import = Import::begin(store, &header).await?;
         let trailer = loop {
             let number = lines.number + 1;

@@ -4,27 +4,27 @@
 //! 100,000 streams in random order, 300,000 events before. The limit, in turns with it: the same rows through plain
 //! rusqlite with the same pragmas, at the right edge of one table, in batches as large as ours were.
 
-mod ours;
-mod raw;
-
 use std::cell::Cell;
 
 use anyhow::Result;
+use purlin_bench::append::{Case, Kind, Layout, Load, Raw};
 use purlin_bench::{Bench, Figure, Reading, Session, Unit, disk};
-
-use ours::{Case, Kind};
 
 pub(crate) const BENCH: Bench =
     Bench { name: "append", about: "durable commits on SQLite, beside the same rows without a store", run };
 
-const CASES: &[(Kind, &[usize])] =
-    &[(Kind::Spread, &[1, 16, 128, 1024]), (Kind::NewStream, &[128, 1024]), (Kind::Handling, &[1, 128])];
+const CASES: &[(Kind, &str, &[usize])] = &[
+    (Kind::Spread, "sqlite commit", &[1, 16, 128, 1024]),
+    (Kind::NewStream, "sqlite new stream", &[128, 1024]),
+    (Kind::Handling, "sqlite handling", &[1, 128]),
+];
 
 fn run(session: &mut Session) -> Result<()> {
     disk(session)?;
-    for (kind, callers) in CASES {
+    for (kind, name, callers) in CASES {
         for callers in *callers {
-            measure(session, &Case { kind: *kind, callers: *callers })?;
+            let case = Case { kind: *kind, callers: *callers, events: 1 };
+            measure(session, &format!("{name} {callers}"), &case)?;
         }
     }
     Ok(())
@@ -37,23 +37,25 @@ fn disk(session: &mut Session) -> Result<()> {
     session.figure("4 KiB overwrite fdatasync", figure)
 }
 
-fn measure(session: &mut Session, case: &Case) -> Result<()> {
-    let name = case.name();
-    if !session.wants(&name) {
+fn measure(session: &mut Session, name: &str, case: &Case) -> Result<()> {
+    if !session.wants(name) {
         return Ok(());
     }
     let (folder, duration) = (session.folder("append")?, session.duration());
-    let (mut ours, mut raw) = (ours::Bench::open(&folder, case)?, raw::Bench::open(&folder, case)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let store = runtime.block_on(purlin_sqlite::open(folder.join("ours.db")))?;
+    let ours = Load::new(&runtime, store)?;
+    let mut raw = Raw::open(&folder, case.kind, Layout::RightEdge)?;
     // The limit is measured right behind ours, in batches of the size that ours had.
     let batch = Cell::new(1.0);
-    let figure = Figure::new(BENCH.name, &name, Unit::PerSecond("commits"))
+    let figure = Figure::new(BENCH.name, name, Unit::PerSecond("commits"))
         .ours(|| {
-            let (rate, size) = ours.run(duration)?;
+            let (calls, size) = ours.run(case, duration)?;
             batch.set(size);
-            Ok(Reading::from(rate).with("commits a sync", size))
+            Ok(calls.reading(1).with("commits a sync", size))
         })
         .limit(|| raw.run(duration, batch.get()).map(Reading::from));
-    session.figure(&name, figure)?;
+    session.figure(name, figure)?;
     ours.close();
     Ok(())
 }

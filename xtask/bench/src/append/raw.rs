@@ -9,9 +9,19 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rusqlite::Connection;
 
-use super::ours::{Case, Kind, STREAMS, payload};
+use super::{BEFORE, KIND, Kind, STREAMS, key, payload};
 
-pub(crate) struct Bench {
+/// What a commit touches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Layout {
+    /// Rows by position only: the least that a commit can touch.
+    RightEdge,
+    /// What an event store on SQLite usually has: a unique index on stream and version.
+    Usual,
+}
+
+/// A file of SQLite with such rows in it.
+pub struct Raw {
     connection: Connection,
     kind: Kind,
     position: i64,
@@ -19,9 +29,10 @@ pub(crate) struct Bench {
     checkpoints: Option<JoinHandle<()>>,
 }
 
-impl Bench {
-    pub(crate) fn open(folder: &Path, case: &Case) -> Result<Self> {
-        let file = folder.join("raw.db");
+impl Raw {
+    /// A new file with as many rows as a store has events before it is measured.
+    pub fn open(folder: &Path, kind: Kind, layout: Layout) -> Result<Self> {
+        let file = folder.join(format!("raw-{layout:?}.db"));
         let connection = Connection::open(&file)?;
         connection
             .execute_batch(
@@ -34,18 +45,20 @@ impl Bench {
                  CREATE TABLE reply(position INTEGER PRIMARY KEY, key TEXT, due INTEGER, value TEXT);
                  CREATE TABLE view(position INTEGER PRIMARY KEY, key TEXT, status TEXT, value TEXT);",
             )?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let checkpoints = checkpoints(&file, Arc::clone(&stop))?;
-        let mut bench =
-            Self { connection, kind: case.kind, position: 0, stop, checkpoints: Some(checkpoints) };
-        for _ in 0..300 {
-            bench.batch(1000)?;
+        if layout == Layout::Usual {
+            connection.execute_batch("CREATE UNIQUE INDEX stream_version ON event(stream, version)")?;
         }
-        Ok(bench)
+        let stop = Arc::new(AtomicBool::new(false));
+        let checkpoints = Some(checkpoints(&file, Arc::clone(&stop))?);
+        let mut raw = Self { connection, kind, position: 0, stop, checkpoints };
+        for _ in 0..BEFORE / 1000 {
+            raw.batch(1000)?;
+        }
+        Ok(raw)
     }
 
-    /// Commits a second, when a transaction takes `batch` of them.
-    pub(crate) fn run(&mut self, time: Duration, batch: f64) -> Result<f64> {
+    /// Rows a second, when a transaction takes `batch` of them.
+    pub fn run(&mut self, time: Duration, batch: f64) -> Result<f64> {
         let batch = batch.round().max(1.0) as u64;
         let (start, mut done) = (Instant::now(), 0);
         while start.elapsed() < time {
@@ -65,22 +78,21 @@ impl Bench {
             let mut view = transaction.prepare_cached("INSERT INTO view VALUES(?1, ?2, ?3, ?4)")?;
             for n in 0..len {
                 self.position += 1;
-                let key = self.position.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) % STREAMS;
-                let stream = format!("order-0190b5f2-7d10-7c3a-9a35-{key:012x}");
+                let number = self.position.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) % STREAMS;
                 let id = purlin::message::new_id();
-                let data = payload(key);
                 let (none, zero) = (None::<Vec<u8>>, 0);
                 let row = rusqlite::params![
                     self.position,
-                    stream,
-                    1,
-                    "order.item-added",
+                    format!("order-{}", key(number)),
+                    // Greater than any before it in its stream, which is all that an index sees of it.
+                    self.position,
+                    KIND,
                     id.as_bytes().as_slice(),
                     1_i64 << 50,
                     1,
                     zero,
                     none,
-                    data
+                    payload(number)
                 ];
                 insert.execute(row)?;
                 if self.kind == Kind::Handling {
@@ -96,10 +108,11 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for Raw {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.checkpoints.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

@@ -1,0 +1,1 @@
+//! In the place of a driver that nobody here uses.
