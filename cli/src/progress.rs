@@ -11,10 +11,17 @@ pub(crate) struct Bar(ProgressBar);
 impl Bar {
     /// A bar of something that is counted: `doing` says what is done, `unit` what is counted.
     pub(crate) fn new(doing: &str, unit: &str) -> Self {
+        Self::of(doing, &format!("{unit}, {{per_sec}}, {{eta}} left {{msg}}"))
+    }
+
+    /// A bar whose speed is not measured here, but told by whoever does the work; see [`Bar::say`].
+    pub(crate) fn told(doing: &str, unit: &str) -> Self {
+        Self::of(doing, &format!("{unit}{{msg}}"))
+    }
+
+    fn of(doing: &str, rest: &str) -> Self {
         let bar = ProgressBar::new(0);
-        let template = format!(
-            "{{prefix}} [{{bar:30}}] {{human_pos}} of {{human_len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
-        );
+        let template = format!("{{prefix}} [{{bar:30}}] {{human_pos}} of {{human_len}} {rest}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -29,11 +36,16 @@ impl Bar {
         self.0.set_position(done);
     }
 
+    /// What is to be said beside it.
+    pub(crate) fn say(&self, message: String) {
+        self.0.set_message(message);
+    }
+
     /// As far as a transfer has come.
     pub(crate) fn moved(&self, progress: Progress) {
         self.at(progress.events, progress.of);
         if progress.records > 0 {
-            self.0.set_message(format!("({} records)", progress.records));
+            self.say(format!("({} records)", progress.records));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod doctor;
+mod projections;
 mod store;
 mod streams;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use doctor::Doctor;
+pub(crate) use projections::{Parked, ParkedEvent, Projections, Rebuild, View};
 pub(crate) use store::{Backup, Export, Import, Move, Restore, Store};
 pub(crate) use streams::{List, Show, Stats, Streams, Tail};
 
@@ -45,6 +47,9 @@ pub(crate) enum Subject {
     /// The log: its streams, their events, what comes, and its numbers.
     #[command(subcommand, after_help = streams::EXAMPLES)]
     Streams(Streams),
+    /// Read models: how far they are, what is missing in them, and building them anew.
+    #[command(subcommand, after_help = projections::EXAMPLES)]
+    Projections(Projections),
     /// The stores: copies of them, and moving them.
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(Store),

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod doctor;
+mod projections;
 mod sagas;
 mod store;
 mod streams;
@@ -45,6 +46,7 @@ async fn ask(operator: &Operator, subject: &Subject, json: bool) -> Result<Outco
     match subject {
         Subject::DeadLetters(command) => dead_letters::run(operator, command).await,
         Subject::Sagas(command) => sagas::run(operator, command).await,
+        Subject::Projections(command) => projections::run(operator, command, json).await,
         Subject::Streams(command) => streams::run(operator, command, json).await,
         Subject::Store(_) | Subject::Doctor(_) => Ok(Outcome::Said),
     }

@@ -54,6 +54,14 @@ impl Operator {
         }
     }
 
+    /// Whether it is sure that no process runs on the data: what is asked for is done when one is started.
+    pub(crate) fn alone(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Stores(opened) => opened.alone(),
+        }
+    }
+
     /// Asks for something.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.ask(Method::GET, path).await

@@ -21,6 +21,7 @@ use crate::place::{Place, sqlite_files};
 pub(crate) struct Opened {
     router: Router,
     stores: Vec<Served>,
+    alone: bool,
 }
 
 impl Opened {
@@ -43,12 +44,12 @@ impl Opened {
                 Ok(store) => opened.push(Served { name, store }),
                 Err(error) => {
                     let failure = why(data, file, error);
-                    Self::new(opened).close().await;
+                    Self::new(opened, true).close().await;
                     return Err(failure);
                 }
             }
         }
-        Ok(Self::new(opened))
+        Ok(Self::new(opened, true))
     }
 
     /// Opens the stores in a database, or the one of a service. Processes that use them go on; what one does here they
@@ -80,21 +81,26 @@ impl Opened {
             match purlin_postgres::open(url, &store.name).await {
                 Ok(open) => opened.push(Served { name: store.name, store: open }),
                 Err(error) => {
-                    Self::new(opened).close().await;
+                    Self::new(opened, false).close().await;
                     return Err(cannot(error));
                 }
             }
         }
-        Ok(Self::new(opened))
+        Ok(Self::new(opened, false))
     }
 
-    fn new(stores: Vec<Served>) -> Self {
-        Self { router: operator::router(stores.clone()), stores }
+    fn new(stores: Vec<Served>, alone: bool) -> Self {
+        Self { router: operator::router(stores.clone()), stores, alone }
     }
 
     /// The stores.
     pub(crate) fn stores(&self) -> &[Served] {
         &self.stores
+    }
+
+    /// Whether nobody else can have one of them open; of those in a database nobody knows.
+    pub(crate) fn alone(&self) -> bool {
+        self.alone
     }
 
     /// Answers a request.

@@ -4,6 +4,7 @@ mod dead_letters;
 mod doctor;
 mod places;
 mod process;
+mod projections;
 mod sagas;
 #[path = "../../../adapters/postgres/tests/it/server.rs"]
 #[allow(dead_code, reason = "the adapter's tests ask more of a server")]

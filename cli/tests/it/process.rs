@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use purlin::bus::{Bus, DeadLetterState, DeadLetters, Group};
-use purlin::message::{Clock, Envelope, Fault, FaultKind, Uuid, new_id};
+use purlin::message::{Clock, Envelope, Event, Fault, FaultKind, Uuid, new_id};
+use purlin::projection::{Projection, View, ViewStatus, Views};
 use purlin::resilience::Retry;
 use purlin::saga::{ListSagas, Saga, SagaError, SagaState, Sagas};
 use purlin::service::operator::{self, Served};
 use purlin::service::{ServeConfig, serve};
-use purlin::store::{Commit, Expected, Store, StreamId};
+use purlin::store::{Commit, Expected, Recorded, Row, Store, StreamId};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +103,41 @@ impl World {
     }
 }
 
-/// A process with a service `orders`, whose bus group and sagas depend on the world.
+/// What `orders_view` can read of the events of an order: one without a colour does not fit.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OrderEvent {
+    Placed { colour: String },
+}
+
+impl Event for OrderEvent {}
+
+/// The colour of an order.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OrderRow {
+    pub(crate) colour: String,
+}
+
+impl Row for OrderRow {
+    const COLLECTION: &'static str = "orders_view";
+}
+
+/// The view of the colours.
+pub(crate) struct OrdersView;
+
+impl Projection for OrdersView {
+    const NAME: &'static str = "orders_view";
+    const CATEGORY: &'static str = "order";
+    type Event = OrderEvent;
+    type Row = OrderRow;
+
+    fn apply(&self, _: Option<OrderRow>, event: &OrderEvent, _: &Recorded) -> Option<OrderRow> {
+        let OrderEvent::Placed { colour } = event;
+        Some(OrderRow { colour: colour.clone() })
+    }
+}
+
+/// A process with a service `orders` and its view, whose bus group and sagas depend on the world.
 pub(crate) struct Process {
     pub(crate) orders: Store,
     sagas: Sagas<World>,
@@ -132,7 +168,7 @@ impl Process {
         let sagas = Sagas::new(&orders, world.clone(), Clock::system()).register("print", print);
         sagas.prepare().await.expect("the collections can be made");
         let process = Self { orders, sagas, bus, shutdown: CancellationToken::new(), tasks: JoinSet::new() };
-        process.with_operator(data).with_sagas().with_bus(world)
+        process.with_operator(data).with_sagas().with_view().with_bus(world)
     }
 
     fn with_operator(mut self, data: &Folder) -> Self {
@@ -146,6 +182,12 @@ impl Process {
     fn with_sagas(mut self) -> Self {
         let running = self.sagas.clone().run(self.shutdown.clone());
         self.tasks.spawn(async move { running.await.expect("sagas run") });
+        self
+    }
+
+    fn with_view(mut self) -> Self {
+        let running = View::new(OrdersView, &self.orders).run(self.shutdown.clone());
+        self.tasks.spawn(async move { running.await.expect("the view runs") });
         self
     }
 
@@ -187,6 +229,24 @@ impl Process {
         self.orders.commit(commit).await.expect("a commit");
     }
 
+    /// Appends an event that the view cannot fold; gives its position.
+    pub(crate) async fn smudge(&self, key: &str) -> u64 {
+        let stream = StreamId::new("order", key).expect("a stream");
+        let commit = Commit::new().append(stream, Expected::Any, [Envelope::raw("order.placed", "{}")]);
+        self.orders.commit(commit).await.expect("a commit").position.0
+    }
+
+    /// Waits until the view is as it is wanted.
+    pub(crate) async fn until_view(&self, wanted: impl Fn(&ViewStatus) -> bool) -> ViewStatus {
+        let views = Views::new(&self.orders);
+        self.until(async || views.show("orders_view").await.ok().filter(&wanted)).await
+    }
+
+    /// The row of an order.
+    pub(crate) async fn row(&self, key: &str) -> Option<OrderRow> {
+        self.orders.get(key).await.expect("a row")
+    }
+
     /// Waits until so many messages are parked, all of them dead.
     pub(crate) async fn until_dead(&self, count: usize) -> Vec<String> {
         let letters = DeadLetters::new(&self.orders);
@@ -220,7 +280,7 @@ impl Process {
     }
 
     /// Looks again after each commit.
-    async fn until<T>(&self, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let mut commits = self.orders.watch();
         let found = async {
             loop {

@@ -5,6 +5,7 @@ mod files;
 mod finding;
 mod log;
 mod services;
+mod views;
 
 use std::process::ExitCode;
 

@@ -3,16 +3,17 @@
 use serde_json::Value;
 
 use super::finding::Finding;
+use super::views;
 use crate::arguments::Paging;
 use crate::command::{encoded, list, services};
 use crate::failure::Failure;
 use crate::operator::Operator;
 
 /// Who is further behind than this is slow, or does not run.
-const FAR: u64 = 10_000;
+pub(super) const FAR: u64 = 10_000;
 
 /// So many are counted.
-const MOST: u32 = 1000;
+pub(super) const MOST: u32 = 1000;
 
 pub(super) async fn examine(operator: &Operator, found: &mut Vec<Finding>) {
     let names = match services(operator, None).await {
@@ -32,11 +33,12 @@ pub(super) async fn examine(operator: &Operator, found: &mut Vec<Finding>) {
             Err(failure) => found.push(silent(name, &failure)),
         }
         waiting(operator, name, found).await;
+        views::examine(operator, name, found).await;
     }
     followers(operator, found).await;
 }
 
-fn silent(about: &str, failure: &Failure) -> Finding {
+pub(super) fn silent(about: &str, failure: &Failure) -> Finding {
     Finding::fail(format!("{about}: answers"), failure.told(), "look into the log of the process")
 }
 
