@@ -13,7 +13,8 @@ Examples:
 /// What to check.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Read the whole log of every store: whether its positions and versions are without a gap.
+    /// Read the whole log of every store: whether positions and versions are without a gap, times in order, ids there
+    /// once, and streams the same when they are read by themselves.
     #[arg(long)]
     pub(crate) log: bool,
 }
