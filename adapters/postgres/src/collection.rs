@@ -41,7 +41,8 @@ pub(crate) enum Column {
 impl Table {
     pub(crate) fn new(schema: &Schema, definition: Collection) -> Self {
         let (name, batch) = (schema.table(&definition.name), schema.table("_batch"));
-        let guard = format!("EXISTS (SELECT FROM {batch} WHERE writer = $1 AND batch = $2)");
+        // A row with the revision 0 says that the group did *not* happen.
+        let guard = format!("EXISTS (SELECT FROM {batch} WHERE writer = $1 AND batch = $2 AND revision > 0)");
         let (mut names, mut values, mut arrays, mut aliases, mut sets) =
             (String::new(), String::new(), String::new(), String::new(), String::new());
         for (n, field) in definition.fields.iter().enumerate() {
@@ -63,7 +64,7 @@ impl Table {
             ),
             delete: format!("DELETE FROM {name} WHERE _key = ANY($3::text[]) AND {guard}"),
             withdraw: format!(
-                "DELETE FROM {batch} WHERE writer = $1 AND batch = $2 AND EXISTS (\
+                "DELETE FROM {batch} WHERE writer = $1 AND batch = $2 AND revision > 0 AND EXISTS (\
                  SELECT FROM unnest($3::text[], $4::bigint[]) AS u(k, r) \
                  WHERE (SELECT _revision FROM {name} WHERE _key = u.k) IS DISTINCT FROM u.r)"
             ),

@@ -80,13 +80,16 @@ impl<S: Default, F: Fn(&mut S, &Recorded)> Boundary<S, F> {
     /// Folds in what came since.
     async fn catch_up(&mut self) -> Result<(), ReadError> {
         let filter = LogFilter::matching(self.query.clone());
+        // What comes while this reads is for the commit to find.
+        let head = self.store.head();
         loop {
             let page = self.store.read_log(self.seen, &filter, PAGE).await?;
             page.events.iter().for_each(|event| (self.fold)(&mut self.state, event));
-            if page.through <= self.seen {
+            let moved = page.through > self.seen;
+            self.seen = self.seen.max(page.through);
+            if !moved || self.seen >= head {
                 return Ok(());
             }
-            self.seen = page.through;
         }
     }
 }

@@ -19,9 +19,9 @@ impl SnapshotPolicy {
     /// For aggregates of few events: loading reads them all, and asks for no snapshot first.
     pub const NEVER: Self = Self { every: None, after: None };
 
-    /// When so many events came since the last one, however long they take to load.
+    /// When so many events came since the last one, however long they take to load; 0: never.
     pub const fn every(events: u64) -> Self {
-        Self { every: Some(events), after: None }
+        Self { every: if events == 0 { None } else { Some(events) }, after: None }
     }
 
     /// To fold fewer events is never slow because of them.

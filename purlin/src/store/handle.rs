@@ -64,7 +64,7 @@ impl Store {
     /// key, while positions and collections are shared with all others. Collections are swapped and removed, and
     /// backups are made, by the store itself.
     ///
-    /// A tenant's name is 1 to 48 lower-case letters, digits and `_`. A tenant has no tenants.
+    /// A tenant's name is 1 to 48 lower-case letters, digits and `_`. A tenant may have tenants of its own.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

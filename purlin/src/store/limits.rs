@@ -20,6 +20,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What data of these limits may become when personal data in them are sealed, and keys are a tenant's.
+    pub(super) fn at_rest(self) -> Self {
+        Self { value: 2 * self.value, key: 2 * self.key, commit: 2 * self.commit, ..self }
+    }
+
     /// Bytes of data after which an engine may cut a page of events short.
     pub const PAGE: usize = 8 << 20;
 }

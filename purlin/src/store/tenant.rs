@@ -197,7 +197,11 @@ impl Engine for Tenanted {
         mut filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        filter.tenant = Some(self.name.to_string());
+        // What asks for a tenant here asks for a tenant of this one.
+        filter.tenant = Some(match filter.tenant {
+            Some(inner) => self.outer(&inner),
+            None => self.name.to_string(),
+        });
         filter.matching = filter.matching.map(|query| query.map_tags(|tags| self.outer_tags(tags)));
         Box::pin(async move {
             let LogPage { events, through } = self.engine.read_log(after, filter, limit).await?;

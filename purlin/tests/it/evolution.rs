@@ -168,7 +168,8 @@ async fn what_a_newer_program_wrote_stops_who_would_misread_it_and_says_where_it
     let LoadError::Unreadable(unreadable) = error else { panic!("{error:?}") };
     assert_eq!(unreadable.source.to_string(), newer);
 
-    let Err(ViewError::Misfit { misfit, .. }) = View::new(Carts, &store).run(CancellationToken::new()).await
+    let Err(ViewError::Misfit { misfit, .. }) =
+        View::new(Carts, &store).park_at_most(0).run(CancellationToken::new()).await
     else {
         panic!("the view must stop")
     };

@@ -155,6 +155,11 @@ impl<'a> Decision<'a> {
         self.known.at
     }
 
+    /// When the last event happened, or the last group, whichever came later.
+    pub(super) fn last(&self) -> Timestamp {
+        self.known.at.max(self.known.last)
+    }
+
     /// The last version of each stream that was asked for.
     pub(super) fn versions(&self) -> impl Iterator<Item = (&'a str, u64)> {
         self.known.versions.iter().map(|(stream, version)| (*stream, *version))

@@ -94,7 +94,7 @@ impl Heads {
     /// A group was applied, or met what it did not expect; `alone` if nobody else has written since the one before.
     pub(super) fn learn(&mut self, decision: &Decision<'_>, alone: bool) {
         self.revision = decision.revision();
-        self.last = alone.then(|| Last { position: decision.position(), at: decision.at() });
+        self.last = alone.then(|| Last { position: decision.position(), at: decision.last() });
         for (stream, version) in decision.versions() {
             match self.recent.get_mut(stream) {
                 Some(known) => *known = version,

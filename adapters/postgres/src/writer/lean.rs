@@ -147,10 +147,11 @@ impl Transaction<'_> {
             // What the commits met has to be true when they are told of it, and nobody would look.
             return Ok(Tried::Wrong);
         }
-        let swept = self.sweeps();
+        // A group that may yet be withdrawn must not take the last revision with it: that one is in an earlier row.
+        let swept = self.sweeps() && records.is_empty();
         // Events are written by the call, unless it has yet to be seen whether records are as they were guessed.
         let events = records.is_empty();
-        let call = self.call(call, revision, (streams, versions), &decision, events);
+        let call = self.call(call, revision, (streams, versions), &decision, (events, swept));
         let went = match self.records {
             false => self.go_alone(call).await,
             true => self.go_with_records(call, &records, &decision).await,
@@ -181,7 +182,7 @@ impl Transaction<'_> {
         revision: i64,
         (streams, versions): (Vec<&'a str>, Vec<i64>),
         decision: &'a Decision<'a>,
-        events: bool,
+        (events, sweeps): (bool, bool),
     ) -> Send<'a> {
         let unknown = !streams.is_empty();
         let events = Some(&decision.events).filter(|all| events && !all.ids.is_empty());
@@ -193,7 +194,7 @@ impl Transaction<'_> {
             Box::new(unknown.then_some(versions)),
             Box::new(self.writer),
             Box::new(self.batch),
-            Box::new(self.sweeps().then_some(self.swept)),
+            Box::new(sweeps.then_some(self.swept)),
             Box::new(decision.at().as_microsecond()),
             Box::new(signed(decision.revision())),
             Box::new(before(decision)),

@@ -117,7 +117,7 @@ impl Statements {
                  SELECT $1::bigint + n, s, v, k, i, a, c, p, m, d FROM unnest(\
                  $3::text[], $4::bigint[], $5::text[], $6::uuid[], $2::bigint[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
                  ) WITH ORDINALITY AS u(s, v, k, i, a, c, p, m, d, n) \
-                 WHERE EXISTS (SELECT FROM {batch} WHERE writer = $11 AND batch = $12)"
+                 WHERE EXISTS (SELECT FROM {batch} WHERE writer = $11 AND batch = $12 AND revision > 0)"
             ),
             tags: crate::tag::insert_sql(schema),
             excluded: crate::tag::excluded_sql(schema),

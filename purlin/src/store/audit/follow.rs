@@ -31,6 +31,8 @@ impl Audit {
         until: impl Future<Output = ()>,
         mut progress: impl FnMut(Position),
     ) -> Result<Followed, ReadError> {
+        // What is read again must be what it was, whoever is forgotten meanwhile.
+        let store = &store.sealed();
         let report = Report::new(store.log_id(), after, self.findings);
         let mut tail = Tail {
             audit: self,

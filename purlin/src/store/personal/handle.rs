@@ -41,7 +41,8 @@ impl Store {
     /// The same store, which neither seals nor opens: it gives and takes personal data as they are at rest. For copies
     /// that must not be readable elsewhere: the relay's to the bus, an export, another engine's store.
     pub fn sealed(&self) -> Self {
-        Self::of(Arc::clone(&self.bare), Arc::clone(&self.bare), self.limits)
+        let limits = if self.is_sealed() { self.limits } else { self.limits.at_rest() };
+        Self::of(Arc::clone(&self.bare), Arc::clone(&self.bare), limits)
     }
 
     /// The same store, whose subjects' keys are wrapped in a master key from now on. Keys that were made without one

@@ -49,11 +49,14 @@ async fn tenants_are_apart(store: &Store) {
             LogFilter::category("thing"),
             LogFilter::tagged(["name:ada"]),
             LogFilter::kinds(["thing.counted"]),
-            // What one asks for as another is not heard.
-            LogFilter { tenant: Some("acme".into()), ..LogFilter::all() },
         ] {
             let page = tenant.read_log(Position::START, &filter, 10).await.expect("readable");
             assert_eq!(page.events, mine, "{filter:?}");
+        }
+        for other in ["acme", "acme2"] {
+            let filter = LogFilter { tenant: Some(other.into()), ..LogFilter::all() };
+            let page = tenant.read_log(Position::START, &filter, 10).await.expect("readable");
+            assert!(page.events.is_empty(), "a tenant's tenant, of which there is none");
         }
         let number = i64::try_from(n).expect("small");
         assert_eq!(tenant.get::<Note>("one").await.expect("readable"), Some(Note::new("mine", number)));
@@ -87,6 +90,7 @@ async fn tenants_are_apart(store: &Store) {
         let seen = follower.position();
         assert!(tenant.read_log(seen, &LogFilter::all(), 10).await.expect("readable").events.is_empty());
     }
+    a_tenant_of_a_tenant_sees_his_own(&tenants[0]).await;
     // Deleting one's own leaves the other's.
     tenants[0].commit(Commit::new().delete::<Note>("one", Revision::Any)).await.expect("deleted");
     assert!(tenants[0].get::<Note>("one").await.expect("readable").is_none());
@@ -100,6 +104,18 @@ async fn tenants_are_apart(store: &Store) {
     let whose: Vec<_> = log.iter().map(|event| event.stream.tenant()).collect();
     assert_eq!(whose[..2], [Some("acme"), Some("acme2")]);
     assert!(whose.iter().all(Option::is_some));
+}
+
+async fn a_tenant_of_a_tenant_sees_his_own(tenant: &Store) {
+    let inner = tenant.tenant("x").expect("a name");
+    let append = Commit::new().append(stream("inner"), Expected::NoStream, [event(1).tagged(["inner"])]);
+    inner.commit(append).await.expect("an append");
+    for filter in [LogFilter::all(), LogFilter::category("thing"), LogFilter::tagged(["inner"])] {
+        let page = inner.read_log(Position::START, &filter, 100).await.expect("readable");
+        let streams: Vec<_> = page.events.iter().map(|event| event.stream.clone()).collect();
+        assert_eq!(streams, [stream("inner")], "nothing of the tenant that it is part of: {filter:?}");
+    }
+    assert!(tenant.read_stream(&stream("inner"), 1, 1).await.expect("readable").is_empty());
 }
 
 async fn a_name_that_is_none_is_refused(store: &Store) {
