@@ -1,12 +1,19 @@
 //! Groups of commits: one round trip as long as nobody else writes, and nothing is believed that the server has not seen.
 
-use futures_util::future::join_all;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
 use purlin::message::Envelope;
 use purlin::store::{
     Commit, CommitError, Committed, Conflict, Expected, Field, LogFilter, Position, Revision, Row, Store,
     StreamId,
 };
 
+use purlin_postgres::{Options, Postgres};
+use tokio::net::TcpListener;
+use tokio_postgres::Client;
+
+use crate::proxy::Proxy;
 use crate::server::Server;
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,6 +38,7 @@ fn append(key: impl std::fmt::Display, expected: Expected) -> Commit {
 async fn a_group_takes_one_round_trip_and_believes_nothing() {
     let Some(server) = Server::start() else { return };
     one_statement_does_it_all(&server).await;
+    a_group_that_was_given_up_writes_nothing(&server).await;
     who_may_not_have_functions_writes_all_the_same(&server).await;
     a_function_that_is_gone_is_made_again(&server).await;
     who_is_wrong_about_a_stream_fails_alone(&server).await;
@@ -100,6 +108,74 @@ async fn a_function_that_is_gone_is_made_again(server: &Server) {
         assert!(tries < 10, "it heals");
     }
     assert_eq!(store.read_stream(&stream(1), 1, 100).await.expect("readable").len(), 6);
+}
+
+/// A group waits for the lock when its connection ends. The server does not notice, and goes on with what was sent once
+/// it has the lock; by then it is settled that the group did not happen, and its commits are on their way again.
+async fn a_group_that_was_given_up_writes_nothing(server: &Server) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("postgres://postgres@{}/postgres", listener.local_addr().expect("it is bound"));
+    let proxy = Proxy::default();
+    let test = async {
+        let patience = Duration::from_secs(60);
+        let options = Options { patience, ..Options::new(url, "given_up") };
+        let store = Store::new(Postgres::open(options).await.expect("a store"));
+        store.define::<Count>().await.expect("a collection");
+        let mut revision = Revision::Absent;
+        for n in 0..4 {
+            let put = append(1, Expected::Version(n)).put_expecting("a", &Count { n }, revision, None);
+            revision = Revision::Exact(store.commit(put).await.expect("nobody else writes").revision);
+        }
+        let client = server.client().await;
+        let lock = "SELECT substring(prosrc from 'pg_advisory_xact_lock\\((-?[0-9]+)\\)')::bigint FROM pg_proc \
+                    WHERE proname = 'purlin_append' AND prosrc LIKE '%given_up%'";
+        let lock: i64 = client.query_one(lock, &[]).await.expect("the writer's function").get(0);
+        client.execute("SELECT pg_advisory_lock($1)", &[&lock]).await.expect("the lock of the log");
+        let commits = [
+            append(1, Expected::Version(4)).put_expecting("a", &Count { n: 4 }, revision, None),
+            Commit::new().put("b", &Count { n: 5 }),
+        ];
+        let commits = join_all(commits.map(|commit| store.commit(commit)));
+        let faults = async {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'purlin given_up' \
+                         AND wait_event = 'advisory'";
+            until(&client, waits, |waiting| waiting == 1).await;
+            let given_up = "SELECT count(*) FROM given_up._batch WHERE revision = 0";
+            let before: i64 = client.query_one(given_up, &[]).await.expect("a number").get(0);
+            proxy.end_all();
+            until(&client, given_up, |rows| rows > before).await;
+            // Whoever held the lock has committed something, as far as the group can see.
+            let other = "INSERT INTO given_up._batch(writer, batch, at, revision) \
+                         SELECT gen_random_uuid(), 1, max(at), max(revision) + 1 FROM given_up._batch";
+            client.execute(other, &[]).await.expect("it is committed");
+            client.execute("SELECT pg_advisory_unlock($1)", &[&lock]).await.expect("it was held");
+        };
+        let (committed, ()) = join(commits, faults).await;
+        let committed: Vec<Committed> = committed.into_iter().map(|one| one.expect("it is done")).collect();
+        // Whatever was sent on the connection that ended has come to its end too.
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        until(&client, waits, |waiting| waiting == 0).await;
+        for (key, committed) in ["a", "b"].iter().zip(&committed) {
+            let record = store.get_record("counts", key).await.expect("readable").expect("there");
+            assert_eq!(record.revision, committed.revision, "the record `{key}` is as its commit left it");
+        }
+        assert_eq!(store.read_stream(&stream(1), 1, 100).await.expect("readable").len(), 5);
+        assert_dense(&store).await;
+    };
+    tokio::select! {
+        () = test => {}
+        () = proxy.serve(listener, server.address()) => {}
+    }
+}
+
+/// Asks for a number until it is as wanted.
+async fn until(client: &Client, sql: &str, wanted: impl Fn(i64) -> bool) {
+    let asked = async {
+        while !wanted(client.query_one(sql, &[]).await.expect("a number").get(0)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked).await.expect(sql);
 }
 
 /// A store that was opened anew, and knows nothing of its streams but where the log ends.

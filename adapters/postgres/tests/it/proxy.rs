@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// Passes bytes on, until it is told to lose some.
 #[derive(Clone, Default)]
 pub(crate) struct Proxy {
     cut: Arc<AtomicBool>,
+    end: Arc<Notify>,
 }
 
 impl Proxy {
@@ -23,6 +25,11 @@ impl Proxy {
     /// Whether nothing is left to be lost.
     pub(crate) fn has_lost(&self) -> bool {
         !self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Every connection that is there ends for the client; the server does not hear of it.
+    pub(crate) fn end_all(&self) {
+        self.end.notify_waiters();
     }
 
     /// Serves for ever.
@@ -41,6 +48,12 @@ impl Proxy {
         let (mut asked, mut replied) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
         loop {
             let passed = tokio::select! {
+                () = self.end.notified() => {
+                    drop(client);
+                    // To the server nothing has happened: it goes on with what it was sent.
+                    while server.read(&mut replied).await.is_ok_and(|count| count > 0) {}
+                    return;
+                }
                 read = client.read(&mut asked) => match read {
                     Ok(0) | Err(_) => return,
                     Ok(count) => server.write_all(&asked[..count]).await,
