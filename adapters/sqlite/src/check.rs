@@ -11,6 +11,7 @@ use crate::copy::on_a_thread;
 use crate::error::{Closed, OpenError, is_damage};
 use crate::index::merge::Upkeep;
 use crate::schema::{self, SchemaError};
+use crate::tag;
 
 /// So many faults of SQLite's structure are named at the most.
 const FAULTS: usize = 100;
@@ -70,7 +71,7 @@ fn structure(connection: &Connection, found: &mut Vec<String>) -> rusqlite::Resu
 fn log(connection: &Connection, unchecked: Unchecked, found: &mut Vec<String>) -> rusqlite::Result<()> {
     let mut select = connection.prepare(&format!("SELECT {HEADER}, data FROM _event ORDER BY position"))?;
     let mut rows = select.query([])?;
-    let mut next = 1;
+    let (mut next, mut tags) = (1, 0);
     while let Some(row) = rows.next()? {
         let position = row.get::<_, i64>(0)?.unsigned_abs();
         if position > next {
@@ -78,9 +79,19 @@ fn log(connection: &Connection, unchecked: Unchecked, found: &mut Vec<String>) -
         }
         match read_event(row, unchecked) {
             Err(error) if is_damage(&error) => found.push(whose(position, row)),
-            read => drop(read?),
+            read => {
+                let event = read?;
+                tags += event.envelope.tags.len();
+                if !tag::has_all(connection, &event)? {
+                    found.push(format!("a tag of {}", whose(position, row)));
+                }
+            }
         }
         next = position + 1;
+    }
+    match tag::count(connection)?.saturating_sub(tags) {
+        0 => {}
+        more => found.push(format!("{more} tags of no event")),
     }
     Ok(())
 }

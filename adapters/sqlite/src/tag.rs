@@ -1,7 +1,7 @@
 //! Tags: which positions have which, in a table that only events with tags are written to.
 
 use purlin::message::Envelope;
-use purlin::store::{Condition, Criterion, EventQuery, Position};
+use purlin::store::{Condition, Criterion, EventQuery, Position, Recorded};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -24,6 +24,24 @@ pub(crate) fn insert(connection: &Connection, position: u64, event: &Envelope) -
         insert.execute((tag, signed(position), &*event.kind))?;
     }
     Ok(())
+}
+
+/// Whether an event is found by each of its tags.
+pub(crate) fn has_all(connection: &Connection, event: &Recorded) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached("SELECT kind FROM _tag WHERE tag = ?1 AND position = ?2")?;
+    for tag in event.envelope.tags.iter() {
+        let kind = select.query_row((tag, signed(event.position.0)), |row| row.get::<_, String>(0));
+        if kind.optional()?.as_deref() != Some(&*event.envelope.kind) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// How many there are.
+pub(crate) fn count(connection: &Connection) -> rusqlite::Result<usize> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM _tag", [], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// The last event that a condition excludes, if there is one.

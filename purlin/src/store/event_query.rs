@@ -12,6 +12,8 @@ use super::Position;
 /// query finds, and commits on condition that nothing else came to match it: a *dynamic consistency boundary*
 /// (Sara Pellegrini, 2023, <https://dcb.events>).
 ///
+/// Kinds are those that stand in the log: after a kind was renamed, a query names the old one too.
+///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// use purlin::message::Envelope;

@@ -366,3 +366,22 @@ async fn a_file_without_checksums_is_given_them_from_then_on() {
     assert!(store.get_record("marks", "new-0").await.unwrap().is_some());
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_tag_that_is_missing_or_too_many_is_named() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    for n in 0..3 {
+        let event = Envelope::raw("thing.tagged", "1").tagged([format!("t:{n}"), "all".to_owned()]);
+        store.commit(Commit::new().append(stream(1), Expected::Any, [event])).await.unwrap();
+    }
+    store.close().await;
+    assert_eq!(purlin_sqlite::check(&file).await.unwrap(), [""; 0]);
+    change(&file, "UPDATE _tag SET tag = 't:9' WHERE tag = 't:1'");
+    let found = purlin_sqlite::check(&file).await.unwrap();
+    assert_eq!(found, ["a tag of the event at 2 (`thing.tagged` of the stream `other-1`)"]);
+    change(&file, "UPDATE _tag SET tag = 't:1' WHERE tag = 't:9'");
+    change(&file, "INSERT INTO _tag VALUES('t:9', 7, 'thing.tagged')");
+    assert_eq!(purlin_sqlite::check(&file).await.unwrap(), ["1 tags of no event"]);
+}
