@@ -11,7 +11,7 @@ use super::ViewError;
 use super::control::Seen;
 use super::fold::Definition;
 use super::loaded::Loaded;
-use super::parked::{Parked, ParkedKey, Room};
+use super::parked::{Held, Parked, ParkedKey, Room};
 
 /// Every event at or before the position is in the rows, or parked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -149,9 +149,10 @@ impl Target {
         }
     }
 
-    /// Takes note of keys whose events were parked in a commit.
+    /// Takes note of keys that the last commit has put.
     pub(super) fn parked(&mut self, keys: BTreeMap<String, ParkedKey>) {
-        self.parked.keys.extend(keys);
+        let revision = self.revision;
+        self.parked.keys.extend(keys.into_iter().map(|(key, row)| (key, Held { row, revision })));
     }
 
     pub(super) fn checkpoint(&self, position: Position) -> Checkpoint {

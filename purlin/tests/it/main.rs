@@ -19,3 +19,4 @@ mod snapshots;
 mod source;
 mod store;
 mod transfer;
+mod view_races;

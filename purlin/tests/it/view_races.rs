@@ -1,0 +1,190 @@
+//! Views that are met by somebody else half-way: an operator, another commit, another version of the program.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use purlin::message::{Envelope, Event, Fault, FaultKind};
+use purlin::projection::{Fold, RowSet, Unfit, View, ViewMode, Views, read};
+use purlin::store::memory::Memory;
+use purlin::store::{Collection, Commit, Engine, Expected, Position, Recorded, Row, Store, StreamId};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::faulty::{Fate, Fates};
+
+/// Longer than anything here takes, by the test's own clock.
+const LONG: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Counted {
+    Added(i64),
+    /// Only a forgiving fold takes it.
+    Odd,
+    /// From here on what is added counts so many times.
+    Rated(i64),
+}
+
+impl Event for Counted {}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Sum {
+    sum: i64,
+    events: u64,
+}
+
+impl Row for Sum {
+    const COLLECTION: &'static str = "races_sums";
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Rate {
+    rate: i64,
+}
+
+impl Row for Rate {
+    const COLLECTION: &'static str = "races_rates";
+}
+
+/// What was added to each counter, at the rate that was in force.
+struct Tally<const V: u32> {
+    forgiving: bool,
+}
+
+impl<const V: u32> Fold for Tally<V> {
+    const NAME: &'static str = "races";
+    const VERSION: u32 = V;
+    const CATEGORIES: &'static [&'static str] = &["count"];
+
+    fn collections() -> Vec<Collection> {
+        vec![Sum::collection(), Rate::collection()]
+    }
+
+    fn key(&self, event: &Recorded) -> String {
+        event.stream.key().to_owned()
+    }
+
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        let amount = match read(event)? {
+            Counted::Rated(rate) => return rows.put("all", Rate { rate }),
+            Counted::Odd if self.forgiving => 0,
+            Counted::Odd => return Err(Unfit::new("too odd")),
+            Counted::Added(amount) => amount,
+        };
+        let rate = rows.get::<Rate>("all")?.map_or(1, |row| row.rate) * i64::from(V);
+        rows.change::<Sum>(event.stream.key(), |row| {
+            (row.sum, row.events) = (row.sum + amount * rate, row.events + 1);
+        })
+    }
+}
+
+fn strict(store: &Store) -> View<Tally<1>> {
+    View::new(Tally { forgiving: false }, store)
+}
+
+fn forgiving(store: &Store) -> View<Tally<1>> {
+    View::new(Tally { forgiving: true }, store)
+}
+
+fn engine() -> (Arc<dyn Engine>, Store) {
+    let engine: Arc<dyn Engine> = Arc::new(Memory::new());
+    let calm = Fates::new([]).store(&engine);
+    (engine, calm)
+}
+
+fn appending(key: &str, expected: Expected, event: &Counted) -> Commit {
+    let event = Envelope::new("count", event).expect("an enum");
+    Commit::new().append(StreamId::new("count", key).expect("a name"), expected, [event])
+}
+
+async fn append(store: &Store, key: &str, event: Counted) -> Position {
+    store.commit(appending(key, Expected::Any, &event)).await.expect("an append").position
+}
+
+/// Runs a view for so long that there is nothing left that it would do.
+async fn run<F: Fold>(view: &View<F>) {
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = tokio::time::sleep(LONG) => {}
+    }
+}
+
+async fn sum<F: Fold>(view: &View<F>, key: &str) -> (i64, u64) {
+    let row = view.row::<Sum>(key).await.expect("readable").unwrap_or_default();
+    (row.sum, row.events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_meets_the_view_half_way_brings_back_nothing_that_was_folded() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Odd).await;
+    append(&store, "a", Counted::Added(1)).await;
+    run(&strict(&store)).await;
+    let operator = Fates::new([]);
+    let corrected = forgiving(&store);
+    operator.before(1, async move { run(&corrected).await });
+    let retried = Views::new(&operator.store(&engine)).retry_key("races", "a").await;
+    assert_eq!(retried.expect_err("all of it was folded meanwhile").kind(), FaultKind::NotFound);
+    append(&store, "a", Counted::Added(1)).await;
+    let view = forgiving(&store);
+    run(&view).await;
+    assert_eq!(view.status().await.expect("a status").parked, 0);
+    assert_eq!(sum(&view, "a").await, (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_meets_the_view_half_way_loses_nothing_that_was_parked_behind() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Odd).await;
+    run(&strict(&store)).await;
+    let operator = Fates::new([]);
+    let other = store.clone();
+    operator.before(1, async move {
+        append(&other, "a", Counted::Added(1)).await;
+        run(&strict(&other)).await;
+    });
+    Views::new(&operator.store(&engine)).drop("races", Position(1)).await.expect("it is parked");
+    let view = strict(&store);
+    run(&view).await;
+    let status = view.status().await.expect("a status");
+    assert_eq!((status.parked, sum(&view, "a").await), (0, (1, 1)));
+    assert!(view.parked(None, 10).await.expect("a page").items.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inline_row_is_made_of_rows_that_are_still_so() {
+    let (engine, store) = engine();
+    let (fates, calm) = (Fates::new([]), strict(&store));
+    let other = calm.inline();
+    run(&calm).await;
+    let view = strict(&fates.store(&engine));
+    let inline = view.inline();
+    // Only the row of the rate is read by one and written by the other.
+    fates.before(1, async move {
+        let rated = appending("rate", Expected::NoStream, &Counted::Rated(10));
+        other.commit(rated).await.expect("an append");
+    });
+    inline.commit(appending("a", Expected::NoStream, &Counted::Added(1))).await.expect("an append");
+    assert_eq!(view.status().await.expect("a status").mode, ViewMode::Inline);
+    assert_eq!(sum(&view, "a").await, (10, 1), "in the log the rate stands before it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_program_does_not_go_inline_while_a_newer_one_builds() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    run(&strict(&store)).await;
+    let fates = Fates::new([(2, Fate::DeadBefore)]);
+    let newer = View::new(Tally::<2> { forgiving: false }, &fates.store(&engine));
+    tokio::select! {
+        end = newer.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = fates.died() => {}
+    }
+    let older = strict(&store);
+    let _inline = older.inline();
+    append(&store, "a", Counted::Added(1)).await;
+    run(&older).await;
+    let status = older.status().await.expect("a status");
+    assert_eq!((status.version, status.mode), (2, ViewMode::Following));
+    assert_eq!(sum(&older, "a").await, (2, 2), "it goes on following");
+}
