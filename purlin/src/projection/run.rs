@@ -135,7 +135,9 @@ async fn follow(view: &Inner, target: &mut Target, control: &mut Seen) -> Result
     loop {
         let before = target.revision;
         advance(view, target, control, None).await?;
-        let inline = view.writes_inline.load(Ordering::Acquire) && !control.row.rebuild;
+        // The rows of an older program than the one that ran last are about to be replaced.
+        let newest = control.row.version <= view.definition.version;
+        let inline = view.writes_inline.load(Ordering::Acquire) && !control.row.rebuild && newest;
         if inline && inline::take_over(view, target, control).await? {
             return Ok(Turn::Again);
         }
