@@ -75,6 +75,11 @@ impl Loaded {
         &self.kinds[kind].collection
     }
 
+    /// The collections of all kinds.
+    pub(super) fn collections(&self) -> impl Iterator<Item = &Collection> {
+        self.kinds.iter().map(|kind| &kind.collection)
+    }
+
     /// Whether a row would have to be read.
     pub(super) fn lacks(&self, kind: usize, key: &str) -> bool {
         !self.whole && !self.kinds[kind].cells.contains_key(key)
