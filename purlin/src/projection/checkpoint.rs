@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::message::Timestamp;
 use crate::store::{Collection, Commit, CommitError, Position, ReadError, Revision, Row, Store};
 
-use super::ViewError;
 use super::control::Seen;
 use super::fold::Definition;
 use super::loaded::Loaded;
 use super::parked::{Held, Parked, ParkedKey, Room};
+use super::{Misfit, ViewError};
 
 /// Every event at or before the position is in the rows, or parked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub(super) struct Checkpoint {
     /// How fast it goes, for rows that are built beside the live ones.
     #[serde(default)]
     pub(super) pace: Option<Pace>,
+    /// The event that the building of rows beside the live ones stands before.
+    #[serde(default)]
+    pub(super) stopped: Option<Misfit>,
 }
 
 /// How fast rows are built, since the process began to work on them.
@@ -144,9 +147,34 @@ impl Target {
             }
             Err(error) => {
                 self.loaded.restart();
-                Err(error)
+                Err(match error {
+                    CommitError::Invalid(why) => self.refused(store, why).await,
+                    error => error,
+                })
             }
         }
+    }
+
+    /// Why the rows were refused: it need not be their fault. Collections that another version of the program has made
+    /// are to be waited for.
+    async fn refused(&self, store: &Store, why: String) -> CommitError {
+        let there = match store.collections().await {
+            Ok(there) => there,
+            Err(error) => return CommitError::Unavailable(error.into()),
+        };
+        for collection in self.loaded.collections() {
+            let (name, version) = (&collection.name, self.version);
+            let otherwise = match there.iter().find(|there| there.name == *name) {
+                Some(there) if there.fields == collection.fields => continue,
+                Some(_) => "has other fields than",
+                None => "is gone, which belongs to",
+            };
+            let what = format!(
+                "the collection `{name}` {otherwise} version {version} of its view: does another run?"
+            );
+            return CommitError::Unavailable(what.into());
+        }
+        CommitError::Invalid(why)
     }
 
     /// Takes note of keys that the last commit has put.
@@ -157,7 +185,22 @@ impl Target {
 
     pub(super) fn checkpoint(&self, position: Position) -> Checkpoint {
         let (version, room, pace) = (self.version, self.room, self.pace);
-        Checkpoint { version, position, swapping: false, room, pace }
+        Checkpoint { version, position, swapping: false, room, pace, stopped: None }
+    }
+
+    /// Leaves word of the event that these rows cannot get past.
+    pub(super) async fn stop(
+        &mut self,
+        store: &Store,
+        control: &Seen,
+        misfit: Misfit,
+    ) -> Result<(), CommitError> {
+        let checkpoint = Checkpoint { stopped: Some(misfit), ..self.checkpoint(self.position) };
+        let commit = control.require(Commit::new());
+        let committed =
+            store.commit(commit.put_expecting(&self.key, &checkpoint, self.revision, None)).await?;
+        (self.revision, self.stored) = (Revision::Exact(committed.revision), self.position);
+        Ok(())
     }
 
     /// How many positions the stored checkpoint is behind.

@@ -9,7 +9,7 @@ use crate::bus::Backoff;
 use crate::message::Fault;
 use crate::store::{Commit, CommitError, ReadError, Store};
 
-use super::advance::advance;
+use super::advance::{advance, halt};
 use super::checkpoint::{Stored, Target};
 use super::control::{Control, Inline, Seen};
 use super::fold::Definition;
@@ -91,13 +91,16 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
     let mut built = Target::building(definition, store, room, view.clock.now()).await?;
     if newer {
         view.publish_rebuilding();
-        return build(view, &mut built, &control).await;
+        return match build(view, &mut built, &control).await {
+            Err(ViewError::Misfit { misfit, .. }) => Err(halt(view, &control, misfit).await),
+            end => end,
+        };
     }
     let mut target = Target::live(definition, store, live.as_ref()).await?;
     let mut following = control.clone();
     tokio::select! {
         biased;
-        end = build(view, &mut built, &control) => end,
+        end = build_beside(view, &mut built, &control) => end,
         end = follow(view, &mut target, &mut following) => end,
     }
 }
@@ -122,11 +125,33 @@ async fn register(view: &Inner, control: &mut Seen) -> Result<(), ViewError> {
 /// Builds rows beside the live ones until they have seen the whole log, and gives them the live name.
 async fn build(view: &Inner, target: &mut Target, control: &Seen) -> Result<Turn, ViewError> {
     retry::all(view, target, control).await?;
-    advance(view, target, control, None).await?;
-    swap::go_live(&view.definition, &view.store, control, target).await?;
+    let mut to = None;
+    loop {
+        advance(view, target, control, to).await?;
+        to = swap::go_live(view, control, target).await?;
+        if to.is_none() {
+            break;
+        }
+    }
     let Definition { name, version, .. } = view.definition;
     tracing::info!(view = name, version, "the view was built anew and is live");
     Ok(Turn::Again)
+}
+
+/// As [`build`], while the live rows are followed: an event that cannot be got past ends only the building, until something
+/// is wanted otherwise.
+async fn build_beside(view: &Inner, target: &mut Target, control: &Seen) -> Result<Turn, ViewError> {
+    match build(view, target, control).await {
+        Err(ViewError::Misfit { view, misfit }) => {
+            tracing::error!(
+                view,
+                error = &misfit as &dyn std::error::Error,
+                "the rows beside the live ones cannot be built on"
+            );
+            std::future::pending().await
+        }
+        end => end,
+    }
 }
 
 /// Keeps the live rows up with the log; hands them over to the commits when they are to be written inline.

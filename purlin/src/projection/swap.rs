@@ -1,22 +1,28 @@
 //! The way of rows that were built beside the live ones to their name, and what is cleared away on it.
 
-use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Row, Store};
+use crate::store::{Commit, CommitError, Position, Query, ReadError, Record, Revision, Row, Store};
 
 use super::ViewError;
 use super::checkpoint::{Checkpoint, Stored, Target, building_name};
 use super::control::{Control, Seen};
 use super::fold::Definition;
+use super::inner::Inner;
 use super::parked::{ParkedEvent, ParkedKey, Room, records};
 
-/// Gives the rows that were built the live name. Other writers of the live rows are fenced first: the checkpoint that
-/// their commits expect is replaced.
+/// Gives the rows that were built the live name; or says how far they must be first, as what was live has gone on
+/// meanwhile, and nobody is to see less than he has seen. Other writers of the live rows are fenced first: the checkpoint
+/// that their commits expect is replaced.
 pub(super) async fn go_live(
-    definition: &Definition,
-    store: &Store,
+    view: &Inner,
     control: &Seen,
     built: &Target,
-) -> Result<(), ViewError> {
+) -> Result<Option<Position>, ViewError> {
+    let Inner { store, definition, .. } = view;
     let live = Stored::read(store, definition.name).await?;
+    let seen = live.as_ref().map_or(Position::START, |live| live.checkpoint.position).max(view.position());
+    if built.position < seen {
+        return Ok(Some(seen));
+    }
     let expected = live.map_or(Revision::Absent, |live| Revision::Exact(live.revision));
     let checkpoint = Checkpoint { swapping: true, pace: None, ..built.checkpoint(built.position) };
     let wanted = Control { rebuild: false, stopped: None, ..control.row.clone() };
@@ -24,8 +30,18 @@ pub(super) async fn go_live(
         .replace(Commit::new(), &wanted)
         .put_expecting(definition.name, &checkpoint, expected, None)
         .delete::<Checkpoint>(&built.key, built.revision);
-    store.commit(commit).await?;
-    finish(definition, store).await
+    match store.commit(commit).await {
+        Ok(_) => {}
+        Err(CommitError::Conflict(conflict))
+            if conflict.is_record(Checkpoint::COLLECTION, definition.name) =>
+        {
+            return Ok(Some(built.position));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    finish(definition, store).await?;
+    view.publish_swapped(built.position);
+    Ok(None)
 }
 
 /// Does what is left to do when a run ended between deciding on a swap and having done it.

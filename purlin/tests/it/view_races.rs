@@ -1,12 +1,14 @@
 //! Views that are met by somebody else half-way: an operator, another commit, another version of the program.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use purlin::message::{Envelope, Event, Fault, FaultKind};
 use purlin::projection::{Fold, RowSet, Unfit, View, ViewMode, Views, read};
 use purlin::store::memory::Memory;
-use purlin::store::{Collection, Commit, Engine, Expected, Position, Recorded, Row, Store, StreamId};
+use purlin::store::{
+    Collection, Commit, Engine, Expected, Field, Position, Query, Recorded, Row, Store, StreamId,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +59,9 @@ impl<const V: u32> Fold for Tally<V> {
     const CATEGORIES: &'static [&'static str] = &["count"];
 
     fn collections() -> Vec<Collection> {
-        vec![Sum::collection(), Rate::collection()]
+        let sums = Sum::collection();
+        // A later version can be asked for the sum.
+        vec![if V > 1 { with_field(sums) } else { sums }, Rate::collection()]
     }
 
     fn key(&self, event: &Recorded) -> String {
@@ -76,6 +80,10 @@ impl<const V: u32> Fold for Tally<V> {
             (row.sum, row.events) = (row.sum + amount * rate, row.events + 1);
         })
     }
+}
+
+fn with_field(sums: Collection) -> Collection {
+    Collection { fields: vec![Field::integer("sum")].into(), ..sums }
 }
 
 fn strict(store: &Store) -> View<Tally<1>> {
@@ -103,10 +111,19 @@ async fn append(store: &Store, key: &str, event: Counted) -> Position {
 
 /// Runs a view for so long that there is nothing left that it would do.
 async fn run<F: Fold>(view: &View<F>) {
+    run_for(LONG, view).await;
+}
+
+async fn run_for<F: Fold>(time: Duration, view: &View<F>) {
     tokio::select! {
         end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = tokio::time::sleep(LONG) => {}
+        () = tokio::time::sleep(time) => {}
     }
+}
+
+/// A later version of the program.
+fn newer(store: &Store) -> View<Tally<2>> {
+    View::new(Tally { forgiving: true }, store)
 }
 
 async fn sum<F: Fold>(view: &View<F>, key: &str) -> (i64, u64) {
@@ -175,9 +192,9 @@ async fn an_older_program_does_not_go_inline_while_a_newer_one_builds() {
     append(&store, "a", Counted::Added(1)).await;
     run(&strict(&store)).await;
     let fates = Fates::new([(2, Fate::DeadBefore)]);
-    let newer = View::new(Tally::<2> { forgiving: false }, &fates.store(&engine));
+    let building = newer(&fates.store(&engine));
     tokio::select! {
-        end = newer.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
         () = fates.died() => {}
     }
     let older = strict(&store);
@@ -187,4 +204,89 @@ async fn an_older_program_does_not_go_inline_while_a_newer_one_builds() {
     let status = older.status().await.expect("a status");
     assert_eq!((status.version, status.mode), (2, ViewMode::Following));
     assert_eq!(sum(&older, "a").await, (2, 2), "it goes on following");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_program_leaves_the_fields_of_the_rows_that_an_older_one_writes() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    let older = strict(&store);
+    run(&older).await;
+    let fates = Fates::new([(2, Fate::DeadBefore)]);
+    let building = newer(&fates.store(&engine));
+    tokio::select! {
+        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = fates.died() => {}
+    }
+    append(&store, "a", Counted::Added(1)).await;
+    run(&older).await;
+    assert_eq!((older.status().await.expect("a status").parked, sum(&older, "a").await), (0, (2, 2)));
+    let newest = newer(&store);
+    run(&newest).await;
+    let found = newest.rows::<Sum>(Query::all().and("sum", 4)).await.expect("by the new field").items;
+    assert_eq!(found.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_another_program_has_made_otherwise_are_waited_for_and_park_nothing() {
+    let (_, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    let view = strict(&store);
+    run(&view).await;
+    store.define_collection(with_field(Sum::collection())).await.expect("other fields");
+    append(&store, "a", Counted::Added(1)).await;
+    run(&view).await;
+    let status = view.status().await.expect("a status");
+    assert_eq!((status.parked, status.stopped, sum(&view, "a").await), (0, None, (1, 1)));
+    store.define_collection(Sum::collection()).await.expect("its own fields");
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_take_the_live_name_are_as_far_as_those_that_had_it() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    run(&strict(&store)).await;
+    let fates = Fates::new([]);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    for commit in 2..=7 {
+        let (fates, store, seen) = (fates.clone(), store.clone(), Arc::clone(&seen));
+        fates.clone().before(commit, async move {
+            let status = strict(&store).status().await.expect("a status");
+            seen.lock().expect("unbroken").push(status.position);
+            if commit == 2 {
+                // When the new rows have seen all there was, the old ones are brought further.
+                fates.before_get("purlin_projections", "races", async move {
+                    append(&store, "a", Counted::Added(1)).await;
+                    run_for(LONG / 4, &strict(&store)).await;
+                });
+            }
+        });
+    }
+    let built = newer(&fates.store(&engine));
+    run(&built).await;
+    assert_eq!(sum(&built, "a").await, (4, 2));
+    let seen = seen.lock().expect("unbroken").clone();
+    assert!(seen.is_sorted() && seen.ends_with(&[Position(2)]), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_can_park_no_more_leaves_the_live_rows_alone() {
+    let (_, store) = engine();
+    append(&store, "a", Counted::Odd).await;
+    run(&forgiving(&store)).await;
+    let view = strict(&store).park_at_most(0);
+    view.rebuild().await.expect("it is there");
+    run(&view).await;
+    append(&store, "b", Counted::Added(1)).await;
+    run(&view).await;
+    assert_eq!(sum(&view, "b").await, (1, 1), "they are followed");
+    let status = view.status().await.expect("a status");
+    let misfit = status.rebuild.and_then(|rebuild| rebuild.stopped).expect("it says what is wrong");
+    assert_eq!((misfit.position, &*misfit.reason, status.stopped), (Position(1), "too odd", None));
+    let corrected = forgiving(&store);
+    run(&corrected).await;
+    assert_eq!(corrected.status().await.expect("a status").rebuild, None);
+    assert_eq!(sum(&corrected, "b").await, (1, 1));
 }
