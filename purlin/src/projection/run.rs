@@ -61,7 +61,6 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
     if stored > definition.version {
         return Err(ViewError::Newer { view: definition.name, stored, known: definition.version });
     }
-    swap::finish(definition, store).await?;
     let newer = stored < definition.version;
     let building = newer || control.row.rebuild;
     if control.row.inline != Inline::Off {
@@ -80,15 +79,17 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
         view.publish_paused(live.map(|live| live.checkpoint.position));
         return Ok(until_changed(store, &control, Duration::ZERO).await?);
     }
-    swap::clear_away(definition, store, live.as_ref(), building.then_some(definition.version)).await?;
-    let room = live.as_ref().map_or(0, |live| live.checkpoint.room);
+    swap::finish(definition, store).await?;
     // A checkpoint of an earlier life may have been replaced by the swap.
     let live = Stored::read(store, definition.name).await?;
+    let wanted = building.then_some(definition.version);
+    swap::clear_away(definition, store, &mut control, live.as_ref(), wanted).await?;
+    let room = live.as_ref().map_or(0, |live| live.checkpoint.room);
     if !building {
         let mut target = Target::live(definition, store, live.as_ref()).await?;
         return follow(view, &mut target, &mut control).await;
     }
-    let mut built = Target::building(definition, store, room, view.clock.now()).await?;
+    let mut built = Target::building(definition, store, &mut control, room, view.clock.now()).await?;
     if newer {
         view.publish_rebuilding();
         return match build(view, &mut built, &control).await {

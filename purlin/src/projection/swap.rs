@@ -51,7 +51,7 @@ pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(),
         return Ok(());
     }
     for collection in &definition.collections {
-        let from = building_name(&collection.name, live.checkpoint.version);
+        let from = building_name(&collection.name, live.checkpoint.room);
         if exists(store, &from).await? {
             match store.swap(&from, &collection.name).await {
                 // An earlier run's swap came through meanwhile.
@@ -67,43 +67,51 @@ pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(),
     Ok(())
 }
 
-/// Removes what was built of versions other than `wanted`, and what was parked for rows that are gone.
+/// Removes what was built of versions other than `wanted`, and what was parked for rows that are gone. Nothing is removed
+/// before a commit has shown that nobody has changed the view: who was away for long has no say in what others build.
 pub(super) async fn clear_away(
     definition: &Definition,
     store: &Store,
+    control: &mut Seen,
     live: Option<&Stored>,
     wanted: Option<u32>,
 ) -> Result<(), ViewError> {
     let name = definition.name;
+    let (mut row, mut commit) = (control.row.clone(), Commit::new());
     let mut rooms = vec![Room::new(name, live.map_or(0, |live| live.checkpoint.room))];
-    let mut begun = false;
     for record in records::<Checkpoint>(store, &format!("{name}@")).await? {
         let Checkpoint { version, room, .. } = record.decode()?;
         // What a later program builds is its own.
         if Some(version) == wanted || version > definition.version {
-            begun |= Some(version) == wanted;
             rooms.push(Room::new(name, room));
             continue;
         }
-        drop_built(definition, store, version).await?;
-        let gone = Commit::new().delete::<Checkpoint>(&record.key, Revision::Exact(record.revision));
-        store.commit(gone).await?;
+        row.gone.push(room);
+        commit = commit.delete::<Checkpoint>(&record.key, Revision::Exact(record.revision));
     }
-    if let (Some(version), false) = (wanted, begun) {
-        drop_built(definition, store, version).await?;
+    if !commit.is_empty() {
+        let committed = store.commit(control.replace(commit, &row)).await?;
+        control.replaced(row.clone(), committed.revision);
     }
-    clear_rooms::<ParkedKey>(store, name, &rooms).await?;
-    clear_rooms::<ParkedEvent>(store, name, &rooms).await
+    if !row.gone.is_empty() {
+        for room in row.gone.drain(..) {
+            for collection in &definition.collections {
+                store.drop_collection(&building_name(&collection.name, room)).await?;
+            }
+        }
+        let committed = store.commit(control.replace(Commit::new(), &row)).await?;
+        control.replaced(row, committed.revision);
+    }
+    clear_rooms::<ParkedKey>(store, control, name, &rooms).await?;
+    clear_rooms::<ParkedEvent>(store, control, name, &rooms).await
 }
 
-async fn drop_built(definition: &Definition, store: &Store, version: u32) -> Result<(), ViewError> {
-    for collection in &definition.collections {
-        store.drop_collection(&building_name(&collection.name, version)).await?;
-    }
-    Ok(())
-}
-
-async fn clear_rooms<R: Row>(store: &Store, name: &str, rooms: &[Room]) -> Result<(), ViewError> {
+async fn clear_rooms<R: Row>(
+    store: &Store,
+    control: &Seen,
+    name: &str,
+    rooms: &[Room],
+) -> Result<(), ViewError> {
     let all = records::<R>(store, &Room::all(name)).await?;
     let gone: Vec<_> =
         all.iter().filter(|record| !rooms.iter().any(|room| room.holds(&record.key))).collect();
@@ -111,7 +119,7 @@ async fn clear_rooms<R: Row>(store: &Store, name: &str, rooms: &[Room]) -> Resul
         let delete = |commit: Commit, record: &&Record| {
             commit.delete::<R>(&record.key, Revision::Exact(record.revision))
         };
-        store.commit(some.iter().fold(Commit::new(), delete)).await?;
+        store.commit(control.require(some.iter().fold(Commit::new(), delete))).await?;
     }
     Ok(())
 }

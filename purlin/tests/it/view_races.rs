@@ -250,12 +250,12 @@ async fn rows_that_take_the_live_name_are_as_far_as_those_that_had_it() {
     run(&strict(&store)).await;
     let fates = Fates::new([]);
     let seen = Arc::new(Mutex::new(Vec::new()));
-    for commit in 2..=7 {
+    for commit in 3..=8 {
         let (fates, store, seen) = (fates.clone(), store.clone(), Arc::clone(&seen));
         fates.clone().before(commit, async move {
             let status = strict(&store).status().await.expect("a status");
             seen.lock().expect("unbroken").push(status.position);
-            if commit == 2 {
+            if commit == 3 {
                 // When the new rows have seen all there was, the old ones are brought further.
                 fates.before_get("purlin_projections", "races", async move {
                     append(&store, "a", Counted::Added(1)).await;
@@ -289,4 +289,76 @@ async fn a_rebuild_that_can_park_no_more_leaves_the_live_rows_alone() {
     run(&corrected).await;
     assert_eq!(corrected.status().await.expect("a status").rebuild, None);
     assert_eq!(sum(&corrected, "b").await, (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_that_was_away_clears_nothing_away_that_another_builds() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    run(&strict(&store)).await;
+    // A build that was called off, and lies about.
+    strict(&store).rebuild().await.expect("it is there");
+    let unfinished = Fates::new([(3, Fate::DeadBefore)]);
+    let cut_off = strict(&unfinished.store(&engine));
+    tokio::select! {
+        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = unfinished.died() => {}
+    }
+    strict(&store).cancel_rebuild().await.expect("there is one");
+    // Who is about to clear it away is held up, while it is wanted again and another life goes on with it.
+    let (away, other) = (Fates::new([]), store.clone());
+    away.before(1, async move {
+        strict(&other).rebuild().await.expect("it is there");
+        run_for(LONG / 4, &strict(&other)).await;
+    });
+    run(&strict(&away.store(&engine))).await;
+    let view = strict(&store);
+    run(&view).await;
+    assert_eq!((view.status().await.expect("a status").rebuild, sum(&view, "a").await), (None, (1, 1)));
+    let names = store.collections().await.expect("readable").into_iter().map(|there| there.name);
+    let names: Vec<_> = names.filter(|name| name.starts_with("races")).collect();
+    assert_eq!(names, ["races_rates", "races_sums"], "nothing lies about");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_builds_have_a_name_in_common() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    run(&strict(&store)).await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        strict(&store).rebuild().await.expect("it is there");
+        let fates = Fates::new([(2, Fate::DeadBefore)]);
+        let view = strict(&fates.store(&engine));
+        tokio::select! {
+            end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+            () = fates.died() => {}
+        }
+        let names = store.collections().await.expect("readable").into_iter().map(|there| there.name);
+        seen.extend(names.filter(|name| name.starts_with("races_sums_")));
+        strict(&store).cancel_rebuild().await.expect("there is one");
+        run(&strict(&store)).await;
+    }
+    assert_eq!(seen, ["races_sums_v1", "races_sums_v2", "races_sums_v3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_view_does_not_finish_a_swap() {
+    let (engine, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    run(&strict(&store)).await;
+    // It dies when the swap is announced, and not yet noted as done.
+    let fates = Fates::new([(4, Fate::DeadBehind)]);
+    let building = newer(&fates.store(&engine));
+    tokio::select! {
+        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = fates.died() => {}
+    }
+    let view = newer(&store);
+    view.pause().await.expect("it is there");
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (1, 1), "the rows are as they were");
+    view.resume().await.expect("it is there");
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (2, 1));
 }
