@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::message::Timestamp;
-use crate::store::{Commit, Field, Position, Query, ReadError, Record, Recorded, Revision, Row, Store};
+use crate::store::{
+    Commit, Field, Limits, Position, Query, ReadError, Record, Recorded, Revision, Row, Store,
+};
 
 use super::batch::Left;
 
@@ -95,8 +98,17 @@ impl Room {
         record_key.starts_with(&self.prefix)
     }
 
+    /// The record of a key. One that is longer than records' keys may be is told from others by its hash.
     pub(super) fn key_id(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+        let most = Limits::default().key.saturating_sub(self.prefix.len());
+        if key.len() <= most {
+            return format!("{}{key}", self.prefix);
+        }
+        let hash = digest(&SHA256, key.as_bytes());
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let room = most.saturating_sub(hash.len() + 1);
+        let begin = (0..=room).rev().find(|end| key.is_char_boundary(*end)).unwrap_or_default();
+        format!("{}{}~{hash}", self.prefix, &key[..begin])
     }
 
     pub(super) fn event_id(&self, position: Position) -> String {

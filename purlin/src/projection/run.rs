@@ -30,6 +30,9 @@ pub(super) enum Turn {
 
 /// Runs a view until it meets what a person must look at. A store that is away only delays it.
 pub(super) async fn run(view: &Inner) -> Result<(), ViewError> {
+    if let Some(tenant) = view.store.tenant_name() {
+        return Err(ViewError::Tenant { view: view.definition.name, tenant: tenant.to_owned() });
+    }
     let mut backoff = Backoff::store();
     loop {
         match turn(view).await {

@@ -41,14 +41,14 @@ impl Store {
     /// The same store, which neither seals nor opens: it gives and takes personal data as they are at rest. For copies
     /// that must not be readable elsewhere: the relay's to the bus, an export, another engine's store.
     pub fn sealed(&self) -> Self {
-        Self::of(Arc::clone(&self.bare), Arc::clone(&self.bare), self.limits)
+        self.over(Arc::clone(&self.bare))
     }
 
     /// The same store, whose subjects' keys are wrapped in a master key from now on. Keys that were made without one
     /// stay as they are. To be said before a tenant's part is taken of it.
     pub fn with_master_key(self, master: MasterKey) -> Self {
         let engine = Personalized::new(Arc::clone(&self.bare), Some(master));
-        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits)
+        self.over(Arc::new(engine))
     }
 
     /// Whether this handle neither seals nor opens.
