@@ -133,7 +133,7 @@ async fn commit(
         if !good.is_empty() {
             Box::pin(commit(view, target, control, good, last(good), BTreeMap::new())).await?;
         }
-        return Err(stop(view, control, misfit).await);
+        return Err(stop(view, target, control, misfit).await);
     }
     for left in &folded.left {
         if let Some(reason) = &left.reason {
@@ -152,8 +152,20 @@ async fn commit(
     Ok(())
 }
 
-/// Stops before an event, and leaves word of it for an operator.
-async fn stop(view: &Inner, control: &Seen, misfit: Misfit) -> ViewError {
+/// Stops before an event. Rows beside the live ones are no reason for these to stop: word of them is left with their
+/// checkpoint.
+async fn stop(view: &Inner, target: &mut Target, control: &Seen, misfit: Misfit) -> ViewError {
+    if !target.building {
+        return halt(view, control, misfit).await;
+    }
+    match target.stop(&view.store, control, misfit.clone()).await {
+        Ok(()) => ViewError::Misfit { view: view.definition.name, misfit },
+        Err(error) => error.into(),
+    }
+}
+
+/// Leaves word for an operator of the event before which the view stops.
+pub(super) async fn halt(view: &Inner, control: &Seen, misfit: Misfit) -> ViewError {
     let name = view.definition.name;
     tracing::error!(view = name, error = &misfit as &dyn std::error::Error, "the view stops");
     if control.row.stopped.as_ref() != Some(&misfit) {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::message::Timestamp;
 use crate::store::{Collection, Commit, CommitError, Position, ReadError, Revision, Row, Store};
 
-use super::ViewError;
-use super::control::Seen;
+use super::control::{Control, Seen};
 use super::fold::Definition;
 use super::loaded::Loaded;
-use super::parked::{Parked, ParkedKey, Room};
+use super::parked::{Held, Parked, ParkedKey, Room};
+use super::{Misfit, ViewError};
 
 /// Every event at or before the position is in the rows, or parked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub(super) struct Checkpoint {
     /// How fast it goes, for rows that are built beside the live ones.
     #[serde(default)]
     pub(super) pace: Option<Pace>,
+    /// The event that the building of rows beside the live ones stands before.
+    #[serde(default)]
+    pub(super) stopped: Option<Misfit>,
 }
 
 /// How fast rows are built, since the process began to work on them.
@@ -68,27 +71,46 @@ impl Target {
         Self::open(definition, store, definition.name.to_owned(), collections.collect(), found, None).await
     }
 
-    /// The rows that are built beside the live ones, whose room has a number.
+    /// The rows that are built beside the live ones, which have a room. Those that are begun get the next one.
     pub(super) async fn building(
         definition: &Definition,
         store: &Store,
+        control: &mut Seen,
         live_room: u32,
         now: Timestamp,
     ) -> Result<Self, ViewError> {
         let key = building_key(definition.name, definition.version);
-        let found = Stored::read(store, &key).await?;
+        let found = match Stored::read(store, &key).await? {
+            Some(found) => found,
+            None => Self::begin(definition, store, control, live_room, &key).await?,
+        };
         let mut collections = Vec::new();
         for live in &definition.collections {
-            let beside = live.named(building_name(&live.name, definition.version));
+            let beside = live.named(building_name(&live.name, found.checkpoint.room));
             store.define_collection(beside.clone()).await?;
             collections.push((live.name.to_string(), beside));
         }
-        let position = found.as_ref().map_or(Position::START, |found| found.checkpoint.position);
-        let before = found.as_ref().and_then(|found| found.checkpoint.pace);
-        let begun_at = before.map_or(now, |pace| pace.begun_at);
+        let position = found.checkpoint.position;
+        let begun_at = found.checkpoint.pace.map_or(now, |pace| pace.begun_at);
         let pace = Pace { begun_at, since: now, from: position, at: now };
-        let building = Some((live_room + 1, pace));
-        Self::open(definition, store, key, collections, found.as_ref(), building).await
+        Self::open(definition, store, key, collections, Some(&found), Some(pace)).await
+    }
+
+    async fn begin(
+        definition: &Definition,
+        store: &Store,
+        control: &mut Seen,
+        live_room: u32,
+        key: &str,
+    ) -> Result<Stored, ViewError> {
+        let room = control.row.rooms.max(live_room) + 1;
+        let row = Control { rooms: room, ..control.row.clone() };
+        let (version, position) = (definition.version, Position::START);
+        let checkpoint = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
+        let commit = control.replace(Commit::new(), &row);
+        let committed = store.commit(commit.put_expecting(key, &checkpoint, Revision::Absent, None)).await?;
+        control.replaced(row, committed.revision);
+        Ok(Stored { checkpoint, revision: committed.revision, written_at: committed.position })
     }
 
     async fn open(
@@ -97,14 +119,13 @@ impl Target {
         key: String,
         collections: Vec<(String, Collection)>,
         found: Option<&Stored>,
-        building: Option<(u32, Pace)>,
+        building: Option<Pace>,
     ) -> Result<Self, ViewError> {
         let position = found.map_or(Position::START, |found| found.checkpoint.position);
         let revision = found.map_or(Revision::Absent, |found| Revision::Exact(found.revision));
-        let next_room = building.map_or(0, |(room, _)| room);
-        let room = found.map_or(next_room, |found| found.checkpoint.room);
+        let room = found.map_or(0, |found| found.checkpoint.room);
         // Where nothing was ever written there is nothing to read.
-        let loaded = Loaded::new(collections, found.is_none());
+        let loaded = Loaded::new(collections, position == Position::START);
         let parked = Parked::load(store, Room::new(definition.name, room)).await?;
         Ok(Self {
             position,
@@ -115,7 +136,7 @@ impl Target {
             revision,
             version: definition.version,
             room,
-            pace: building.map(|(_, pace)| pace),
+            pace: building,
             stored: position,
         })
     }
@@ -144,19 +165,60 @@ impl Target {
             }
             Err(error) => {
                 self.loaded.restart();
-                Err(error)
+                Err(match error {
+                    CommitError::Invalid(why) => self.refused(store, why).await,
+                    error => error,
+                })
             }
         }
     }
 
-    /// Takes note of keys whose events were parked in a commit.
+    /// Why the rows were refused: it need not be their fault. Collections that another version of the program has made
+    /// are to be waited for.
+    async fn refused(&self, store: &Store, why: String) -> CommitError {
+        let there = match store.collections().await {
+            Ok(there) => there,
+            Err(error) => return CommitError::Unavailable(error.into()),
+        };
+        for collection in self.loaded.collections() {
+            let (name, version) = (&collection.name, self.version);
+            let otherwise = match there.iter().find(|there| there.name == *name) {
+                Some(there) if there.fields == collection.fields => continue,
+                Some(_) => "has other fields than",
+                None => "is gone, which belongs to",
+            };
+            let what = format!(
+                "the collection `{name}` {otherwise} version {version} of its view: does another run?"
+            );
+            return CommitError::Unavailable(what.into());
+        }
+        CommitError::Invalid(why)
+    }
+
+    /// Takes note of keys that the last commit has put.
     pub(super) fn parked(&mut self, keys: BTreeMap<String, ParkedKey>) {
-        self.parked.keys.extend(keys);
+        let revision = self.revision;
+        self.parked.keys.extend(keys.into_iter().map(|(key, row)| (key, Held { row, revision })));
     }
 
     pub(super) fn checkpoint(&self, position: Position) -> Checkpoint {
         let (version, room, pace) = (self.version, self.room, self.pace);
-        Checkpoint { version, position, swapping: false, room, pace }
+        Checkpoint { version, position, swapping: false, room, pace, stopped: None }
+    }
+
+    /// Leaves word of the event that these rows cannot get past.
+    pub(super) async fn stop(
+        &mut self,
+        store: &Store,
+        control: &Seen,
+        misfit: Misfit,
+    ) -> Result<(), CommitError> {
+        let checkpoint = Checkpoint { stopped: Some(misfit), ..self.checkpoint(self.position) };
+        let commit = control.require(Commit::new());
+        let committed =
+            store.commit(commit.put_expecting(&self.key, &checkpoint, self.revision, None)).await?;
+        (self.revision, self.stored) = (Revision::Exact(committed.revision), self.position);
+        Ok(())
     }
 
     /// How many positions the stored checkpoint is behind.
@@ -165,8 +227,8 @@ impl Target {
     }
 }
 
-pub(super) fn building_name(collection: &str, version: u32) -> String {
-    format!("{collection}_v{version}")
+pub(super) fn building_name(collection: &str, room: u32) -> String {
+    format!("{collection}_v{room}")
 }
 
 pub(super) fn building_key(view: &str, version: u32) -> String {

@@ -28,6 +28,17 @@ pub enum ViewError {
         /// [`Projection::VERSION`](super::Projection::VERSION).
         known: u32,
     },
+    /// The store is a tenant's.
+    #[error(
+        "the view `{view}` cannot be run on the store of the tenant `{tenant}`, whose collections are those of all: run it on \
+         the store itself"
+    )]
+    Tenant {
+        /// The view.
+        view: &'static str,
+        /// Whose store it is.
+        tenant: String,
+    },
     /// The store cannot be read.
     #[error("a view cannot read its store")]
     Read(#[from] ReadError),
@@ -39,7 +50,7 @@ pub enum ViewError {
 impl Fault for ViewError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Misfit { .. } | Self::Newer { .. } => FaultKind::Bug,
+            Self::Misfit { .. } | Self::Newer { .. } | Self::Tenant { .. } => FaultKind::Bug,
             Self::Read(error) => error.kind(),
             Self::Write(error) => error.kind(),
         }

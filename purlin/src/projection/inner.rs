@@ -11,7 +11,7 @@ use crate::store::{CommitError, Position, ReadError, Recorded, Store};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Gauge;
 
-use super::checkpoint::{Checkpoint, Target};
+use super::checkpoint::{Checkpoint, Stored, Target};
 use super::control::Control;
 use super::fold::Definition;
 use super::parked::{ParkedEvent, ParkedKey};
@@ -106,15 +106,30 @@ impl Inner {
         self.progress.borrow().rebuilding
     }
 
-    /// Makes the collections of the live rows.
+    /// Makes the collections of the live rows. Those of another version of the program are left as they are: it may be
+    /// writing them yet, and the rows that take their place bring their own fields with them.
     pub(super) async fn define(&self) -> Result<(), ReadError> {
         let define = || async {
+            let there =
+                if self.of_another_version().await? { self.store.collections().await? } else { Vec::new() };
             for collection in &self.definition.collections {
-                self.store.define_collection(collection.clone()).await?;
+                if !there.iter().any(|there| there.name == collection.name) {
+                    self.store.define_collection(collection.clone()).await.map_err(undefined)?;
+                }
             }
             Ok(())
         };
-        self.defined.get_or_try_init(define).await.copied().map_err(undefined)
+        self.defined.get_or_try_init(define).await.copied()
+    }
+
+    /// Whether the live rows were built by another version of the program.
+    async fn of_another_version(&self) -> Result<bool, ReadError> {
+        match Stored::read(&self.store, self.definition.name).await {
+            Ok(live) => Ok(live.is_some_and(|live| live.checkpoint.version != self.definition.version)),
+            // No view was ever run on this store.
+            Err(ReadError::Invalid(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes all collections that a view works with.
@@ -168,6 +183,11 @@ impl Inner {
     pub(super) fn publish_rebuilding(&self) {
         let position = self.progress.borrow().position;
         self.tell(Progress { position, inline: false, rebuilding: true });
+    }
+
+    /// Rows that were built have become the live ones.
+    pub(super) fn publish_swapped(&self, position: Position) {
+        self.tell(Progress { position, inline: false, rebuilding: false });
     }
 
     pub(super) fn publish_paused(&self, position: Option<Position>) {

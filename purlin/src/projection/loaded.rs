@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::bus::chain;
-use crate::store::{Collection, Commit, Record, Revision, Row, WriteKind};
+use crate::store::{Collection, Commit, Record, Requirement, Revision, Row, WriteKind};
 
 use super::Unfit;
 use super::rows::{AnyRow, Changes};
@@ -73,6 +73,11 @@ impl Loaded {
     /// The collection of a kind, as it is to be read.
     pub(super) fn collection(&self, kind: usize) -> &Collection {
         &self.kinds[kind].collection
+    }
+
+    /// The collections of all kinds.
+    pub(super) fn collections(&self) -> impl Iterator<Item = &Collection> {
+        self.kinds.iter().map(|kind| &kind.collection)
     }
 
     /// Whether a row would have to be read.
@@ -159,10 +164,19 @@ impl Loaded {
         }
     }
 
-    /// The writes that make the store as the rows are now; each expecting what was read if `expecting`.
+    /// The writes that make the store as the rows are now. If `expecting`, all that was read must still be so, whether it
+    /// is written or not: what was made of it hangs on it.
     pub(super) fn commit(&mut self, expecting: bool) -> Commit {
         self.dirty.sort_unstable();
         let mut commit = Commit::new();
+        for Kind { collection, cells, .. } in self.kinds.iter().filter(|_| expecting) {
+            let read = cells.iter().filter(|(_, cell)| !cell.dirty && cell.revision != Revision::Any);
+            commit.requirements.extend(read.map(|(key, cell)| Requirement {
+                collection: collection.name.clone(),
+                key: key.clone(),
+                expected: cell.revision,
+            }));
+        }
         for (kind, key) in &self.dirty {
             let Kind { collection, cells, .. } = &mut self.kinds[*kind];
             let Some(cell) = cells.get_mut(key) else { continue };

@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::message::Timestamp;
-use crate::store::{Commit, Field, Position, Query, ReadError, Record, Recorded, Revision, Row, Store};
+use crate::store::{
+    Commit, Field, Limits, Position, Query, ReadError, Record, Recorded, Revision, Row, Store,
+};
 
 use super::batch::Left;
 
@@ -95,8 +98,17 @@ impl Room {
         record_key.starts_with(&self.prefix)
     }
 
+    /// The record of a key. One that is longer than records' keys may be is told from others by its hash.
     pub(super) fn key_id(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+        let most = Limits::default().key.saturating_sub(self.prefix.len());
+        if key.len() <= most {
+            return format!("{}{key}", self.prefix);
+        }
+        let hash = digest(&SHA256, key.as_bytes());
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let room = most.saturating_sub(hash.len() + 1);
+        let begin = (0..=room).rev().find(|end| key.is_char_boundary(*end)).unwrap_or_default();
+        format!("{}{}~{hash}", self.prefix, &key[..begin])
     }
 
     pub(super) fn event_id(&self, position: Position) -> String {
@@ -111,26 +123,45 @@ impl Room {
     }
 }
 
-/// The parked keys of a view's rows, as the view knows them: nobody else changes them while it writes.
+/// A parked key as it was read or written last. Whoever changes it expects to find it so: the view and an operator may
+/// both be about to.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) row: ParkedKey,
+    pub(super) revision: Revision,
+}
+
+impl Held {
+    pub(super) fn of(record: &Record) -> Result<Self, ReadError> {
+        Ok(Self { row: record.decode()?, revision: Revision::Exact(record.revision) })
+    }
+
+    /// Puts a key in place of this one.
+    pub(super) fn replace(&self, commit: Commit, room: &Room, row: &ParkedKey) -> Commit {
+        commit.put_expecting(room.key_id(&row.key), row, self.revision, None)
+    }
+}
+
+/// The parked keys of a view's rows, as the view knows them.
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) room: Room,
-    pub(super) keys: BTreeMap<String, ParkedKey>,
+    pub(super) keys: BTreeMap<String, Held>,
 }
 
 impl Parked {
     pub(super) async fn load(store: &Store, room: Room) -> Result<Self, ReadError> {
         let mut keys = BTreeMap::new();
         for record in records::<ParkedKey>(store, &room.prefix).await? {
-            let key: ParkedKey = record.decode()?;
-            keys.insert(key.key.clone(), key);
+            let held = Held::of(&record)?;
+            keys.insert(held.row.key.clone(), held);
         }
         Ok(Self { room, keys })
     }
 
     /// How many events wait.
     pub(super) fn events(&self) -> u64 {
-        self.keys.values().map(|key| key.count).sum()
+        self.keys.values().map(|held| held.row.count).sum()
     }
 
     /// Parks what was left of a batch; gives the keys as they will be.
@@ -151,7 +182,7 @@ impl Parked {
                 count: 0,
                 retry: false,
             };
-            let known = || self.keys.get(&key).cloned();
+            let known = || self.keys.get(&key).map(|held| held.row.clone());
             changed.entry(key.clone()).or_insert_with(|| known().unwrap_or_else(new)).count += 1;
             let parked = ParkedEvent::new(&self.room.view, &key, event, now);
             let parked = match reason {
@@ -161,7 +192,8 @@ impl Parked {
             commit = commit.put(self.room.event_id(event.position), &parked);
         }
         for (key, row) in &changed {
-            commit = commit.put(self.room.key_id(key), row);
+            let expected = self.keys.get(key).map_or(Revision::Absent, |held| held.revision);
+            commit = commit.put_expecting(self.room.key_id(key), row, expected, None);
         }
         (commit, changed)
     }
@@ -170,8 +202,9 @@ impl Parked {
     pub(super) async fn advance(
         store: &Store,
         room: &Room,
-        key: &ParkedKey,
+        held: &Held,
     ) -> Result<(Commit, Option<ParkedKey>), ReadError> {
+        let key = &held.row;
         let head = room.event_id(key.head);
         let query = Query::all().and("key", key.key.as_str()).prefix(room.prefix.as_str());
         let next = store.list::<ParkedEvent>(query.after(Some(head.clone())).limit(1)).await?;
@@ -181,9 +214,9 @@ impl Parked {
                 let head = record.decode::<ParkedEvent>()?.position;
                 let row =
                     ParkedKey { head, count: key.count.saturating_sub(1).max(1), retry: true, ..key.clone() };
-                Ok((commit.put(room.key_id(&key.key), &row), Some(row)))
+                Ok((held.replace(commit, room, &row), Some(row)))
             }
-            None => Ok((commit.delete::<ParkedKey>(room.key_id(&key.key), Revision::Any), None)),
+            None => Ok((commit.delete::<ParkedKey>(room.key_id(&key.key), held.revision), None)),
         }
     }
 }

@@ -12,15 +12,15 @@ use super::batch::fold;
 use super::checkpoint::Target;
 use super::control::Seen;
 use super::inner::Inner;
-use super::parked::{Parked, ParkedEvent, ParkedKey};
+use super::parked::{Held, Parked, ParkedEvent, ParkedKey};
 
 /// Tries what is parked for these rows and is to be tried, each key in order, until one of its events does not fit.
 pub(super) async fn all(view: &Inner, target: &mut Target, control: &Seen) -> Result<(), ViewError> {
     let tried = if target.building { &view.tried_beside } else { &view.tried };
     // A program that has begun just now may know what an earlier one did not.
     let anew = !tried.load(Ordering::Acquire);
-    let keys = target.parked.keys.values().filter(|key| anew || key.retry);
-    for key in keys.map(|key| key.key.clone()).collect::<Vec<_>>() {
+    let keys = target.parked.keys.values().filter(|held| anew || held.row.retry);
+    for key in keys.map(|held| held.row.key.clone()).collect::<Vec<_>>() {
         while first(view, target, control, &key).await? {}
     }
     tried.store(true, Ordering::Release);
@@ -29,25 +29,25 @@ pub(super) async fn all(view: &Inner, target: &mut Target, control: &Seen) -> Re
 
 /// Tries the first event of a key; whether there may be another one behind it that can be tried.
 async fn first(view: &Inner, target: &mut Target, control: &Seen, key: &str) -> Result<bool, ViewError> {
-    let Some(row) = target.parked.keys.get(key).cloned() else { return Ok(false) };
-    let Some(event) = event_at(view, row.head).await? else {
-        return failed(view, target, control, row, "the log has no event here any more".to_owned()).await;
+    let Some(held) = target.parked.keys.get(key).cloned() else { return Ok(false) };
+    let Some(event) = event_at(view, held.row.head).await? else {
+        return failed(view, target, control, held, "the log has no event here any more".to_owned()).await;
     };
     let (events, unfit) = ([event], BTreeMap::new());
     let folded = fold(&view.definition, &view.store, &mut target.loaded, &events, |_| false, unfit).await?;
     if let Some(reason) = folded.left.into_iter().find_map(|left| left.reason) {
-        return failed(view, target, control, row, reason).await;
+        return failed(view, target, control, held, reason).await;
     }
-    let (commit, next) = Parked::advance(&view.store, &target.parked.room, &row).await?;
+    let (commit, next) = Parked::advance(&view.store, &target.parked.room, &held).await?;
     match target.commit(&view.store, control, commit, target.position, view.clock.now()).await {
         Ok(()) => {}
         Err(error @ CommitError::Invalid(_)) => {
-            return failed(view, target, control, row, chain(&error)).await;
+            return failed(view, target, control, held, chain(&error)).await;
         }
         Err(error) => return Err(error.into()),
     }
     match next {
-        Some(next) => drop(target.parked.keys.insert(key.to_owned(), next)),
+        Some(next) => target.parked(BTreeMap::from([(key.to_owned(), next)])),
         None => drop(target.parked.keys.remove(key)),
     }
     view.publish(target);
@@ -59,17 +59,17 @@ async fn failed(
     view: &Inner,
     target: &mut Target,
     control: &Seen,
-    row: ParkedKey,
+    held: Held,
     reason: String,
 ) -> Result<bool, ViewError> {
-    let (id, now) = (target.parked.room.event_id(row.head), view.clock.now());
-    let row = ParkedKey { retry: false, ..row };
-    let mut commit = Commit::new().put(target.parked.room.key_id(&row.key), &row);
+    let (id, now) = (target.parked.room.event_id(held.row.head), view.clock.now());
+    let row = ParkedKey { retry: false, ..held.row.clone() };
+    let mut commit = held.replace(Commit::new(), &target.parked.room, &row);
     if let Some(event) = view.store.get::<ParkedEvent>(&id).await? {
         commit = commit.put(id, &event.failed(reason, now));
     }
     target.commit(&view.store, control, commit, target.position, now).await?;
-    target.parked.keys.insert(row.key.clone(), row);
+    target.parked(BTreeMap::from([(row.key.clone(), row)]));
     Ok(false)
 }
 

@@ -9,7 +9,7 @@ use crate::bus::Backoff;
 use crate::message::Fault;
 use crate::store::{Commit, CommitError, ReadError, Store};
 
-use super::advance::advance;
+use super::advance::{advance, halt};
 use super::checkpoint::{Stored, Target};
 use super::control::{Control, Inline, Seen};
 use super::fold::Definition;
@@ -30,6 +30,9 @@ pub(super) enum Turn {
 
 /// Runs a view until it meets what a person must look at. A store that is away only delays it.
 pub(super) async fn run(view: &Inner) -> Result<(), ViewError> {
+    if let Some(tenant) = view.store.tenant_name() {
+        return Err(ViewError::Tenant { view: view.definition.name, tenant: tenant.to_owned() });
+    }
     let mut backoff = Backoff::store();
     loop {
         match turn(view).await {
@@ -61,7 +64,6 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
     if stored > definition.version {
         return Err(ViewError::Newer { view: definition.name, stored, known: definition.version });
     }
-    swap::finish(definition, store).await?;
     let newer = stored < definition.version;
     let building = newer || control.row.rebuild;
     if control.row.inline != Inline::Off {
@@ -80,24 +82,29 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
         view.publish_paused(live.map(|live| live.checkpoint.position));
         return Ok(until_changed(store, &control, Duration::ZERO).await?);
     }
-    swap::clear_away(definition, store, live.as_ref(), building.then_some(definition.version)).await?;
-    let room = live.as_ref().map_or(0, |live| live.checkpoint.room);
+    swap::finish(definition, store).await?;
     // A checkpoint of an earlier life may have been replaced by the swap.
     let live = Stored::read(store, definition.name).await?;
+    let wanted = building.then_some(definition.version);
+    swap::clear_away(definition, store, &mut control, live.as_ref(), wanted).await?;
+    let room = live.as_ref().map_or(0, |live| live.checkpoint.room);
     if !building {
         let mut target = Target::live(definition, store, live.as_ref()).await?;
         return follow(view, &mut target, &mut control).await;
     }
-    let mut built = Target::building(definition, store, room, view.clock.now()).await?;
+    let mut built = Target::building(definition, store, &mut control, room, view.clock.now()).await?;
     if newer {
         view.publish_rebuilding();
-        return build(view, &mut built, &control).await;
+        return match build(view, &mut built, &control).await {
+            Err(ViewError::Misfit { misfit, .. }) => Err(halt(view, &control, misfit).await),
+            end => end,
+        };
     }
     let mut target = Target::live(definition, store, live.as_ref()).await?;
     let mut following = control.clone();
     tokio::select! {
         biased;
-        end = build(view, &mut built, &control) => end,
+        end = build_beside(view, &mut built, &control) => end,
         end = follow(view, &mut target, &mut following) => end,
     }
 }
@@ -122,11 +129,33 @@ async fn register(view: &Inner, control: &mut Seen) -> Result<(), ViewError> {
 /// Builds rows beside the live ones until they have seen the whole log, and gives them the live name.
 async fn build(view: &Inner, target: &mut Target, control: &Seen) -> Result<Turn, ViewError> {
     retry::all(view, target, control).await?;
-    advance(view, target, control, None).await?;
-    swap::go_live(&view.definition, &view.store, control, target).await?;
+    let mut to = None;
+    loop {
+        advance(view, target, control, to).await?;
+        to = swap::go_live(view, control, target).await?;
+        if to.is_none() {
+            break;
+        }
+    }
     let Definition { name, version, .. } = view.definition;
     tracing::info!(view = name, version, "the view was built anew and is live");
     Ok(Turn::Again)
+}
+
+/// As [`build`], while the live rows are followed: an event that cannot be got past ends only the building, until something
+/// is wanted otherwise.
+async fn build_beside(view: &Inner, target: &mut Target, control: &Seen) -> Result<Turn, ViewError> {
+    match build(view, target, control).await {
+        Err(ViewError::Misfit { view, misfit }) => {
+            tracing::error!(
+                view,
+                error = &misfit as &dyn std::error::Error,
+                "the rows beside the live ones cannot be built on"
+            );
+            std::future::pending().await
+        }
+        end => end,
+    }
 }
 
 /// Keeps the live rows up with the log; hands them over to the commits when they are to be written inline.
@@ -135,7 +164,9 @@ async fn follow(view: &Inner, target: &mut Target, control: &mut Seen) -> Result
     loop {
         let before = target.revision;
         advance(view, target, control, None).await?;
-        let inline = view.writes_inline.load(Ordering::Acquire) && !control.row.rebuild;
+        // The rows of an older program than the one that ran last are about to be replaced.
+        let newest = control.row.version <= view.definition.version;
+        let inline = view.writes_inline.load(Ordering::Acquire) && !control.row.rebuild && newest;
         if inline && inline::take_over(view, target, control).await? {
             return Ok(Turn::Again);
         }

@@ -87,6 +87,9 @@ pub struct RebuildStatus {
     pub seconds_left: Option<f64>,
     /// When it was begun.
     pub begun_at: Option<Timestamp>,
+    /// The event that it stands before: it cannot be folded, and no more can be parked. The live rows are followed all the
+    /// same; it goes on when parked events are dropped, or with a corrected program.
+    pub stopped: Option<Misfit>,
 }
 
 impl ViewStatus {
@@ -210,13 +213,13 @@ async fn behind(
 
 fn rebuild(built: Option<Checkpoint>, version: u32, head: Position) -> RebuildStatus {
     let position = built.as_ref().map_or(Position::START, |built| built.position);
-    let pace = built.and_then(|built| built.pace);
+    let (pace, stopped) = built.map_or((None, None), |built| (built.pace, built.stopped));
     let rate = pace.map_or(0.0, |pace| rate(&pace, position));
     let left = head.0.saturating_sub(position.0) as f64;
     let progress = if head.0 == 0 { 1.0 } else { (position.0 as f64 / head.0 as f64).min(1.0) };
     let seconds_left = (rate > 0.0).then(|| left / rate);
     let begun_at = pace.map(|pace| pace.begun_at);
-    RebuildStatus { version, position, head, progress, rate, seconds_left, begun_at }
+    RebuildStatus { version, position, head, progress, rate, seconds_left, begun_at, stopped }
 }
 
 fn rate(pace: &Pace, position: Position) -> f64 {

@@ -1,22 +1,28 @@
 //! The way of rows that were built beside the live ones to their name, and what is cleared away on it.
 
-use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Row, Store};
+use crate::store::{Commit, CommitError, Position, Query, ReadError, Record, Revision, Row, Store};
 
 use super::ViewError;
 use super::checkpoint::{Checkpoint, Stored, Target, building_name};
 use super::control::{Control, Seen};
 use super::fold::Definition;
+use super::inner::Inner;
 use super::parked::{ParkedEvent, ParkedKey, Room, records};
 
-/// Gives the rows that were built the live name. Other writers of the live rows are fenced first: the checkpoint that
-/// their commits expect is replaced.
+/// Gives the rows that were built the live name; or says how far they must be first, as what was live has gone on
+/// meanwhile, and nobody is to see less than he has seen. Other writers of the live rows are fenced first: the checkpoint
+/// that their commits expect is replaced.
 pub(super) async fn go_live(
-    definition: &Definition,
-    store: &Store,
+    view: &Inner,
     control: &Seen,
     built: &Target,
-) -> Result<(), ViewError> {
+) -> Result<Option<Position>, ViewError> {
+    let Inner { store, definition, .. } = view;
     let live = Stored::read(store, definition.name).await?;
+    let seen = live.as_ref().map_or(Position::START, |live| live.checkpoint.position).max(view.position());
+    if built.position < seen {
+        return Ok(Some(seen));
+    }
     let expected = live.map_or(Revision::Absent, |live| Revision::Exact(live.revision));
     let checkpoint = Checkpoint { swapping: true, pace: None, ..built.checkpoint(built.position) };
     let wanted = Control { rebuild: false, stopped: None, ..control.row.clone() };
@@ -24,8 +30,18 @@ pub(super) async fn go_live(
         .replace(Commit::new(), &wanted)
         .put_expecting(definition.name, &checkpoint, expected, None)
         .delete::<Checkpoint>(&built.key, built.revision);
-    store.commit(commit).await?;
-    finish(definition, store).await
+    match store.commit(commit).await {
+        Ok(_) => {}
+        Err(CommitError::Conflict(conflict))
+            if conflict.is_record(Checkpoint::COLLECTION, definition.name) =>
+        {
+            return Ok(Some(built.position));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    finish(definition, store).await?;
+    view.publish_swapped(built.position);
+    Ok(None)
 }
 
 /// Does what is left to do when a run ended between deciding on a swap and having done it.
@@ -35,7 +51,7 @@ pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(),
         return Ok(());
     }
     for collection in &definition.collections {
-        let from = building_name(&collection.name, live.checkpoint.version);
+        let from = building_name(&collection.name, live.checkpoint.room);
         if exists(store, &from).await? {
             match store.swap(&from, &collection.name).await {
                 // An earlier run's swap came through meanwhile.
@@ -51,43 +67,51 @@ pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(),
     Ok(())
 }
 
-/// Removes what was built of versions other than `wanted`, and what was parked for rows that are gone.
+/// Removes what was built of versions other than `wanted`, and what was parked for rows that are gone. Nothing is removed
+/// before a commit has shown that nobody has changed the view: who was away for long has no say in what others build.
 pub(super) async fn clear_away(
     definition: &Definition,
     store: &Store,
+    control: &mut Seen,
     live: Option<&Stored>,
     wanted: Option<u32>,
 ) -> Result<(), ViewError> {
     let name = definition.name;
+    let (mut row, mut commit) = (control.row.clone(), Commit::new());
     let mut rooms = vec![Room::new(name, live.map_or(0, |live| live.checkpoint.room))];
-    let mut begun = false;
     for record in records::<Checkpoint>(store, &format!("{name}@")).await? {
         let Checkpoint { version, room, .. } = record.decode()?;
         // What a later program builds is its own.
         if Some(version) == wanted || version > definition.version {
-            begun |= Some(version) == wanted;
             rooms.push(Room::new(name, room));
             continue;
         }
-        drop_built(definition, store, version).await?;
-        let gone = Commit::new().delete::<Checkpoint>(&record.key, Revision::Exact(record.revision));
-        store.commit(gone).await?;
+        row.gone.push(room);
+        commit = commit.delete::<Checkpoint>(&record.key, Revision::Exact(record.revision));
     }
-    if let (Some(version), false) = (wanted, begun) {
-        drop_built(definition, store, version).await?;
+    if !commit.is_empty() {
+        let committed = store.commit(control.replace(commit, &row)).await?;
+        control.replaced(row.clone(), committed.revision);
     }
-    clear_rooms::<ParkedKey>(store, name, &rooms).await?;
-    clear_rooms::<ParkedEvent>(store, name, &rooms).await
+    if !row.gone.is_empty() {
+        for room in row.gone.drain(..) {
+            for collection in &definition.collections {
+                store.drop_collection(&building_name(&collection.name, room)).await?;
+            }
+        }
+        let committed = store.commit(control.replace(Commit::new(), &row)).await?;
+        control.replaced(row, committed.revision);
+    }
+    clear_rooms::<ParkedKey>(store, control, name, &rooms).await?;
+    clear_rooms::<ParkedEvent>(store, control, name, &rooms).await
 }
 
-async fn drop_built(definition: &Definition, store: &Store, version: u32) -> Result<(), ViewError> {
-    for collection in &definition.collections {
-        store.drop_collection(&building_name(&collection.name, version)).await?;
-    }
-    Ok(())
-}
-
-async fn clear_rooms<R: Row>(store: &Store, name: &str, rooms: &[Room]) -> Result<(), ViewError> {
+async fn clear_rooms<R: Row>(
+    store: &Store,
+    control: &Seen,
+    name: &str,
+    rooms: &[Room],
+) -> Result<(), ViewError> {
     let all = records::<R>(store, &Room::all(name)).await?;
     let gone: Vec<_> =
         all.iter().filter(|record| !rooms.iter().any(|room| room.holds(&record.key))).collect();
@@ -95,7 +119,7 @@ async fn clear_rooms<R: Row>(store: &Store, name: &str, rooms: &[Room]) -> Resul
         let delete = |commit: Commit, record: &&Record| {
             commit.delete::<R>(&record.key, Revision::Exact(record.revision))
         };
-        store.commit(some.iter().fold(Commit::new(), delete)).await?;
+        store.commit(control.require(some.iter().fold(Commit::new(), delete))).await?;
     }
     Ok(())
 }

@@ -92,7 +92,7 @@ impl<F: Fold> View<F> {
     /// The rows of a kind that a query asks for.
     pub async fn rows<R: Row>(&self, query: Query) -> Result<Rows<R>, ReadError> {
         self.inner.define().await?;
-        let page = self.inner.store.list::<R>(query).await?;
+        let page = self.inner.store.list::<R>(query).await.map_err(|error| self.unreadable(error))?;
         let mut items = Vec::with_capacity(page.records.len());
         for record in page.records {
             let row = record.decode().map_err(|error| self.unreadable(error))?;

@@ -9,7 +9,7 @@ use crate::store::{Commit, CommitError, Position, Query, ReadError, Record, Revi
 use super::ViewStatus;
 use super::checkpoint::Stored;
 use super::control::{Control, Inline, Seen};
-use super::parked::{Parked, ParkedEvent, ParkedKey, Room, records};
+use super::parked::{Held, Parked, ParkedEvent, ParkedKey, Room, records};
 use super::swap::built;
 
 /// The views that have their rows in one store.
@@ -170,16 +170,17 @@ impl Views {
         self.on_key(name, &key, Wish::Drop(event)).await
     }
 
-    /// Changes what is parked of a key, and makes the view look. The view changes nothing of it meanwhile: its commits
-    /// require the control record that this replaces.
+    /// Changes what is parked of a key, and makes the view look. Should the view have changed it meanwhile, all is decided
+    /// anew; afterwards it can change nothing until it has looked, as its commits require the control record that this
+    /// replaces.
     async fn on_key(&self, name: &str, key: &str, wish: Wish) -> Result<(), OperateError> {
         let mut races = Backoff::conflict();
         loop {
             let seen = if_any(Seen::read(&self.store, name).await.map(Some))?;
             let (mut commit, seen) = (Commit::new(), seen.ok_or_else(|| missing(key))?);
             for room in self.rooms(name).await? {
-                if let Some(row) = self.store.get::<ParkedKey>(&room.key_id(key)).await? {
-                    commit = commit.and(self.wished(wish, &room, row).await?);
+                if let Some(record) = self.store.get_record(ParkedKey::COLLECTION, &room.key_id(key)).await? {
+                    commit = commit.and(self.wished(wish, &room, Held::of(&record)?).await?);
                 }
             }
             if commit.is_empty() {
@@ -194,15 +195,16 @@ impl Views {
         }
     }
 
-    async fn wished(&self, wish: Wish, room: &Room, row: ParkedKey) -> Result<Commit, ReadError> {
+    async fn wished(&self, wish: Wish, room: &Room, held: Held) -> Result<Commit, ReadError> {
+        let row = held.row.clone();
         let row = match wish {
             Wish::Retry => ParkedKey { retry: true, ..row },
             Wish::Drop(event) if row.head == event => {
-                return Ok(Parked::advance(&self.store, room, &row).await?.0);
+                return Ok(Parked::advance(&self.store, room, &held).await?.0);
             }
             Wish::Drop(_) => ParkedKey { count: row.count.saturating_sub(1), ..row },
         };
-        let commit = Commit::new().put(room.key_id(&row.key), &row);
+        let commit = held.replace(Commit::new(), room, &row);
         let Wish::Drop(event) = wish else { return Ok(commit) };
         let id = room.event_id(event);
         match self.store.get_record(ParkedEvent::COLLECTION, &id).await? {

@@ -27,6 +27,8 @@ pub struct Store {
     pub(super) bare: Arc<dyn Engine>,
     pub(super) limits: Limits,
     tail: Arc<Tail>,
+    /// Whose part of a store it is.
+    tenant: Option<Arc<str>>,
 }
 
 /// How often the ids of commits whose time is over are forgotten.
@@ -52,7 +54,13 @@ impl Store {
     }
 
     pub(super) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, bare, limits, tail: Arc::default() }
+        Self { engine, bare, limits, tail: Arc::default(), tenant: None }
+    }
+
+    /// The same store with another engine above what stores.
+    pub(super) fn over(&self, engine: Arc<dyn Engine>) -> Self {
+        let tenant = self.tenant.clone();
+        Self { tenant, ..Self::of(engine, Arc::clone(&self.bare), self.limits) }
     }
 
     /// A new store in memory, which ends with its last handle.
@@ -93,12 +101,17 @@ impl Store {
         };
         let engine = tenanted(&self.engine);
         let bare = if self.is_sealed() { Arc::clone(&engine) } else { tenanted(&self.bare) };
-        Ok(Self::of(engine, bare, self.limits))
+        Ok(Self { tenant: Some(name.into()), ..Self::of(engine, bare, self.limits) })
+    }
+
+    /// Whose part of a store it is, if it is a tenant's.
+    pub(crate) fn tenant_name(&self) -> Option<&str> {
+        self.tenant.as_deref()
     }
 
     /// The same store for a handle that does something with each commit: `engine` stands above the one that serves it.
     pub(crate) fn under(&self, engine: impl Engine) -> Self {
-        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits)
+        self.over(Arc::new(engine))
     }
 
     /// What serves it, for a handle that does something with each commit.

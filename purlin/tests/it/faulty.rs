@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +46,8 @@ struct State {
     slow: Duration,
     read_only: bool,
     plan: BTreeMap<usize, Fate>,
+    before: BTreeMap<usize, BoxFuture<'static, ()>>,
+    before_get: HashMap<(String, String), BoxFuture<'static, ()>>,
     dead: bool,
     late: Vec<(Arc<dyn Engine>, Commit)>,
     late_read: Vec<(Arc<dyn Engine>, Commit)>,
@@ -72,6 +74,21 @@ impl Fates {
     /// A store that meets these fates, on what `engine` keeps.
     pub(crate) fn store(&self, engine: &Arc<dyn Engine>) -> Store {
         Store::new(Faulty { engine: Arc::clone(engine), fates: self.clone() })
+    }
+
+    /// Something that somebody else does right before a commit.
+    pub(crate) fn before(&self, commit: usize, work: impl Future<Output = ()> + Send + 'static) {
+        self.state().before.insert(commit, Box::pin(work));
+    }
+
+    /// Something that somebody else does right before the next time that a record is read.
+    pub(crate) fn before_get(
+        &self,
+        collection: &str,
+        key: &str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.state().before_get.insert((collection.to_owned(), key.to_owned()), Box::pin(work));
     }
 
     /// Runs lives of a process, one after the other, until one ends by itself.
@@ -145,12 +162,15 @@ impl Engine for Faulty {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         Box::pin(async move {
             self.alive().await;
-            let (fate, late) = {
+            let (fate, late, before) = {
                 let mut state = self.fates.state();
                 state.commits += 1;
                 let number = state.commits;
-                (state.plan.remove(&number), std::mem::take(&mut state.late))
+                (state.plan.remove(&number), std::mem::take(&mut state.late), state.before.remove(&number))
             };
+            if let Some(before) = before {
+                before.await;
+            }
             for (engine, commit) in late {
                 let _ = engine.commit(commit).await;
             }
@@ -223,8 +243,17 @@ impl Engine for Faulty {
     }
 
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
-        self.fates.state().reads.records += 1;
-        self.engine.get(collection, key)
+        let before = {
+            let mut state = self.fates.state();
+            state.reads.records += 1;
+            state.before_get.remove(&(collection.clone(), key.clone()))
+        };
+        Box::pin(async move {
+            if let Some(before) = before {
+                before.await;
+            }
+            self.engine.get(collection, key).await
+        })
     }
 
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {

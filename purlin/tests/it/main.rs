@@ -19,3 +19,5 @@ mod snapshots;
 mod source;
 mod store;
 mod transfer;
+mod view_limits;
+mod view_races;

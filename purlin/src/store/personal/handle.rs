@@ -42,14 +42,14 @@ impl Store {
     /// that must not be readable elsewhere: the relay's to the bus, an export, another engine's store.
     pub fn sealed(&self) -> Self {
         let limits = if self.is_sealed() { self.limits } else { self.limits.at_rest() };
-        Self::of(Arc::clone(&self.bare), Arc::clone(&self.bare), limits)
+        Self { limits, ..self.over(Arc::clone(&self.bare)) }
     }
 
     /// The same store, whose subjects' keys are wrapped in a master key from now on. Keys that were made without one
     /// stay as they are. To be said before a tenant's part is taken of it.
     pub fn with_master_key(self, master: MasterKey) -> Self {
         let engine = Personalized::new(Arc::clone(&self.bare), Some(master));
-        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits)
+        self.over(Arc::new(engine))
     }
 
     /// Whether this handle neither seals nor opens.
