@@ -139,16 +139,19 @@ impl Store {
         let marked = commit.put_expecting(&id, &CommitMark { at: now }, Revision::Absent, Some(due));
         match self.engine.commit(marked).await {
             // Repeated, it meets what it did itself, whichever of its expectations is asked first.
-            Err(conflict @ CommitError::Conflict(_)) => self.answer_again(&id, conflict).await,
+            // The same with whom it is about, who may be forgotten since.
+            Err(refused @ (CommitError::Conflict(_) | CommitError::Forgotten(_))) => {
+                self.answer_again(&id, refused).await
+            }
             other => other,
         }
     }
 
-    /// The outcome of the commit that left this mark; `conflict` if there is none.
-    async fn answer_again(&self, id: &str, conflict: CommitError) -> Result<Committed, CommitError> {
+    /// The outcome of the commit that left this mark; `refused` if there is none.
+    async fn answer_again(&self, id: &str, refused: CommitError) -> Result<Committed, CommitError> {
         let mark = self.get_record(CommitMark::COLLECTION, id).await;
         let Some(mark) = mark.map_err(|error| CommitError::Unavailable(error.into()))? else {
-            return Err(conflict);
+            return Err(refused);
         };
         let at = mark.decode::<CommitMark>().map_err(|error| CommitError::Unavailable(error.into()))?.at;
         Ok(Committed {

@@ -27,7 +27,12 @@ enum Inner<T> {
         value: T,
         stored: bool,
     },
-    Sealed(Subject, Box<str>),
+    /// `at`: the place in the store that it was read from.
+    Sealed {
+        subject: Subject,
+        text: Box<str>,
+        at: Option<Box<str>>,
+    },
     Forgotten(Subject),
 }
 
@@ -39,7 +44,8 @@ pub enum PersonalState {
     /// The value is there, but stands in plain where it was read: it was written before the field was personal.
     /// Forgetting its subject does not reach it.
     Bare,
-    /// The value is there for those alone who have the subject's key: not for who reads it from the bus.
+    /// The value is there for those alone who have the subject's key: not for who reads it from the bus. It can be
+    /// written again where it was read, and nowhere else.
     Sealed,
     /// The value is gone.
     Forgotten,
@@ -60,7 +66,7 @@ impl<T> Personal<T> {
     pub fn get(&self) -> Option<&T> {
         match &self.0 {
             Inner::Bare(value) | Inner::Open { value, .. } => Some(value),
-            Inner::Sealed(..) | Inner::Forgotten(_) => None,
+            Inner::Sealed { .. } | Inner::Forgotten(_) => None,
         }
     }
 
@@ -68,7 +74,7 @@ impl<T> Personal<T> {
     pub fn into_value(self) -> Option<T> {
         match self.0 {
             Inner::Bare(value) | Inner::Open { value, .. } => Some(value),
-            Inner::Sealed(..) | Inner::Forgotten(_) => None,
+            Inner::Sealed { .. } | Inner::Forgotten(_) => None,
         }
     }
 
@@ -76,7 +82,7 @@ impl<T> Personal<T> {
     pub fn subject(&self) -> Option<&Subject> {
         match &self.0 {
             Inner::Bare(_) => None,
-            Inner::Open { subject, .. } | Inner::Sealed(subject, _) | Inner::Forgotten(subject) => {
+            Inner::Open { subject, .. } | Inner::Sealed { subject, .. } | Inner::Forgotten(subject) => {
                 Some(subject)
             }
         }
@@ -87,7 +93,7 @@ impl<T> Personal<T> {
         match &self.0 {
             Inner::Bare(_) => PersonalState::Bare,
             Inner::Open { .. } => PersonalState::Open,
-            Inner::Sealed(..) => PersonalState::Sealed,
+            Inner::Sealed { .. } => PersonalState::Sealed,
             Inner::Forgotten(_) => PersonalState::Forgotten,
         }
     }
@@ -99,7 +105,7 @@ impl<T> Personal<T> {
         Personal(match self.0 {
             Inner::Bare(value) => Inner::Bare(f(value)),
             Inner::Open { subject, value, stored } => Inner::Open { subject, value: f(value), stored },
-            Inner::Sealed(subject, _) | Inner::Forgotten(subject) => Inner::Forgotten(subject),
+            Inner::Sealed { subject, .. } | Inner::Forgotten(subject) => Inner::Forgotten(subject),
         })
     }
 }
@@ -108,7 +114,9 @@ impl<T> Personal<T> {
 impl<T: PartialEq> PartialEq for Personal<T> {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Inner::Sealed(of, text), Inner::Sealed(of_other, other)) => (of, text) == (of_other, other),
+            (Inner::Sealed { subject, text, .. }, Inner::Sealed { subject: of_other, text: other, .. }) => {
+                (subject, text) == (of_other, other)
+            }
             _ => (self.state(), self.subject(), self.get()) == (other.state(), other.subject(), other.get()),
         }
     }
@@ -132,7 +140,9 @@ impl<T: Serialize> Serialize for Personal<T> {
                 let text = serde_json::to_string(value).map_err(S::Error::custom)?;
                 Body { plain: Some(text.into()), stored: *stored, ..of(subject) }
             }
-            Inner::Sealed(subject, text) => Body { sealed: Some((&**text).into()), ..of(subject) },
+            Inner::Sealed { subject, text, at } => {
+                Body { sealed: Some((&**text).into()), at: at.as_deref().map(Into::into), ..of(subject) }
+            }
             Inner::Forgotten(subject) => Body { forgotten: true, ..of(subject) },
         };
         let mut map = serializer.serialize_map(Some(1))?;
@@ -152,7 +162,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
         let marked = value.as_object().filter(|members| members.len() == 1).and_then(|members| {
             let of = |name| members.get(name).and_then(|body| Body::deserialize(body).ok());
             // What is at rest is sealed: a value in plain has come through a store of this process.
-            let at_rest = || of(marker::AT_REST).filter(|body| body.plain.is_none());
+            let at_rest = || of(marker::AT_REST).filter(|body| body.plain.is_none() && body.at.is_none());
             of(marker::in_memory()).or_else(at_rest)
         });
         let Some(body) = marked else {
@@ -164,7 +174,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
                 let value = serde_json::from_str(&text).map_err(D::Error::custom)?;
                 Inner::Open { subject, value, stored }
             }
-            Body { sealed: Some(text), .. } => Inner::Sealed(subject, text.into()),
+            Body { sealed: Some(text), at, .. } => {
+                Inner::Sealed { subject, text: text.into(), at: at.map(Into::into) }
+            }
             _ => Inner::Forgotten(subject),
         }))
     }
