@@ -289,25 +289,25 @@ async fn what_cannot_be_personal_is_refused_and_said_why() {
     let store = Store::memory();
     store.define::<Indexed>().await.unwrap();
     let row = Indexed { email: Personal::new(&ada(), "ada@example.org".into()) };
-    let nested = serde_json::to_vec(&Personal::new(&ada(), Personal::new(&ada(), "Ada"))).unwrap();
+    let nested = Personal::new(&ada(), Personal::new(&ada(), "Ada"));
     #[derive(Serialize)]
     struct Flat {
         #[serde(flatten)]
         name: Personal<String>,
         other: u8,
     }
-    let flat = serde_json::to_vec(&Flat { name: Personal::new(&ada(), "Ada".into()), other: 1 }).unwrap();
-    let append = |data: Vec<u8>| {
-        Commit::new().append(
-            StreamId::new("user", 1).unwrap(),
-            Expected::Any,
-            [Envelope::raw("user.x", data)],
-        )
-    };
+    let flat = Flat { name: Personal::new(&ada(), "Ada".into()), other: 1 };
+    fn put<T: Serialize>(value: &T) -> Commit {
+        Commit::new().put_in(&Heard::collection(), "1", value, purlin::store::Revision::Any, None)
+    }
+    store.define::<Heard>().await.unwrap();
+    // It came in a request, and nobody has said whom it is about.
+    let outside: Heard = serde_json::from_str(r#"{"name":"Ada"}"#).unwrap();
     for (commit, why) in [
         (Commit::new().put("a", &row), "the field `email` of the collection `indexed` is indexed"),
-        (append(nested), "a personal value within a personal value"),
-        (append(flat), "cannot be flattened"),
+        (put(&outside), "does not say whom it is about"),
+        (put(&nested), "a personal value within a personal value"),
+        (put(&flat), "cannot be flattened"),
     ] {
         let refused = store.commit(commit).await.unwrap_err();
         assert!(
@@ -317,7 +317,7 @@ async fn what_cannot_be_personal_is_refused_and_said_why() {
     }
     let forget = store.sealed().forget(&ada(), Commit::new()).await;
     assert!(matches!(forget, Err(CommitError::Invalid(_))));
-    let both = append(serde_json::to_vec(&Personal::new(&ada(), "Ada")).unwrap()).forget(&ada());
+    let both = put(&Heard { name: Personal::new(&ada(), "Ada".into()) }).forget(&ada());
     assert!(
         matches!(store.commit(both).await, Err(CommitError::Forgotten(_))),
         "not in the commit that forgets"
@@ -469,6 +469,10 @@ struct Mixed {
     after: Value,
 }
 
+impl Row for Mixed {
+    const COLLECTION: &'static str = "mixed";
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -478,15 +482,12 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let (store, stream) = (Store::memory(), StreamId::new("mixed", 1).unwrap());
+            let store = Store::memory();
+            store.define::<Mixed>().await.unwrap();
             let names: Vec<_> = inside.iter().map(|value| Personal::new(&ada(), value.clone())).collect();
             let mixed = Mixed { before, names, after };
-            let event = Envelope::raw("mixed.x", serde_json::to_vec(&mixed).unwrap());
-            store.commit(Commit::new().append(stream.clone(), Expected::NoStream, [event])).await.unwrap();
-            let read = async || {
-                let event = store.read_stream(&stream, 1, 1).await.unwrap().remove(0);
-                serde_json::from_slice::<Mixed>(&event.envelope.data).unwrap()
-            };
+            store.commit(Commit::new().put("1", &mixed)).await.unwrap();
+            let read = async || store.get::<Mixed>("1").await.unwrap().unwrap();
             assert_eq!(read().await, mixed);
             store.forget(&ada(), Commit::new()).await.unwrap();
             let forgotten = read().await;

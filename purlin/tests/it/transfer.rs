@@ -220,9 +220,14 @@ async fn personal_data_travel_sealed_and_are_read_where_their_keys_arrive() {
     use purlin::store::personal::{Personal, Subject};
 
     let (store, ada) = (Store::memory(), Subject::new("ada").unwrap());
-    let named = serde_json::to_vec(&Personal::new(&ada, "Ada Lovelace".to_owned())).unwrap();
-    let commit = Commit::new().append(stream(1), Expected::NoStream, [Envelope::raw("user.named", named)]);
-    store.commit(commit).await.unwrap();
+    #[derive(Serialize, Deserialize)]
+    enum Happened {
+        Named(Personal<String>),
+    }
+    impl purlin::message::Event for Happened {}
+    let named = Happened::Named(Personal::new(&ada, "Ada Lovelace".to_owned()));
+    let named = Envelope::new("user", &named).unwrap();
+    store.commit(Commit::new().append(stream(1), Expected::NoStream, [named])).await.unwrap();
     let lines = exported(&store).await;
     assert!(!lines.windows(8).any(|bytes| bytes == b"Lovelace"), "nobody reads it on its way");
     let other = twin(&store);
