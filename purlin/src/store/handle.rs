@@ -26,7 +26,27 @@ pub struct Store {
     /// The engine that stores, below the one that seals and opens personal data.
     pub(super) bare: Arc<dyn Engine>,
     pub(super) limits: Limits,
+    /// What stands above the engine that seals.
+    pub(super) above: Above,
     tail: Arc<Tail>,
+}
+
+/// What a handle has above the engine that seals and opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Above {
+    /// Nothing.
+    Nothing,
+    /// An engine that does something with each commit.
+    Engine,
+    /// The store that it was made of has such an engine, and it has none: what it commits would pass that by.
+    PassedBy,
+}
+
+impl Above {
+    /// Of a handle that is made without what stood above.
+    pub(super) fn without(self) -> Self {
+        if self == Self::Nothing { Self::Nothing } else { Self::PassedBy }
+    }
 }
 
 /// How often the ids of commits whose time is over are forgotten.
@@ -52,7 +72,11 @@ impl Store {
     }
 
     pub(super) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, bare, limits, tail: Arc::default() }
+        Self { engine, bare, limits, above: Above::Nothing, tail: Arc::default() }
+    }
+
+    pub(super) fn with(self, above: Above) -> Self {
+        Self { above, ..self }
     }
 
     /// A new store in memory, which ends with its last handle.
@@ -93,12 +117,13 @@ impl Store {
         };
         let engine = tenanted(&self.engine);
         let bare = if self.is_sealed() { Arc::clone(&engine) } else { tenanted(&self.bare) };
-        Ok(Self::of(engine, bare, self.limits))
+        Ok(Self::of(engine, bare, self.limits).with(self.above))
     }
 
     /// The same store for a handle that does something with each commit: `engine` stands above the one that serves it.
     pub(crate) fn under(&self, engine: impl Engine) -> Self {
-        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits)
+        let above = if self.above == Above::PassedBy { Above::PassedBy } else { Above::Engine };
+        Self::of(Arc::new(engine), Arc::clone(&self.bare), self.limits).with(above)
     }
 
     /// What serves it, for a handle that does something with each commit.
@@ -369,19 +394,23 @@ impl Store {
         self.engine.collections().await
     }
 
-    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
+    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone. The subjects' keys
+    /// ([`personal::KEYS`]) stay where they are.
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
         check_name(from)?;
         check_name(to)?;
+        personal::check_removal(from)?;
+        personal::check_removal(to)?;
         if from == to {
             return Err(CommitError::Invalid(format!("the collection `{from}` cannot take its own place")));
         }
         self.engine.swap(from.to_owned(), to.to_owned()).await
     }
 
-    /// Removes a collection and its records.
+    /// Removes a collection and its records. The subjects' keys ([`personal::KEYS`]) are not removed.
     pub async fn drop_collection(&self, name: &str) -> Result<(), CommitError> {
         check_name(name)?;
+        personal::check_removal(name)?;
         self.engine.drop_collection(name.to_owned()).await
     }
 

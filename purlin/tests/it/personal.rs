@@ -317,6 +317,26 @@ async fn what_cannot_be_personal_is_refused_and_said_why() {
     }
     let forget = store.sealed().forget(&ada(), Commit::new()).await;
     assert!(matches!(forget, Err(CommitError::Invalid(_))));
+    let plain = store.sealed().commit(put(&Heard { name: Personal::new(&ada(), "Ada".into()) })).await;
+    assert!(matches!(plain, Err(CommitError::Invalid(_))), "it would stand there in plain");
+    let (name, other) = (KEYS, "heard");
+    for refused in [
+        store.drop_collection(name).await,
+        store.swap(name, other).await,
+        store.swap(other, name).await,
+        store.tenant("acme").unwrap().drop_collection(name).await,
+        store.sealed().drop_collection(name).await,
+    ] {
+        assert!(matches!(&refused, Err(CommitError::Invalid(why)) if why.contains("keys of")), "{refused:?}");
+    }
+    let inline = View::new(Greetings::<1>, &store).inline();
+    for past in [inline.sealed(), inline.clone().with_master_key(MasterKey::new(&[1; 32]))] {
+        let refused = past.commit(Commit::new().put("1", &Heard { name: Personal::bare("x".into()) })).await;
+        assert!(
+            matches!(&refused, Err(CommitError::Invalid(why)) if why.contains("passes by")),
+            "{refused:?}"
+        );
+    }
     let both = put(&Heard { name: Personal::new(&ada(), "Ada".into()) }).forget(&ada());
     assert!(
         matches!(store.commit(both).await, Err(CommitError::Forgotten(_))),

@@ -20,6 +20,17 @@ use super::cipher::{NoRandomness, SecretKey, random};
 /// The collection of the subjects' keys. What is deleted from it must be gone from the disk.
 pub const KEYS: &str = "purlin_subjects";
 
+/// Refuses to remove, or to replace, all keys at once: whatever is personal would be lost, or a key that is forgotten
+/// would stay on the disk.
+pub(in crate::store) fn check_removal(collection: &str) -> Result<(), CommitError> {
+    match collection {
+        KEYS => Err(CommitError::Invalid(format!(
+            "`{KEYS}` has the keys of personal data: it is neither removed nor replaced; forget subjects instead"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// How long a key is used without a look whether it is still there: another process may have destroyed it.
 const FRESH: Duration = Duration::from_secs(1);
 

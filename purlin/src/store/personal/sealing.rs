@@ -25,7 +25,7 @@ pub(super) fn concerns(commit: &Commit) -> bool {
 }
 
 /// The texts of a commit, with where they are to stand.
-fn texts(commit: &Commit) -> impl Iterator<Item = (Place<'_>, &Bytes)> {
+pub(super) fn texts(commit: &Commit) -> impl Iterator<Item = (Place<'_>, &Bytes)> {
     let events = commit
         .appends
         .iter()
