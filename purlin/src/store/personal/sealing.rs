@@ -106,11 +106,10 @@ impl Personalized {
             }
             subjects.known.insert(name, known);
         }
+        moved.retain(|name| !subjects.known.contains_key(name));
         for name in moved {
-            if !subjects.known.contains_key(&name) {
-                let known = self.keys.of(&name).await;
-                subjects.known.insert(name, known.map_err(|error| CommitError::Unavailable(error.into()))?);
-            }
+            let known = self.keys.of(&name).await.map_err(|error| CommitError::Unavailable(error.into()))?;
+            subjects.known.insert(name, known);
         }
         Ok(subjects)
     }
