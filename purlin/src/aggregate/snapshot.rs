@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::message::Fault;
+use crate::message::{Fault, storing};
 use crate::store::{Commit, CommitError, ReadError, Record, Revision, Row, Store, StreamId};
 
 use super::{Aggregate, Root};
@@ -189,10 +189,11 @@ fn understand<A: Aggregate>(record: &Record, id: &str) -> Result<Option<Root<A>>
     if !snapshot.is_read_by::<A>() {
         return Ok(None);
     }
-    let state = serde_json::from_str(snapshot.state.get()).map_err(|source| ReadError::Unreadable {
-        what: format!("the state in the record `{}`", record.key),
-        source: source.into(),
-    })?;
+    let state =
+        storing(|| serde_json::from_str(snapshot.state.get())).map_err(|source| ReadError::Unreadable {
+            what: format!("the state in the record `{}`", record.key),
+            source: source.into(),
+        })?;
     Ok(Some(Root::at(id, state, snapshot.version)))
 }
 
@@ -202,6 +203,6 @@ fn tell_damaged(stream: &StreamId, error: &ReadError) {
 }
 
 fn encode<A: Aggregate>(root: &Root<A>, version: u64) -> serde_json::Result<Snapshot> {
-    let state = serde_json::value::to_raw_value(root.state())?;
+    let state = storing(|| serde_json::value::to_raw_value(root.state()))?;
     Ok(Snapshot { format: A::SNAPSHOT_VERSION, version, state })
 }

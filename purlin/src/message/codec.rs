@@ -13,6 +13,7 @@ use serde::de::{
 };
 use serde_json::Value;
 
+use super::storing::storing;
 use super::variant::{NotAVariant, VariantName};
 
 /// The kind (`prefix.variant`) and the data of an event.
@@ -22,7 +23,7 @@ pub(super) fn encode<E: Serialize>(prefix: &str, event: &E) -> Result<(Arc<str>,
     if variant.contains(['.', '"', '\\']) || variant.chars().any(char::is_control) {
         return Err(EncodeError::Name(variant));
     }
-    let json = serde_json::to_vec(event).map_err(EncodeError::Json)?;
+    let json = storing(|| serde_json::to_vec(event)).map_err(EncodeError::Json)?;
     let kind = format!("{prefix}.{variant}").into();
     // Either `"variant"`, or `{"variant":content}`.
     let data = match json.first() {
@@ -41,18 +42,19 @@ fn content(json: Vec<u8>, variant: &str) -> Bytes {
 /// The event that [`encode`] wrote: the variant is the part of `kind` behind its last dot.
 pub(super) fn decode<E: DeserializeOwned>(kind: &str, data: &[u8]) -> serde_json::Result<E> {
     let variant = kind.rsplit_once('.').map_or(kind, |(_, variant)| variant);
-    E::deserialize(Tagged { variant, data })
+    storing(|| E::deserialize(Tagged { variant, data }))
 }
 
 /// The event of a variant whose content was read already.
 pub(super) fn decode_value<E: DeserializeOwned>(variant: &str, content: Value) -> serde_json::Result<E> {
-    serde_json::from_value(Value::Object([(variant.to_owned(), content)].into_iter().collect()))
+    let tagged = Value::Object([(variant.to_owned(), content)].into_iter().collect());
+    storing(|| serde_json::from_value(tagged))
 }
 
 /// The event cannot be written as a kind and data.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The value does not fit JSON (a map whose keys are not strings, say).
+    /// The value does not fit JSON (a map whose keys are not strings, say), or a personal value in it came from outside.
     #[error("the event cannot be written as JSON")]
     Json(#[source] serde_json::Error),
     /// Only an externally tagged enum (serde's default) has a variant to name the kind after.

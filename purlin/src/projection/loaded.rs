@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::bus::chain;
+use crate::message::storing;
 use crate::store::{Collection, Commit, Record, Requirement, Revision, Row, WriteKind};
 
 use super::Unfit;
@@ -221,7 +222,7 @@ impl Loaded {
 impl Cell {
     fn decode<R: Row>(&self) -> Result<Option<Box<dyn AnyRow>>, Unfit> {
         let Some(value) = &self.stored else { return Ok(None) };
-        match serde_json::from_slice::<R>(value) {
+        match storing(|| serde_json::from_slice::<R>(value)) {
             Ok(row) => Ok(Some(Box::new(row))),
             Err(error) => Err(Unfit::new(format!("its row in `{}`: {}", R::COLLECTION, chain(&error)))),
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::message::{EncodeError, Envelope, Event, FaultKind, Timestamp};
+use crate::message::{EncodeError, Envelope, Event, FaultKind, Timestamp, storing};
 use crate::store::{Recorded, StreamId, StreamIdError, UnreadableEvent};
 
 use super::{Failure, SagaError};
@@ -188,7 +188,7 @@ impl Payload {
 
     /// A value as JSON.
     pub fn of<T: Serialize>(value: &T) -> Result<Self, Failure> {
-        let json = serde_json::value::to_raw_value(value)
+        let json = storing(|| serde_json::value::to_raw_value(value))
             .map_err(|error| Failure::bug(format!("the value cannot be written as JSON: {error}")))?;
         let bytes = json.get().len();
         if bytes > Self::MAX {
@@ -211,7 +211,7 @@ impl Payload {
 
     /// The value as a type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.0.get())
+        storing(|| serde_json::from_str(self.0.get()))
     }
 
     /// The JSON.

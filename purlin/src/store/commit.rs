@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::message::{Envelope, Timestamp};
+use crate::message::{Envelope, Timestamp, storing};
 
 use super::field::scalars;
 use super::{Collection, Condition, EventQuery, Expected, Field, Position, Revision, Row, Scalar, StreamId};
@@ -228,7 +228,7 @@ impl Commit {
 
 /// The value as JSON, and the values of the collection's fields.
 fn encode<T: Serialize>(collection: &Collection, value: &T) -> serde_json::Result<(Bytes, Vec<Scalar>)> {
-    let json = serde_json::to_vec(value)?;
+    let json = storing(|| serde_json::to_vec(value))?;
     let fields = scalars(&collection.fields, &json);
     Ok((json.into(), fields))
 }

@@ -26,9 +26,29 @@ pub struct Store {
     /// The engine that stores, below the one that seals and opens personal data.
     pub(super) bare: Arc<dyn Engine>,
     pub(super) limits: Limits,
+    /// What stands above the engine that seals.
+    pub(super) above: Above,
     tail: Arc<Tail>,
     /// Whose part of a store it is.
     tenant: Option<Arc<str>>,
+}
+
+/// What a handle has above the engine that seals and opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Above {
+    /// Nothing.
+    Nothing,
+    /// An engine that does something with each commit.
+    Engine,
+    /// The store that it was made of has such an engine, and it has none: what it commits would pass that by.
+    PassedBy,
+}
+
+impl Above {
+    /// Of a handle that is made without what stood above.
+    pub(super) fn without(self) -> Self {
+        if self == Self::Nothing { Self::Nothing } else { Self::PassedBy }
+    }
 }
 
 /// How often the ids of commits whose time is over are forgotten.
@@ -54,13 +74,14 @@ impl Store {
     }
 
     pub(super) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, bare, limits, tail: Arc::default(), tenant: None }
+        let (above, tail) = (Above::Nothing, Arc::default());
+        Self { engine, bare, limits, above, tail, tenant: None }
     }
 
-    /// The same store with another engine above what stores.
-    pub(super) fn over(&self, engine: Arc<dyn Engine>) -> Self {
+    /// The same store with another engine above what stores, and what this one has above that.
+    pub(super) fn over(&self, engine: Arc<dyn Engine>, above: Above) -> Self {
         let tenant = self.tenant.clone();
-        Self { tenant, ..Self::of(engine, Arc::clone(&self.bare), self.limits) }
+        Self { tenant, above, ..Self::of(engine, Arc::clone(&self.bare), self.limits) }
     }
 
     /// A new store in memory, which ends with its last handle.
@@ -101,7 +122,8 @@ impl Store {
         };
         let engine = tenanted(&self.engine);
         let bare = if self.is_sealed() { Arc::clone(&engine) } else { tenanted(&self.bare) };
-        Ok(Self { tenant: Some(name.into()), ..Self::of(engine, bare, self.limits) })
+        let (tenant, above) = (Some(name.into()), self.above);
+        Ok(Self { tenant, above, ..Self::of(engine, bare, self.limits) })
     }
 
     /// Whose part of a store it is, if it is a tenant's.
@@ -111,7 +133,8 @@ impl Store {
 
     /// The same store for a handle that does something with each commit: `engine` stands above the one that serves it.
     pub(crate) fn under(&self, engine: impl Engine) -> Self {
-        self.over(Arc::new(engine))
+        let above = if self.above == Above::PassedBy { Above::PassedBy } else { Above::Engine };
+        self.over(Arc::new(engine), above)
     }
 
     /// What serves it, for a handle that does something with each commit.
@@ -152,16 +175,19 @@ impl Store {
         let marked = commit.put_expecting(&id, &CommitMark { at: now }, Revision::Absent, Some(due));
         match self.engine.commit(marked).await {
             // Repeated, it meets what it did itself, whichever of its expectations is asked first.
-            Err(conflict @ CommitError::Conflict(_)) => self.answer_again(&id, conflict).await,
+            // The same with whom it is about, who may be forgotten since.
+            Err(refused @ (CommitError::Conflict(_) | CommitError::Forgotten(_))) => {
+                self.answer_again(&id, refused).await
+            }
             other => other,
         }
     }
 
-    /// The outcome of the commit that left this mark; `conflict` if there is none.
-    async fn answer_again(&self, id: &str, conflict: CommitError) -> Result<Committed, CommitError> {
+    /// The outcome of the commit that left this mark; `refused` if there is none.
+    async fn answer_again(&self, id: &str, refused: CommitError) -> Result<Committed, CommitError> {
         let mark = self.get_record(CommitMark::COLLECTION, id).await;
         let Some(mark) = mark.map_err(|error| CommitError::Unavailable(error.into()))? else {
-            return Err(conflict);
+            return Err(refused);
         };
         let at = mark.decode::<CommitMark>().map_err(|error| CommitError::Unavailable(error.into()))?.at;
         Ok(Committed {
@@ -379,19 +405,23 @@ impl Store {
         self.engine.collections().await
     }
 
-    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
+    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone. The subjects' keys
+    /// ([`personal::KEYS`]) stay where they are.
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
         check_name(from)?;
         check_name(to)?;
+        personal::check_removal(from)?;
+        personal::check_removal(to)?;
         if from == to {
             return Err(CommitError::Invalid(format!("the collection `{from}` cannot take its own place")));
         }
         self.engine.swap(from.to_owned(), to.to_owned()).await
     }
 
-    /// Removes a collection and its records.
+    /// Removes a collection and its records. The subjects' keys ([`personal::KEYS`]) are not removed.
     pub async fn drop_collection(&self, name: &str) -> Result<(), CommitError> {
         check_name(name)?;
+        personal::check_removal(name)?;
         self.engine.drop_collection(name.to_owned()).await
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::message::Timestamp;
+use crate::message::{Timestamp, storing};
 
 use super::{Field, Position, ReadError, Scalar};
 
@@ -86,7 +86,7 @@ pub struct Record {
 impl Record {
     /// The value as the type that was written.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ReadError> {
-        serde_json::from_slice(&self.value).map_err(|source| ReadError::Unreadable {
+        storing(|| serde_json::from_slice(&self.value)).map_err(|source| ReadError::Unreadable {
             what: format!("the record `{}`", self.key),
             source: source.into(),
         })

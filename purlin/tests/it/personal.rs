@@ -196,10 +196,23 @@ async fn what_crosses_the_bus_is_sealed_and_stays_so() {
     let own = Heard { name: Personal::new(&ada(), "Ada, as they know her".into()) };
     other.commit(Commit::new().put("own", &own)).await.unwrap();
     let bus = Bus::embedded(log.clone());
-    let handler = |message: Message| async move {
-        let UserEvent::Registered { name } = message.decode().map_err(Failure::from)? else { unreachable!() };
-        assert_eq!((name.get(), name.state()), (None, PersonalState::Sealed));
-        Ok::<_, Failure>(Commit::new().put("heard", &Heard { name }))
+    let (into, elsewhere) = (other.clone(), StreamId::new("heard", 1).unwrap());
+    let handler = move |message: Message| {
+        let (into, elsewhere) = (into.clone(), elsewhere.clone());
+        async move {
+            let UserEvent::Registered { name } = message.decode().map_err(Failure::from)? else {
+                unreachable!()
+            };
+            assert_eq!((name.get(), name.state()), (None, PersonalState::Sealed));
+            // Nobody could ever read it there.
+            let copied = Envelope::new("user", &UserEvent::Registered { name: name.clone() }).unwrap();
+            let heard = Commit::new().put("heard", &Heard { name: name.clone() });
+            for copy in [heard, Commit::new().append(elsewhere, Expected::Any, [copied])] {
+                let refused = into.commit(copy).await.unwrap_err();
+                assert!(refused.to_string().contains("another store sealed it"), "{refused}");
+            }
+            Ok::<_, Failure>(Commit::new().put("heard", &Heard { name: name.map(|name| name) }))
+        }
     };
     let group = bus.group("others", &other).on("user.registered", handler);
     let heard = async {
@@ -216,7 +229,11 @@ async fn what_crosses_the_bus_is_sealed_and_stays_so() {
         end = group.run(CancellationToken::new()) => panic!("{end:?}"),
         name = heard => name,
     };
-    assert_eq!((name.state(), name.subject()), (PersonalState::Sealed, Some(&ada())));
+    assert_eq!(
+        (name.state(), name.subject()),
+        (PersonalState::Forgotten, Some(&ada())),
+        "what follows from it"
+    );
     assert_eq!(other.get::<Heard>("own").await.unwrap().unwrap().name, own.name);
     for store in [&log, &other] {
         let events = store.sealed().read_log(Position::START, &LogFilter::all(), 100).await.unwrap().events;
@@ -272,25 +289,25 @@ async fn what_cannot_be_personal_is_refused_and_said_why() {
     let store = Store::memory();
     store.define::<Indexed>().await.unwrap();
     let row = Indexed { email: Personal::new(&ada(), "ada@example.org".into()) };
-    let nested = serde_json::to_vec(&Personal::new(&ada(), Personal::new(&ada(), "Ada"))).unwrap();
+    let nested = Personal::new(&ada(), Personal::new(&ada(), "Ada"));
     #[derive(Serialize)]
     struct Flat {
         #[serde(flatten)]
         name: Personal<String>,
         other: u8,
     }
-    let flat = serde_json::to_vec(&Flat { name: Personal::new(&ada(), "Ada".into()), other: 1 }).unwrap();
-    let append = |data: Vec<u8>| {
-        Commit::new().append(
-            StreamId::new("user", 1).unwrap(),
-            Expected::Any,
-            [Envelope::raw("user.x", data)],
-        )
-    };
+    let flat = Flat { name: Personal::new(&ada(), "Ada".into()), other: 1 };
+    fn put<T: Serialize>(value: &T) -> Commit {
+        Commit::new().put_in(&Heard::collection(), "1", value, purlin::store::Revision::Any, None)
+    }
+    store.define::<Heard>().await.unwrap();
+    // It came in a request, and nobody has said whom it is about.
+    let outside: Heard = serde_json::from_str(r#"{"name":"Ada"}"#).unwrap();
     for (commit, why) in [
         (Commit::new().put("a", &row), "the field `email` of the collection `indexed` is indexed"),
-        (append(nested), "a personal value within a personal value"),
-        (append(flat), "cannot be flattened"),
+        (put(&outside), "does not say whom it is about"),
+        (put(&nested), "a personal value within a personal value"),
+        (put(&flat), "cannot be flattened"),
     ] {
         let refused = store.commit(commit).await.unwrap_err();
         assert!(
@@ -300,7 +317,27 @@ async fn what_cannot_be_personal_is_refused_and_said_why() {
     }
     let forget = store.sealed().forget(&ada(), Commit::new()).await;
     assert!(matches!(forget, Err(CommitError::Invalid(_))));
-    let both = append(serde_json::to_vec(&Personal::new(&ada(), "Ada")).unwrap()).forget(&ada());
+    let plain = store.sealed().commit(put(&Heard { name: Personal::new(&ada(), "Ada".into()) })).await;
+    assert!(matches!(plain, Err(CommitError::Invalid(_))), "it would stand there in plain");
+    let (name, other) = (KEYS, "heard");
+    for refused in [
+        store.drop_collection(name).await,
+        store.swap(name, other).await,
+        store.swap(other, name).await,
+        store.tenant("acme").unwrap().drop_collection(name).await,
+        store.sealed().drop_collection(name).await,
+    ] {
+        assert!(matches!(&refused, Err(CommitError::Invalid(why)) if why.contains("keys of")), "{refused:?}");
+    }
+    let inline = View::new(Greetings::<1>, &store).inline();
+    for past in [inline.sealed(), inline.clone().with_master_key(MasterKey::new(&[1; 32]))] {
+        let refused = past.commit(Commit::new().put("1", &Heard { name: Personal::bare("x".into()) })).await;
+        assert!(
+            matches!(&refused, Err(CommitError::Invalid(why)) if why.contains("passes by")),
+            "{refused:?}"
+        );
+    }
+    let both = put(&Heard { name: Personal::new(&ada(), "Ada".into()) }).forget(&ada());
     assert!(
         matches!(store.commit(both).await, Err(CommitError::Forgotten(_))),
         "not in the commit that forgets"
@@ -323,6 +360,19 @@ async fn without_its_master_key_a_store_gives_placeholders() {
         let commit = Commit::new().append(StreamId::new("user", 9).unwrap(), Expected::Any, [envelope]);
         let refused = store.commit(commit).await.unwrap_err();
         assert!(refused.to_string().contains("wrapped in the master key"), "{refused}");
+    }
+    // What cannot be opened stays where it is, and goes nowhere else.
+    let (owner, without) = (with(1), Store::new(memory.clone()));
+    owner.define::<Heard>().await.unwrap();
+    let heard = Heard { name: Personal::new(&ada(), "Ada".into()) };
+    owner.commit(Commit::new().put("heard", &heard)).await.unwrap();
+    let sealed = without.get::<Heard>("heard").await.unwrap().unwrap();
+    without.commit(Commit::new().put("heard", &sealed)).await.unwrap();
+    let refused = without.commit(Commit::new().put("elsewhere", &sealed)).await.unwrap_err();
+    assert!(refused.to_string().contains("could not be opened"), "{refused}");
+    owner.commit(Commit::new().put("elsewhere", &sealed)).await.unwrap();
+    for place in ["heard", "elsewhere"] {
+        assert_eq!(owner.get::<Heard>(place).await.unwrap().unwrap().name, heard.name, "{place}");
     }
     let other = Store::new(memory.clone());
     other.forget(&ada(), Commit::new()).await.unwrap();
@@ -352,6 +402,20 @@ async fn another_process_knows_within_a_second_that_a_subject_is_forgotten() {
     assert!(matches!(other.commit(write(2)).await, Err(CommitError::Forgotten(_))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_knew_a_subject_before_its_first_value_reads_it_at_once() {
+    let memory = Memory::new();
+    let (store, other) = (Store::new(memory.clone()), Store::new(memory));
+    let event = UserEvent::Registered { name: Personal::new(&ada(), "Ada".into()) };
+    let event = Envelope::new("user", &event).unwrap();
+    // It comes to nothing, but has asked for the key.
+    let nothing = Commit::new().append(StreamId::new("user", 9).unwrap(), Expected::Version(7), [event]);
+    assert!(matches!(other.commit(nothing).await, Err(CommitError::Conflict(_))));
+    registered(&store).await;
+    let user = Repository::<User>::new(&other).load(1).await.unwrap();
+    assert_eq!(user.name.as_ref().and_then(Personal::get).map(String::as_str), Some("Ada"));
+}
+
 #[tokio::test]
 async fn a_commit_that_did_not_happen_leaves_no_key() {
     let memory = Memory::new();
@@ -373,6 +437,11 @@ async fn a_commit_that_did_not_happen_leaves_no_key() {
     // Another life has the key that was made, and its data.
     let user = Repository::<User>::new(&Store::new(memory)).load(1).await.unwrap();
     assert_eq!(user.name.as_ref().and_then(Personal::get).map(String::as_str), Some("Ada"));
+    // Whom it was about is forgotten, and it has happened all the same.
+    store.forget(&ada(), Commit::new()).await.unwrap();
+    assert!(store.commit(write(Expected::NoStream).with_id(id, keep)).await.unwrap().repeated);
+    let another = store.commit(write(Expected::Any).with_id(new_id(), keep)).await;
+    assert!(matches!(another, Err(CommitError::Forgotten(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -420,6 +489,10 @@ struct Mixed {
     after: Value,
 }
 
+impl Row for Mixed {
+    const COLLECTION: &'static str = "mixed";
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -429,15 +502,12 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let (store, stream) = (Store::memory(), StreamId::new("mixed", 1).unwrap());
+            let store = Store::memory();
+            store.define::<Mixed>().await.unwrap();
             let names: Vec<_> = inside.iter().map(|value| Personal::new(&ada(), value.clone())).collect();
             let mixed = Mixed { before, names, after };
-            let event = Envelope::raw("mixed.x", serde_json::to_vec(&mixed).unwrap());
-            store.commit(Commit::new().append(stream.clone(), Expected::NoStream, [event])).await.unwrap();
-            let read = async || {
-                let event = store.read_stream(&stream, 1, 1).await.unwrap().remove(0);
-                serde_json::from_slice::<Mixed>(&event.envelope.data).unwrap()
-            };
+            store.commit(Commit::new().put("1", &mixed)).await.unwrap();
+            let read = async || store.get::<Mixed>("1").await.unwrap().unwrap();
             assert_eq!(read().await, mixed);
             store.forget(&ada(), Commit::new()).await.unwrap();
             let forgotten = read().await;

@@ -17,11 +17,15 @@ use crate::contracts::who::Role;
 const EMAIL: &str = "admin@shop.local";
 
 impl Users {
-    /// Makes the first administrator unless there is one. His password is in its file before he is there, so that
+    /// Makes the first administrator, once: one who is forgotten does not come back. His password is in its file before he is there, so that
     /// a crash in between leaves nobody whose password nobody knows.
     pub(super) async fn first_administrator(&self, first: &FirstAdministrator) -> Result<(), Cause> {
-        if self.addresses.owner(EMAIL).await?.is_some() {
+        if self.administrators.is_first_made().await? {
             return Ok(());
+        }
+        // Earlier versions kept no record of it.
+        if let Some(user_id) = self.addresses.owner(EMAIL).await? {
+            return self.made(self.administrators.first(Commit::new(), user_id)).await;
         }
         let password = match &first.password {
             Some(password) => password.clone(),
@@ -31,7 +35,12 @@ impl Users {
         let hashed = self.passwords.hash(&password).await?;
         let person = Particulars { email: EMAIL, name: "Administrator", password: &hashed };
         let registration = self.registration(user_id, Role::Admin, person).await?;
-        match self.base.store.commit(registration).await {
+        self.made(self.administrators.first(registration, user_id)).await
+    }
+
+    /// Commits, unless another process has done the same.
+    async fn made(&self, commit: Commit) -> Result<(), Cause> {
+        match self.base.store.commit(commit).await {
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod administrator;
+mod administrators;
 mod password;
 mod rest;
 mod rpc;
@@ -22,6 +23,7 @@ use purlin::store::Cause;
 
 use crate::contracts::service::{Base, Service};
 use addresses::Addresses;
+use administrators::Administrators;
 use password::Passwords;
 use tokens::Tokens;
 use user::User;
@@ -32,6 +34,7 @@ struct Users {
     base: Base,
     users: Repository<User>,
     addresses: Addresses,
+    administrators: Administrators,
     passwords: Passwords,
     tokens: Tokens,
 }
@@ -48,9 +51,10 @@ pub struct FirstAdministrator {
 /// Makes the service, and on first start its administrator.
 pub async fn service(base: Base, first: &FirstAdministrator) -> Result<Service, Cause> {
     let addresses = Addresses::open(&base.store).await?;
+    let administrators = Administrators::open(&base.store).await?;
     let tokens = Tokens::open(&base.store, &base.clock).await?;
     let (users, passwords) = (Repository::new(&base.store), Passwords::for_cores()?);
-    let users = Users { base: base.clone(), users, addresses, passwords, tokens };
+    let users = Users { base: base.clone(), users, addresses, administrators, passwords, tokens };
     users.first_administrator(first).await?;
     let doors = Router::new().merge(rest::router(users.clone())).merge(rpc::router(users));
     Ok(base.service(doors))

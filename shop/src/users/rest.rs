@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Users;
 use super::user::{Particulars, User, UserError, complaint, subject};
-use crate::contracts::who::{Admin, Caller, Known, Role};
+use crate::contracts::who::{Admin, Caller, Known, Role, forbidden};
 
 /// The routes of the users service.
 pub fn router(users: Users) -> Router {
@@ -78,7 +78,7 @@ async fn forget(
     Path(id): Path<Uuid>,
     request: WriteRequest,
 ) -> Response {
-    users.base.keys.run(&admin.caller(), &request, |_| users.forget(id)).await
+    users.base.keys.run(&admin.caller(), &request, |_| users.forget(admin.id, id)).await
 }
 
 async fn keys(State(users): State<Users>) -> Answer<serde_json::Value> {
@@ -97,10 +97,18 @@ impl Users {
         Ok(Decided::new(commit, StatusCode::CREATED, &shown)?.about(&subject(attempt.id)))
     }
 
-    /// Forgets a user: his key, and that the address was his.
-    async fn forget(&self, id: Uuid) -> Result<Decided, Problem> {
+    /// Forgets a user at the wish of an administrator: his key, and that the address was his.
+    async fn forget(&self, admin: Uuid, id: Uuid) -> Result<Decided, Problem> {
+        // A token holds for a while; who is forgotten runs the shop no more.
+        if !self.users.load(admin).await?.runs_the_shop() {
+            return Err(forbidden("this is for those who run the shop, and you do so no more"));
+        }
         let user = self.users.load(id).await?;
-        let commit = Commit::from(self.users.change(id, User::forget).await?).forget(&subject(id));
+        let mut commit = Commit::from(self.users.change(id, User::forget).await?).forget(&subject(id));
+        if user.runs_the_shop() {
+            let resigned = self.administrators.resign(commit, id).await?;
+            commit = resigned.ok_or(UserError::LastAdministrator)?;
+        }
         let commit = self.addresses.give_back(commit, user.particulars()?.email, id).await?;
         Decided::new(commit, StatusCode::NO_CONTENT, &())
     }
@@ -124,7 +132,8 @@ impl Users {
             tracing::error!(%error, "a token could not be signed");
             Problem::bug()
         })?;
-        Decided::new(Commit::new(), StatusCode::CREATED, &Session { token, expires_at })
+        let session = Decided::new(Commit::new(), StatusCode::CREATED, &Session { token, expires_at })?;
+        Ok(session.about(&subject(id)))
     }
 }
 

@@ -108,6 +108,11 @@ impl User {
         self.person.as_ref().map(|_| UserEvent::Forgotten).ok_or(UserError::NotFound)
     }
 
+    /// Whether he is an administrator, and not forgotten.
+    pub fn runs_the_shop(&self) -> bool {
+        self.role == Role::Admin && self.person.is_some()
+    }
+
     /// Who he is.
     pub fn particulars(&self) -> Result<Particulars<'_>, UserError> {
         let Person { email, name, password } = self.person.as_ref().ok_or(UserError::NotFound)?;
@@ -154,6 +159,9 @@ pub enum UserError {
     /// There is no such user (any more).
     #[error("there is no such user")]
     NotFound,
+    /// Without him nobody would run the shop.
+    #[error("the last administrator cannot be forgotten: nobody would run the shop")]
+    LastAdministrator,
     /// The store's master key is not the one that his key is wrapped in.
     #[error("what is known of users is sealed with a master key that this process was not given")]
     Sealed,
@@ -162,7 +170,7 @@ pub enum UserError {
 impl Fault for UserError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::EmailTaken => FaultKind::Conflict,
+            Self::EmailTaken | Self::LastAdministrator => FaultKind::Conflict,
             Self::NotFound => FaultKind::NotFound,
             Self::Sealed => FaultKind::Unavailable,
         }
@@ -172,6 +180,7 @@ impl Fault for UserError {
         match self {
             Self::EmailTaken => "email-taken",
             Self::NotFound => "not-found",
+            Self::LastAdministrator => "last-administrator",
             Self::Sealed => "users-sealed",
         }
     }
@@ -206,8 +215,10 @@ mod tests {
             Person::new(Uuid::nil(), Particulars { email: "ada@example.org", name: "Ada", password: "h" });
         let mut user = User::default();
         assert_eq!(user.forget(), Err(UserError::NotFound));
-        user.apply(&user.register(&person, Role::User).unwrap());
+        user.apply(&user.register(&person, Role::Admin).unwrap());
+        assert!(user.runs_the_shop());
         user.apply(&user.forget().unwrap());
+        assert!(!user.runs_the_shop(), "whatever his token says");
         assert_eq!(user.particulars().unwrap_err(), UserError::NotFound);
         assert_eq!(user.forget(), Err(UserError::NotFound));
         assert!(user.register(&person, Role::User).is_err());

@@ -30,6 +30,11 @@ async fn a_user_who_is_forgotten_is_gone() {
         assert!(!is_on_disk(&shop.folder, text), "`{text}` stands in plain in a file");
     }
 
+    let credentials = json!({ "email": new["email"], "password": new["password"] });
+    let session = client.post_key("/sessions", &credentials, "s1").await.expect(201);
+    assert_eq!(client.post_key("/sessions", &credentials, "s1").await.expect(201), session);
+    let token = session["token"].as_str().unwrap();
+    assert!(!is_on_disk(&shop.folder, token), "it is kept sealed");
     let path = format!("/users/{}", made["id"].as_str().unwrap());
     let delete = async |who: &crate::client::Client, key: &str| {
         who.send(Method::DELETE, &path, &[("idempotency-key", key)], None).await.unwrap()
@@ -37,9 +42,14 @@ async fn a_user_who_is_forgotten_is_gone() {
     assert_eq!(delete(&admin, "d1").await.status, 204);
     assert_eq!(delete(&admin, "d1").await.header("idempotent-replayed"), Some("true"));
     delete(&admin, "d2").await.problem(404);
+    let me = admin.get("/users/me").await.expect(200);
+    let own = format!("/users/{}", me["id"].as_str().unwrap());
+    let stays = admin.send(Method::DELETE, &own, &[], None).await.unwrap().problem(409);
+    assert_eq!(stays["type"], "/problems/last-administrator");
+    assert_eq!(admin.get("/users/me").await.expect(200), me);
     grace.get("/users/me").await.problem(404);
     grace.post("/orders", &json!({ "items": [] })).await.problem(404);
-    let credentials = json!({ "email": new["email"], "password": new["password"] });
+    assert_eq!(client.post_key("/sessions", &credentials, "s1").await.status, 410);
     client.post("/sessions", &credentials).await.problem(401);
     assert_eq!(client.post_key("/users", &new, "k1").await.problem(410)["type"], "/problems/forgotten");
 

@@ -20,15 +20,23 @@ impl Row for Card {
     const COLLECTION: &'static str = "cards";
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum UserEvent {
+    Named { name: Personal<String> },
+}
+
+impl purlin::message::Event for UserEvent {}
+
 fn subject(n: usize) -> Subject {
     Subject::new(format!("user-{n}")).unwrap()
 }
 
 async fn write(store: &Store, n: usize) {
     let name = || Personal::new(&subject(n), format!("Plain Name {n}"));
-    let data = serde_json::to_vec(&Card { name: name() }).unwrap();
+    let named = Envelope::new("user", &UserEvent::Named { name: name() }).unwrap();
     let commit = Commit::new()
-        .append(StreamId::new("user", n).unwrap(), Expected::NoStream, [Envelope::raw("user.named", data)])
+        .append(StreamId::new("user", n).unwrap(), Expected::NoStream, [named])
         .put(format!("card-{n}"), &Card { name: name() });
     store.commit(commit).await.unwrap();
 }
@@ -107,7 +115,7 @@ async fn a_stream_of_large_values_is_read_to_its_end_in_both_directions() {
     let stream = StreamId::new("user", 1).unwrap();
     for n in 0..30 {
         let name = Personal::new(&subject(1), format!("{n}{}", "x".repeat(700_000)));
-        let event = Envelope::raw("user.named", serde_json::to_vec(&Card { name }).unwrap());
+        let event = Envelope::new("user", &UserEvent::Named { name }).unwrap();
         store.commit(Commit::new().append(stream.clone(), Expected::Any, [event])).await.unwrap();
     }
     assert_eq!(store.read_stream(&stream, 1, 100).await.unwrap().len(), 30);

@@ -28,13 +28,21 @@ pub(super) enum Place<'a> {
 impl Place<'_> {
     /// What a value about `subject` is bound to here.
     fn bound(&self, subject: &str) -> Vec<u8> {
-        let (kind, name) = match self {
-            Self::Stream(stream) => (b's', stream.as_str()),
-            Self::Record(key) => (b'r', *key),
-        };
-        let length = u32::try_from(subject.len()).unwrap_or(u32::MAX).to_be_bytes();
-        [DOMAIN, &length, subject.as_bytes(), &[kind], name.as_bytes()].concat()
+        bound(subject, self.name().as_bytes())
     }
+
+    /// By what a value that cannot be opened remembers where it was read.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Stream(stream) => format!("s{stream}"),
+            Self::Record(key) => format!("r{key}"),
+        }
+    }
+}
+
+fn bound(subject: &str, place: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(subject.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [DOMAIN, &length, subject.as_bytes(), place].concat()
 }
 
 /// A key of 256 bits.
@@ -53,8 +61,13 @@ impl SecretKey {
 
     /// The text that was sealed for this subject and place; none when it was not, or not by this key.
     pub(super) fn open(&self, subject: &str, place: Place<'_>, sealed: &str) -> Option<String> {
-        let opened = self.open_bytes(&place.bound(subject), STANDARD_NO_PAD.decode(sealed).ok()?)?;
-        String::from_utf8(opened).ok()
+        self.open_of(subject, &place.name(), sealed)
+    }
+
+    /// As [`SecretKey::open`], of a place that is known by its name alone.
+    pub(super) fn open_of(&self, subject: &str, place: &str, sealed: &str) -> Option<String> {
+        let sealed = STANDARD_NO_PAD.decode(sealed).ok()?;
+        String::from_utf8(self.open_bytes(&bound(subject, place.as_bytes()), sealed)?).ok()
     }
 
     fn seal_bytes(&self, bound: &[u8], plain: &[u8]) -> Result<Vec<u8>, NoRandomness> {

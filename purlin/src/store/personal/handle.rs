@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::store::handle::Above;
 use crate::store::{Commit, CommitError, Committed, Query, ReadError, Row, Store};
 
 use super::engine::Personalized;
 use super::keys::SubjectRow;
+use super::scan;
+use super::sealing::texts;
 use super::{MasterKey, Subject};
 
 impl Store {
@@ -39,17 +42,21 @@ impl Store {
     }
 
     /// The same store, which neither seals nor opens: it gives and takes personal data as they are at rest. For copies
-    /// that must not be readable elsewhere: the relay's to the bus, an export, another engine's store.
+    /// that must not be readable elsewhere: the relay's to the bus, an export, another engine's store. It takes no
+    /// values that only are to be sealed; and of a store whose commits write the rows of a view it can be read alone.
     pub fn sealed(&self) -> Self {
         let limits = if self.is_sealed() { self.limits } else { self.limits.at_rest() };
-        Self { limits, ..self.over(Arc::clone(&self.bare)) }
+        let mut sealed = self.over(Arc::clone(&self.bare), self.above.without());
+        sealed.limits = limits;
+        sealed
     }
 
     /// The same store, whose subjects' keys are wrapped in a master key from now on. Keys that were made without one
-    /// stay as they are. To be said before a tenant's part is taken of it.
+    /// stay as they are. To be said before a tenant's part is taken of it, and before a view writes its rows with the
+    /// commits: such a handle refuses to commit.
     pub fn with_master_key(self, master: MasterKey) -> Self {
         let engine = Personalized::new(Arc::clone(&self.bare), Some(master));
-        self.over(Arc::new(engine))
+        self.over(Arc::new(engine), self.above.without())
     }
 
     /// Whether this handle neither seals nor opens.
@@ -57,12 +64,27 @@ impl Store {
         Arc::ptr_eq(&self.engine, &self.bare)
     }
 
-    /// Refuses what a store that does not seal cannot do.
+    /// Refuses what this handle cannot do.
     pub(in crate::store) fn check_personal(&self, commit: &Commit) -> Result<(), CommitError> {
-        if commit.forgotten.is_empty() || !self.is_sealed() {
+        let invalid = |what: &str| Err(CommitError::Invalid(what.to_owned()));
+        if self.above == Above::PassedBy {
+            return invalid(
+                "this handle passes by the views whose rows are written with the commits of the store that it was made \
+                 of: commit through that one, and give a master key before a view is made inline",
+            );
+        }
+        if !self.is_sealed() {
             return Ok(());
         }
-        Err(CommitError::Invalid("a store that only copies what is sealed forgets nobody".into()))
+        if !commit.forgotten.is_empty() {
+            return invalid("a store that only copies what is sealed forgets nobody");
+        }
+        if texts(commit).any(|(_, text)| scan::has_any(text)) {
+            return invalid(
+                "a store that only copies what is sealed seals no personal value: commit to the store itself",
+            );
+        }
+        Ok(())
     }
 }
 

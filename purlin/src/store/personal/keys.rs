@@ -20,6 +20,17 @@ use super::cipher::{NoRandomness, SecretKey, random};
 /// The collection of the subjects' keys. What is deleted from it must be gone from the disk.
 pub const KEYS: &str = "purlin_subjects";
 
+/// Refuses to remove, or to replace, all keys at once: whatever is personal would be lost, or a key that is forgotten
+/// would stay on the disk.
+pub(in crate::store) fn check_removal(collection: &str) -> Result<(), CommitError> {
+    match collection {
+        KEYS => Err(CommitError::Invalid(format!(
+            "`{KEYS}` has the keys of personal data: it is neither removed nor replaced; forget subjects instead"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// How long a key is used without a look whether it is still there: another process may have destroyed it.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -112,16 +123,18 @@ impl Keys {
         if let Some(known) = self.remembered().fresh(subject) {
             return Ok(known);
         }
+        let asked = Instant::now();
         let record = match self.engine.get(KEYS.to_owned(), subject.to_owned()).await {
             // Nothing was ever sealed here.
             Err(ReadError::Invalid(_)) => None,
             read => read?,
         };
-        let known = match record {
-            None => Known::new(Standing::New, None),
-            Some(record) => Known::new(self.standing(subject, &record), record.revision),
+        let Some(record) = record else {
+            // It is not remembered: the subject may have its first value by the time that somebody wants to read it.
+            return Ok(Known::new(Standing::New, None));
         };
-        self.remembered().learn(subject, known.clone());
+        let known = Known::new(self.standing(subject, &record), record.revision);
+        self.remembered().learn(subject, known.clone(), asked);
         Ok(known)
     }
 
@@ -171,7 +184,7 @@ impl Keys {
 
     /// Remembers what a commit made true.
     pub(super) fn learn(&self, subject: &str, known: Known) {
-        self.remembered().learn(subject, known);
+        self.remembered().learn(subject, known, Instant::now());
     }
 
     /// Somebody else changed the subject's record.
@@ -199,13 +212,13 @@ impl Remembered {
         fresh.then_some(known)
     }
 
-    /// A key that was read before its subject was forgotten comes too late.
-    fn learn(&mut self, subject: &str, known: Known) {
-        let forgotten = |entry: Option<&(Known, Instant)>| {
-            entry.is_some_and(|(known, _)| matches!(known.standing, Standing::Forgotten))
+    /// What was asked for before somebody learned something newer comes too late.
+    fn learn(&mut self, subject: &str, known: Known, asked: Instant) {
+        let newer = |(entry, at): &(Known, Instant)| {
+            matches!(entry.standing, Standing::Forgotten) || (entry.revision, *at) > (known.revision, asked)
         };
-        if !forgotten(self.young.get(subject)) && !forgotten(self.old.get(subject)) {
-            self.insert(subject, (known, Instant::now()));
+        if !self.young.get(subject).or_else(|| self.old.get(subject)).is_some_and(newer) {
+            self.insert(subject, (known, asked));
         }
     }
 
@@ -214,5 +227,26 @@ impl Remembered {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(subject.into(), entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_late_replaces_nothing_newer() {
+        let mut remembered = Remembered::default();
+        let held = |revision: u64| Known::new(Standing::Held(Arc::new(SecretKey::new(&[1; 32]))), revision);
+        let revision = |remembered: &mut Remembered| remembered.fresh("ada").and_then(|known| known.revision);
+        let (before, now) = (Instant::now(), Instant::now());
+        remembered.learn("ada", held(7), now);
+        remembered.learn("ada", held(5), now);
+        assert_eq!(revision(&mut remembered), Some(7));
+        remembered.learn("ada", held(9), before);
+        assert_eq!(revision(&mut remembered), Some(9), "whenever it was asked for");
+        remembered.learn("ada", Known::new(Standing::Forgotten, 11), now);
+        remembered.learn("ada", held(12), now);
+        assert_eq!(revision(&mut remembered), Some(11), "what is forgotten stays so");
     }
 }

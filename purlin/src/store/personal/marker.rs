@@ -54,6 +54,9 @@ pub(super) struct Body<'a> {
     /// The value under the subject's key: base64 of nonce, text and tag.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) sealed: Option<Cow<'a, str>>,
+    /// The name of the place that a sealed value was read from, to which it is bound. Only in memory.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<Cow<'a, str>>,
     /// The key is gone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) forgotten: bool,

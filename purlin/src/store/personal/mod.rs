@@ -64,4 +64,5 @@ pub use subject::{Subject, SubjectError};
 pub use value::{Personal, PersonalState};
 
 pub(super) use engine::Personalized;
+pub(super) use keys::check_removal;
 pub(super) use tenants::{may_be_in, rename_events, rename_in_commit, rename_records};

@@ -73,6 +73,9 @@ fn opened(place: Place<'_>, body: Body<'_>, subjects: &HashMap<&str, Known>) -> 
     };
     match plain {
         Some(plain) => Body { plain: Some(plain.into()), stored: true, ..of(subject) },
-        None => Body { sealed: Some(sealed.into_owned().into()), ..of(subject) },
+        None => {
+            let (sealed, at) = (sealed.into_owned().into(), place.name().into());
+            Body { sealed: Some(sealed), at: Some(at), ..of(subject) }
+        }
     }
 }

@@ -181,6 +181,7 @@ mod tests {
             plain: body.plain.map(owned),
             stored: body.stored,
             sealed: body.sealed.map(owned),
+            at: body.at.map(owned),
             forgotten: body.forgotten,
         }
     }

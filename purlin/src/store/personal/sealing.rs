@@ -25,7 +25,7 @@ pub(super) fn concerns(commit: &Commit) -> bool {
 }
 
 /// The texts of a commit, with where they are to stand.
-fn texts(commit: &Commit) -> impl Iterator<Item = (Place<'_>, &Bytes)> {
+pub(super) fn texts(commit: &Commit) -> impl Iterator<Item = (Place<'_>, &Bytes)> {
     let events = commit
         .appends
         .iter()
@@ -76,10 +76,14 @@ impl Personalized {
         let mut subjects = Subjects::default();
         subjects.forgotten.extend(commit.forgotten.iter().map(ToString::to_string));
         let mut names = subjects.forgotten.clone();
-        for (_, text) in texts(commit).filter(|(_, text)| marker::may_be_in(text)) {
+        let mut moved = BTreeSet::new();
+        for (place, text) in texts(commit).filter(|(_, text)| marker::may_be_in(text)) {
+            let place = place.name();
             scan::each_in_memory(text, |body| {
                 if body.plain.is_some() {
                     names.insert(body.of.into_owned());
+                } else if body.sealed.is_some() && body.at.as_deref() != Some(&*place) {
+                    moved.insert(body.of.into_owned());
                 }
             });
         }
@@ -100,6 +104,11 @@ impl Personalized {
                 }
                 _ => {}
             }
+            subjects.known.insert(name, known);
+        }
+        moved.retain(|name| !subjects.known.contains_key(name));
+        for name in moved {
+            let known = self.keys.of(&name).await.map_err(|error| CommitError::Unavailable(error.into()))?;
             subjects.known.insert(name, known);
         }
         Ok(subjects)
@@ -154,8 +163,15 @@ impl Subjects {
         let subject = body.of.into_owned();
         let of = |subject: String| Body { of: subject.into(), ..Body::default() };
         let Some(plain) = body.plain else {
-            let sealed = body.sealed.map(|text| text.into_owned().into());
-            return Ok(Body { sealed, forgotten: body.forgotten, ..of(subject) });
+            let Some(sealed) = body.sealed else { return Ok(Body { forgotten: true, ..of(subject) }) };
+            let sealed = match body.at.as_deref() {
+                Some(at) if at == place.name() => sealed.into_owned(),
+                at => match self.seal_again(&subject, at, place, &sealed, whose)? {
+                    Some(sealed) => sealed,
+                    None => return Ok(Body { forgotten: true, ..of(subject) }),
+                },
+            };
+            return Ok(Body { sealed: Some(sealed.into()), ..of(subject) });
         };
         if scan::has_any(plain.as_bytes()) {
             let what = "has a personal value within a personal value";
@@ -175,6 +191,38 @@ impl Subjects {
                 Subject::new(&subject).map_err(|error| CommitError::Invalid(error.to_string()))?,
             )),
         }
+    }
+
+    /// A value that could not be opened when it was read, for another place than that: there it could never be opened.
+    /// None when its subject is forgotten.
+    fn seal_again(
+        &self,
+        subject: &str,
+        at: Option<&str>,
+        place: Place<'_>,
+        sealed: &str,
+        whose: impl Fn() -> String,
+    ) -> Result<Option<String>, CommitError> {
+        let standing = self.known.get(subject).map(|known| &known.standing);
+        if self.forgotten.contains(subject) || matches!(standing, Some(Standing::Forgotten)) {
+            return Ok(None);
+        }
+        let opened =
+            self.key(subject).zip(at).and_then(|(key, at)| Some((key, key.open_of(subject, at, sealed)?)));
+        if let Some((key, plain)) = opened {
+            return Ok(Some(key.seal(subject, place, &plain)?));
+        }
+        let why = match standing {
+            Some(Standing::Locked(master)) => {
+                format!("its key is wrapped in the master key {master}, which this store has not been given")
+            }
+            _ => "another store sealed it".to_owned(),
+        };
+        Err(CommitError::Invalid(format!(
+            "{} has a personal value about `{subject}` that could not be opened ({why}): sealed, it can be read only \
+             where it was written, and nobody could read it here; leave it out",
+            whose()
+        )))
     }
 
     /// The key of a subject that is not forgotten, nor will be by this commit.
@@ -220,7 +268,10 @@ impl Subjects {
 
     /// Tells what is true now that the commit has happened.
     fn learned(self, committed: &Committed, learn: impl Fn(&str, Known)) {
-        for subject in &self.forgotten {
+        let already = |subject: &String| {
+            self.known.get(subject).is_some_and(|known| matches!(known.standing, Standing::Forgotten))
+        };
+        for subject in self.forgotten.iter().filter(|subject| !already(subject)) {
             learn(subject, Known::new(Standing::Forgotten, committed.revision));
         }
         for (subject, (key, _)) in self.made {

@@ -7,6 +7,8 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::message::is_storing;
+
 use super::Subject;
 use super::marker::{self, Body};
 
@@ -19,15 +21,24 @@ pub struct Personal<T>(Inner<T>);
 
 #[derive(Clone)]
 enum Inner<T> {
-    /// Written before the field was personal.
-    Bare(T),
+    /// Written before the field was personal, or about nobody; `outside`: it is from neither a store nor
+    /// [`Personal::bare`], and nobody has said whom it is about.
+    Bare {
+        value: T,
+        outside: bool,
+    },
     /// `stored`: it was read from a store, so that it may be forgotten by the time it is written again.
     Open {
         subject: Subject,
         value: T,
         stored: bool,
     },
-    Sealed(Subject, Box<str>),
+    /// `at`: the place in the store that it was read from.
+    Sealed {
+        subject: Subject,
+        text: Box<str>,
+        at: Option<Box<str>>,
+    },
     Forgotten(Subject),
 }
 
@@ -39,7 +50,8 @@ pub enum PersonalState {
     /// The value is there, but stands in plain where it was read: it was written before the field was personal.
     /// Forgetting its subject does not reach it.
     Bare,
-    /// The value is there for those alone who have the subject's key: not for who reads it from the bus.
+    /// The value is there for those alone who have the subject's key: not for who reads it from the bus. It can be
+    /// written again where it was read, and nowhere else.
     Sealed,
     /// The value is gone.
     Forgotten,
@@ -53,30 +65,30 @@ impl<T> Personal<T> {
 
     /// A value that is about nobody, and is written in plain: for fields that are personal only at times.
     pub fn bare(value: T) -> Self {
-        Self(Inner::Bare(value))
+        Self(Inner::Bare { value, outside: false })
     }
 
     /// The value; none when it is forgotten, or sealed for who has no key.
     pub fn get(&self) -> Option<&T> {
         match &self.0 {
-            Inner::Bare(value) | Inner::Open { value, .. } => Some(value),
-            Inner::Sealed(..) | Inner::Forgotten(_) => None,
+            Inner::Bare { value, .. } | Inner::Open { value, .. } => Some(value),
+            Inner::Sealed { .. } | Inner::Forgotten(_) => None,
         }
     }
 
     /// The value itself; none when it is forgotten, or sealed for who has no key.
     pub fn into_value(self) -> Option<T> {
         match self.0 {
-            Inner::Bare(value) | Inner::Open { value, .. } => Some(value),
-            Inner::Sealed(..) | Inner::Forgotten(_) => None,
+            Inner::Bare { value, .. } | Inner::Open { value, .. } => Some(value),
+            Inner::Sealed { .. } | Inner::Forgotten(_) => None,
         }
     }
 
     /// Whom the value is about; nobody is known when it is [`PersonalState::Bare`].
     pub fn subject(&self) -> Option<&Subject> {
         match &self.0 {
-            Inner::Bare(_) => None,
-            Inner::Open { subject, .. } | Inner::Sealed(subject, _) | Inner::Forgotten(subject) => {
+            Inner::Bare { .. } => None,
+            Inner::Open { subject, .. } | Inner::Sealed { subject, .. } | Inner::Forgotten(subject) => {
                 Some(subject)
             }
         }
@@ -85,9 +97,9 @@ impl<T> Personal<T> {
     /// Whether it can be read, and if not, why.
     pub fn state(&self) -> PersonalState {
         match &self.0 {
-            Inner::Bare(_) => PersonalState::Bare,
+            Inner::Bare { .. } => PersonalState::Bare,
             Inner::Open { .. } => PersonalState::Open,
-            Inner::Sealed(..) => PersonalState::Sealed,
+            Inner::Sealed { .. } => PersonalState::Sealed,
             Inner::Forgotten(_) => PersonalState::Forgotten,
         }
     }
@@ -97,9 +109,9 @@ impl<T> Personal<T> {
     /// be read becomes forgotten.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Personal<U> {
         Personal(match self.0 {
-            Inner::Bare(value) => Inner::Bare(f(value)),
+            Inner::Bare { value, outside } => Inner::Bare { value: f(value), outside },
             Inner::Open { subject, value, stored } => Inner::Open { subject, value: f(value), stored },
-            Inner::Sealed(subject, _) | Inner::Forgotten(subject) => Inner::Forgotten(subject),
+            Inner::Sealed { subject, .. } | Inner::Forgotten(subject) => Inner::Forgotten(subject),
         })
     }
 }
@@ -108,7 +120,9 @@ impl<T> Personal<T> {
 impl<T: PartialEq> PartialEq for Personal<T> {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Inner::Sealed(of, text), Inner::Sealed(of_other, other)) => (of, text) == (of_other, other),
+            (Inner::Sealed { subject, text, .. }, Inner::Sealed { subject: of_other, text: other, .. }) => {
+                (subject, text) == (of_other, other)
+            }
             _ => (self.state(), self.subject(), self.get()) == (other.state(), other.subject(), other.get()),
         }
     }
@@ -123,16 +137,31 @@ impl<T> fmt::Debug for Personal<T> {
     }
 }
 
-/// As it stands in memory; only for a store.
+/// As it stands in memory; only for a store. An answer, a line of a log, or JSON that somebody makes himself would show
+/// what is personal, and how it is told from other data: it is refused.
 impl<T: Serialize> Serialize for Personal<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !is_storing() {
+            return Err(S::Error::custom(
+                "a personal value is written into a store alone, as a part of an event (`Envelope::new`) or a row \
+                 (`Commit::put`): anywhere else write what its `get` gives",
+            ));
+        }
         let body = match &self.0 {
-            Inner::Bare(value) => return value.serialize(serializer),
+            Inner::Bare { outside: true, .. } => {
+                return Err(S::Error::custom(
+                    "a personal value came from outside, and does not say whom it is about: make it with \
+                     `Personal::new`, or with `Personal::bare` if it is to stand in plain",
+                ));
+            }
+            Inner::Bare { value, .. } => return value.serialize(serializer),
             Inner::Open { subject, value, stored } => {
                 let text = serde_json::to_string(value).map_err(S::Error::custom)?;
                 Body { plain: Some(text.into()), stored: *stored, ..of(subject) }
             }
-            Inner::Sealed(subject, text) => Body { sealed: Some((&**text).into()), ..of(subject) },
+            Inner::Sealed { subject, text, at } => {
+                Body { sealed: Some((&**text).into()), at: at.as_deref().map(Into::into), ..of(subject) }
+            }
             Inner::Forgotten(subject) => Body { forgotten: true, ..of(subject) },
         };
         let mut map = serializer.serialize_map(Some(1))?;
@@ -145,18 +174,20 @@ fn of(subject: &Subject) -> Body<'_> {
     Body { of: subject.as_str().into(), ..Body::default() }
 }
 
-/// From memory, sealed from the bus, or bare.
+/// From memory, sealed from the bus, or bare. What is bare and does not come from a store (a request's body) can be read,
+/// and not be written.
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let marked = value.as_object().filter(|members| members.len() == 1).and_then(|members| {
             let of = |name| members.get(name).and_then(|body| Body::deserialize(body).ok());
             // What is at rest is sealed: a value in plain has come through a store of this process.
-            let at_rest = || of(marker::AT_REST).filter(|body| body.plain.is_none());
+            let at_rest = || of(marker::AT_REST).filter(|body| body.plain.is_none() && body.at.is_none());
             of(marker::in_memory()).or_else(at_rest)
         });
         let Some(body) = marked else {
-            return serde_json::from_value(value).map(Self::bare).map_err(D::Error::custom);
+            let value = serde_json::from_value(value).map_err(D::Error::custom)?;
+            return Ok(Self(Inner::Bare { value, outside: !is_storing() }));
         };
         let subject = Subject::new(&body.of).map_err(D::Error::custom)?;
         Ok(Self(match body {
@@ -164,7 +195,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
                 let value = serde_json::from_str(&text).map_err(D::Error::custom)?;
                 Inner::Open { subject, value, stored }
             }
-            Body { sealed: Some(text), .. } => Inner::Sealed(subject, text.into()),
+            Body { sealed: Some(text), at, .. } => {
+                Inner::Sealed { subject, text: text.into(), at: at.map(Into::into) }
+            }
             _ => Inner::Forgotten(subject),
         }))
     }
@@ -175,6 +208,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::message::storing;
 
     fn ada() -> Subject {
         Subject::new("user-ada").unwrap()
@@ -188,9 +222,9 @@ mod tests {
 
     #[test]
     fn what_was_written_before_a_field_was_personal_is_read() {
-        let name: Personal<String> = serde_json::from_value(json!("Ada")).unwrap();
+        let name: Personal<String> = storing(|| serde_json::from_value(json!("Ada"))).unwrap();
         assert_eq!((name.get().map(String::as_str), name.state()), (Some("Ada"), PersonalState::Bare));
-        assert_eq!(serde_json::to_value(&name).unwrap(), json!("Ada"));
+        assert_eq!(storing(|| serde_json::to_value(&name)).unwrap(), json!("Ada"));
         let list: Personal<Vec<(u8, Option<String>)>> = serde_json::from_str("[[1,null]]").unwrap();
         assert_eq!(list.get(), Some(&vec![(1, None)]));
         assert!(serde_json::from_value::<Personal<String>>(json!(1)).is_err());
@@ -205,7 +239,31 @@ mod tests {
         }
         let name = Personal::new(&ada(), ("A\"\\\u{1}".to_owned(), u128::MAX, 0.1));
         let event = Event::Named { name, other: None };
-        assert_eq!(serde_json::from_str::<Event>(&serde_json::to_string(&event).unwrap()).unwrap(), event);
+        let text = storing(|| serde_json::to_string(&event)).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn a_value_is_written_into_a_store_alone() {
+        let sealed = json!({ "$personal": { "of": "user-bob", "sealed": "AAAA" } });
+        let sealed: Personal<String> = serde_json::from_value(sealed).unwrap();
+        for name in [Personal::new(&ada(), "Ada".to_owned()), Personal::bare("Ada".to_owned()), sealed] {
+            let refused = serde_json::to_string(&name).unwrap_err().to_string();
+            assert!(refused.contains("what its `get` gives") && !refused.contains("Ada"), "{refused}");
+            storing(|| serde_json::to_string(&name)).unwrap();
+        }
+        let unwound = std::panic::catch_unwind(|| storing(|| panic!("within")));
+        assert!(unwound.is_err() && !is_storing(), "also behind a panic");
+    }
+
+    #[test]
+    fn a_value_from_outside_is_not_written_before_it_is_said_whom_it_is_about() {
+        let name: Personal<String> = serde_json::from_value(json!("Ada")).unwrap();
+        let name = name.map(|name| name.to_uppercase());
+        let refused = storing(|| serde_json::to_string(&name)).unwrap_err().to_string();
+        assert!(refused.contains("does not say whom it is about"), "{refused}");
+        let bare = Personal::bare(name.into_value().unwrap());
+        assert_eq!(storing(|| serde_json::to_value(&bare)).unwrap(), json!("ADA"));
     }
 
     #[test]

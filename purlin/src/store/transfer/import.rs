@@ -7,9 +7,10 @@ use super::export::hex;
 use super::line::{EventLine, FORMAT, LONGEST, Line, RecordLine, Trailer};
 use super::unfinished::{self, is_mark};
 use super::{Header, Moved, Progress};
+use crate::store::personal::KEYS;
 use crate::store::{
-    Collection, Commit, CommitError, Expected, LogFilter, LogId, Position, Query, ReadError, Recorded,
-    Revision, Store,
+    Collection, Commit, CommitError, Expected, LogFilter, LogId, Position, Query, ReadError, Record,
+    Recorded, Revision, Store,
 };
 
 /// Events or records of one commit.
@@ -176,7 +177,10 @@ impl<'s> Import<'s> {
                 there = last(store).await?;
                 // Records come last, and as a whole: what an earlier attempt left may not be among them any more.
                 for collection in known.iter().filter(|collection| !is_mark(&collection.name)) {
-                    store.drop_collection(&collection.name).await?;
+                    match &*collection.name {
+                        KEYS => empty(store, collection).await?,
+                        other => store.drop_collection(other).await?,
+                    }
                 }
             }
             Some(begun) => return Err(ImportError::Another { at: begun.at, head: begun.head }),
@@ -286,6 +290,21 @@ async fn is_empty(store: &Store, known: &[Collection]) -> Result<(), ImportError
         }
     }
     Ok(())
+}
+
+/// Deletes the records of a collection one by one: a key is overwritten where it is deleted, and not where its
+/// collection is dropped.
+async fn empty(store: &Store, collection: &Collection) -> Result<(), ImportError> {
+    loop {
+        let records = store.list_records(&collection.name, Query::all().limit(ITEMS)).await?.records;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let delete = |commit: Commit, record: Record| {
+            commit.delete_in(collection, record.key, Revision::Exact(record.revision))
+        };
+        store.commit(records.into_iter().fold(Commit::new(), delete)).await?;
+    }
 }
 
 /// The last event of a log.
