@@ -8,7 +8,7 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! use purlin::message::{Envelope, decode};
+//! use purlin::message::{Envelope, Event};
 //! use purlin::store::personal::{Personal, Subject};
 //! use purlin::store::{Commit, Expected, Store, StreamId};
 //! use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@
 //! #[derive(Serialize, Deserialize)]
 //! #[serde(rename_all = "kebab-case")]
 //! enum UserEvent { Registered { name: Personal<String> }, Forgotten }
+//! impl Event for UserEvent {}
 //!
 //! let (store, ada) = (Store::memory(), Subject::new("user-1").unwrap());
 //! let stream = StreamId::new("user", 1).unwrap();
@@ -23,7 +24,7 @@
 //! let registered = UserEvent::Registered { name: Personal::new(&ada, "Ada".into()) };
 //! let name = async || {
 //!     let event = store.read_stream(&stream, 1, 1).await.unwrap().remove(0).envelope;
-//!     let UserEvent::Registered { name } = decode(&event.kind, &event.data).unwrap() else { panic!() };
+//!     let UserEvent::Registered { name } = event.decode().unwrap() else { panic!() };
 //!     name.into_value()
 //! };
 //! store.commit(Commit::new().append(stream.clone(), Expected::NoStream, event(registered))).await.unwrap();
