@@ -1,14 +1,6 @@
 //! The wrapper of a store's engine.
 
-use std::path::Path;
-
-use tokio::sync::watch;
-
-use crate::message::{Clock, Timestamp};
-use crate::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
-};
+use crate::store::{BoxFuture, Commit, CommitError, Committed, Engine, Layer};
 
 use super::CrashPoints;
 
@@ -25,7 +17,11 @@ impl<E: Engine> Guarded<E> {
     }
 }
 
-impl<E: Engine> Engine for Guarded<E> {
+impl<E: Engine> Layer for Guarded<E> {
+    fn inner(&self) -> &dyn Engine {
+        &self.engine
+    }
+
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         Box::pin(async move {
             self.points.begin();
@@ -33,86 +29,5 @@ impl<E: Engine> Engine for Guarded<E> {
             self.points.applied();
             Ok(committed)
         })
-    }
-
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
-    }
-
-    fn clock(&self) -> Clock {
-        self.engine.clock()
-    }
-
-    fn read_stream(
-        &self,
-        stream: StreamId,
-        from: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream(stream, from, limit)
-    }
-
-    fn read_stream_back(
-        &self,
-        stream: StreamId,
-        before: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream_back(stream, before, limit)
-    }
-
-    fn read_log(
-        &self,
-        after: Position,
-        filter: LogFilter,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        self.engine.read_log(after, filter, limit)
-    }
-
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
-    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
-        self.engine.get(collection, key)
-    }
-
-    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.list(collection, query)
-    }
-
-    fn due(
-        &self,
-        collection: String,
-        until: Timestamp,
-        prefix: Option<String>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.due(collection, until, prefix, limit)
-    }
-
-    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
-        self.engine.collections()
-    }
-
-    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.define(collection)
-    }
-
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.swap(from, to)
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.drop_collection(name)
-    }
-
-    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
-        self.engine.backup(to)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.engine.close()
     }
 }

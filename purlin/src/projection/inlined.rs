@@ -1,17 +1,15 @@
 //! The engine behind a store whose commits write the rows of a view.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::bus::{Backoff, chain};
-use crate::message::{Clock, Timestamp};
 use crate::store::{
-    Append, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, Expected, Limits,
-    LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Row, StreamId,
+    Append, BoxFuture, Commit, CommitError, Committed, Conflict, Engine, Expected, Layer, Limits, Position,
+    ReadError, Recorded, Row, StreamId,
 };
 
 use super::Misfit;
@@ -196,7 +194,11 @@ fn unreadable(error: ReadError) -> CommitError {
     }
 }
 
-impl Engine for Inlined {
+impl Layer for Inlined {
+    fn inner(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         let definition = &self.view.definition;
         let wanted = |append: &Append| definition.wants_category(append.stream.category());
@@ -204,86 +206,5 @@ impl Engine for Inlined {
             return Box::pin(self.commit_with_rows(commit));
         }
         self.engine.commit(commit)
-    }
-
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
-    }
-
-    fn clock(&self) -> Clock {
-        self.engine.clock()
-    }
-
-    fn read_stream(
-        &self,
-        stream: StreamId,
-        from: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream(stream, from, limit)
-    }
-
-    fn read_stream_back(
-        &self,
-        stream: StreamId,
-        before: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream_back(stream, before, limit)
-    }
-
-    fn read_log(
-        &self,
-        after: Position,
-        filter: LogFilter,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        self.engine.read_log(after, filter, limit)
-    }
-
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
-    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
-        self.engine.get(collection, key)
-    }
-
-    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.list(collection, query)
-    }
-
-    fn due(
-        &self,
-        collection: String,
-        until: Timestamp,
-        prefix: Option<String>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.due(collection, until, prefix, limit)
-    }
-
-    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
-        self.engine.collections()
-    }
-
-    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.define(collection)
-    }
-
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.swap(from, to)
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.drop_collection(name)
-    }
-
-    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
-        self.engine.backup(to)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.engine.close()
     }
 }

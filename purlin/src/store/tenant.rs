@@ -9,14 +9,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::message::{Clock, Tags, Timestamp};
+use crate::message::{Tags, Timestamp};
 
 use super::personal::{self, Subject};
 use super::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, LogFilter, LogId,
-    LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
+    BoxFuture, Cause, Commit, CommitError, Committed, Conflict, Engine, Layer, LogFilter, LogPage, Position,
+    Query, ReadError, Record, Recorded, StreamId, StreamIdError,
 };
 
 /// Stands between a tenant's name and what is its own.
@@ -152,13 +150,9 @@ impl Tenanted {
     }
 }
 
-impl Engine for Tenanted {
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
-    }
-
-    fn clock(&self) -> Clock {
-        self.engine.clock()
+impl Layer for Tenanted {
+    fn inner(&self) -> &dyn Engine {
+        &*self.engine
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -209,10 +203,6 @@ impl Engine for Tenanted {
         })
     }
 
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let record = self.engine.get(collection, self.outer(&key)).await?;
@@ -237,14 +227,6 @@ impl Engine for Tenanted {
         Box::pin(async move {
             Ok(self.own_records(self.engine.due(collection, until, Some(prefix), limit).await?))
         })
-    }
-
-    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
-        self.engine.collections()
-    }
-
-    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.define(collection)
     }
 
     fn swap(&self, _from: String, _to: String) -> BoxFuture<'_, Result<(), CommitError>> {

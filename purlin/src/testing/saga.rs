@@ -32,11 +32,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::message::{Clock, Timestamp, new_id};
+use crate::message::{Timestamp, new_id};
 use crate::saga::{SagaView, Sagas, WaitError};
 use crate::store::memory::Memory;
 use crate::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
+    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage,
     Position, Query, ReadError, Record, Recorded, Store, StreamId,
 };
 
@@ -165,13 +165,9 @@ impl<E: Engine> Mortal<E> {
     }
 }
 
-impl<E: Engine> Engine for Mortal<E> {
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
-    }
-
-    fn clock(&self) -> Clock {
-        self.engine.clock()
+impl<E: Engine> Layer for Mortal<E> {
+    fn inner(&self) -> &dyn Engine {
+        &self.engine
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -212,10 +208,6 @@ impl<E: Engine> Engine for Mortal<E> {
         self.answer(self.engine.read_log(after, filter, limit))
     }
 
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         self.answer(self.engine.get(collection, key))
     }
@@ -252,9 +244,5 @@ impl<E: Engine> Engine for Mortal<E> {
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
         self.answer(self.engine.backup(to))
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.engine.close()
     }
 }

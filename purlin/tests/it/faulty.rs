@@ -3,14 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use purlin::message::Timestamp;
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+    BoxFuture, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage, Position,
+    ReadError, Record, Recorded, Store, StreamId,
 };
 use tokio::sync::watch;
 
@@ -154,9 +152,9 @@ impl Faulty {
     }
 }
 
-impl Engine for Faulty {
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
+impl Layer for Faulty {
+    fn inner(&self) -> &dyn Engine {
+        &*self.engine
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -213,15 +211,6 @@ impl Engine for Faulty {
         })
     }
 
-    fn read_stream_back(
-        &self,
-        stream: StreamId,
-        before: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream_back(stream, before, limit)
-    }
-
     fn read_log(
         &self,
         after: Position,
@@ -238,10 +227,6 @@ impl Engine for Faulty {
         })
     }
 
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         let before = {
             let mut state = self.fates.state();
@@ -254,24 +239,6 @@ impl Engine for Faulty {
             }
             self.engine.get(collection, key).await
         })
-    }
-
-    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.list(collection, query)
-    }
-
-    fn due(
-        &self,
-        collection: String,
-        until: Timestamp,
-        prefix: Option<String>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.due(collection, until, prefix, limit)
-    }
-
-    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
-        self.engine.collections()
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
@@ -288,17 +255,5 @@ impl Engine for Faulty {
             self.alive().await;
             self.engine.swap(from, to).await
         })
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.drop_collection(name)
-    }
-
-    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
-        self.engine.backup(to)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.engine.close()
     }
 }

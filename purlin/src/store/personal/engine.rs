@@ -1,14 +1,11 @@
 //! The engine between the handle and the one that stores: it seals what goes in and opens what comes out.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::message::{Clock, Timestamp};
+use crate::message::Timestamp;
 use crate::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
+    BoxFuture, Commit, CommitError, Committed, Engine, Layer, Limits, LogFilter, LogPage, Position, Query,
+    ReadError, Record, Recorded, StreamId,
 };
 
 use super::MasterKey;
@@ -31,13 +28,9 @@ fn bytes(events: &[Recorded]) -> usize {
     events.iter().map(|event| event.envelope.data.len()).sum()
 }
 
-impl Engine for Personalized {
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
-    }
-
-    fn clock(&self) -> Clock {
-        self.engine.clock()
+impl Layer for Personalized {
+    fn inner(&self) -> &dyn Engine {
+        &*self.engine
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -106,10 +99,6 @@ impl Engine for Personalized {
         })
     }
 
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let mut record = self.engine.get(collection, key).await?;
@@ -138,29 +127,5 @@ impl Engine for Personalized {
             self.open_records(&mut records).await?;
             Ok(records)
         })
-    }
-
-    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
-        self.engine.collections()
-    }
-
-    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.define(collection)
-    }
-
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.swap(from, to)
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.drop_collection(name)
-    }
-
-    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
-        self.engine.backup(to)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.engine.close()
     }
 }

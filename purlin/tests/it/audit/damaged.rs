@@ -1,15 +1,11 @@
 //! A store whose log is not what was written.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use purlin::message::{Clock, Timestamp};
 use purlin::store::memory::Memory;
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+    BoxFuture, Engine, Layer, LogFilter, LogPage, Position, ReadError, Recorded, Store, StreamId,
 };
-use tokio::sync::watch;
 
 /// What is made of the events that the log, or a stream, really has.
 type Damage = Box<dyn FnMut(Vec<Recorded>) -> Vec<Recorded> + Send>;
@@ -60,17 +56,9 @@ impl Damaged {
     }
 }
 
-impl Engine for Damaged {
-    fn log_id(&self) -> LogId {
-        self.engine.log_id()
-    }
-
-    fn clock(&self) -> Clock {
-        self.engine.clock()
-    }
-
-    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
-        self.engine.commit(commit)
+impl Layer for Damaged {
+    fn inner(&self) -> &dyn Engine {
+        &self.engine
     }
 
     fn read_stream(
@@ -86,15 +74,6 @@ impl Engine for Damaged {
         })
     }
 
-    fn read_stream_back(
-        &self,
-        stream: StreamId,
-        before: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        self.engine.read_stream_back(stream, before, limit)
-    }
-
     fn read_log(
         &self,
         after: Position,
@@ -107,51 +86,5 @@ impl Engine for Damaged {
             page.events = (self.log.lock().unwrap())(page.events);
             Ok(page)
         })
-    }
-
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.engine.watch()
-    }
-
-    fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
-        self.engine.get(collection, key)
-    }
-
-    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.list(collection, query)
-    }
-
-    fn due(
-        &self,
-        collection: String,
-        until: Timestamp,
-        prefix: Option<String>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
-        self.engine.due(collection, until, prefix, limit)
-    }
-
-    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
-        self.engine.collections()
-    }
-
-    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.define(collection)
-    }
-
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.swap(from, to)
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.drop_collection(name)
-    }
-
-    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
-        self.engine.backup(to)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.engine.close()
     }
 }
