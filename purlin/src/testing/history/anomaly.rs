@@ -143,6 +143,9 @@ impl fmt::Display for Clash {
             Self::Record(key, expect, Some(actual)) => {
                 write!(f, "record {key} has revision {actual}, expected was {expect}")
             }
+            Self::Condition(after, found) => {
+                write!(f, "the event at {found} matches what must not have come after {after}")
+            }
             Self::Other(conflict) => f.write_str(conflict),
         }
     }

@@ -73,10 +73,12 @@ impl<'a> Log<'a> {
         Self { events, streams }
     }
 
-    /// Whether these are the events between two positions.
-    fn has(&self, events: &[Event], after: u64, through: u64) -> bool {
+    /// Whether these are the events between two positions, or those of them that have a tag.
+    fn has(&self, events: &[Event], tag: Option<u32>, after: u64, through: u64) -> bool {
         let place = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
-        self.events.get(place(after)..place(through)).is_some_and(|there| there == events)
+        let there = self.events.get(place(after)..place(through));
+        let wanted = |event: &&Event| tag.is_none() || event.tag == tag;
+        there.is_some_and(|there| there.iter().filter(wanted).eq(events))
     }
 
     /// Whether these are events of a stream from a version on.
@@ -172,8 +174,8 @@ impl Judge<'_> {
             (Ask::Stream { stream, from, limit }, Answer::Stream(events)) => {
                 events.len() <= *limit && self.log.has_in(*stream, events, *from)
             }
-            (Ask::Log { after, limit }, Answer::Log { events, through }) => {
-                events.len() <= *limit && self.log.has(events, *after, *through)
+            (Ask::Log { after, limit, tag }, Answer::Log { events, through }) => {
+                events.len() <= *limit && self.log.has(events, *tag, *after, *through)
             }
             _ => true,
         }

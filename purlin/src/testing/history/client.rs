@@ -7,11 +7,14 @@ use uuid::Uuid;
 
 use crate::message::Envelope;
 use crate::store::{
-    Commit, CommitError, Committed, Conflict, Expected, Field, LogFilter, Position, Query, ReadError, Record,
-    Recorded, Revision, Row as _, Store, StreamId,
+    Commit, CommitError, Committed, Conflict, EventQuery, Expected, Field, LogFilter, Position, Query,
+    ReadError, Record, Recorded, Revision, Row as _, Store, StreamId,
 };
 
 use super::{Answer, Ask, Clash, Done, Event, Expect, Journal, Mark, Row, Wanted};
+
+/// The kind of all events.
+const KIND: &str = "history.happened";
 
 /// How long a commit's own id is remembered: longer than a history lasts.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -67,7 +70,7 @@ impl Client {
         let answer = match &ask {
             Ask::Commit(wanted) => self.commit(number, wanted).await,
             Ask::Stream { stream, from, limit } => self.stream(*stream, *from, *limit).await,
-            Ask::Log { after, limit } => self.log(*after, *limit).await,
+            Ask::Log { after, limit, tag } => self.log(*after, *limit, *tag).await,
             Ask::Record(key) => self.record(*key).await,
             Ask::Records => self.records().await,
         };
@@ -99,10 +102,11 @@ impl Client {
     }
 
     /// Engines may give pages that are short; who wants all reads on until there is no more.
-    async fn log(&self, after: u64, limit: usize) -> Answer {
+    async fn log(&self, after: u64, limit: usize, tag: Option<u32>) -> Answer {
+        let filter = tag.map_or_else(LogFilter::all, |tag| LogFilter::matching(tagged(tag)));
         let (mut events, mut through) = (Vec::new(), Position(after));
         while events.len() < limit {
-            let page = self.store.read_log(through, &LogFilter::all(), limit - events.len()).await;
+            let page = self.store.read_log(through, &filter, limit - events.len()).await;
             match page {
                 Err(error) => return unread(&error),
                 Ok(page) if page.through == through => break,
@@ -147,7 +151,7 @@ impl Client {
                 self.versions.extend(events.iter().map(|event| (event.stream, event.version)));
             }
             (_, Answer::Log { events, through }) => {
-                self.read = *through;
+                self.read = self.read.max(*through);
                 self.versions.extend(events.iter().map(|event| (event.stream, event.version)));
             }
             (Ask::Record(key), Answer::Record(row)) => {
@@ -206,7 +210,7 @@ fn build(number: u64, wanted: &Wanted) -> Commit {
     let mut commit = Commit::new();
     let mut nth = 0..;
     for (stream, expect, count) in &wanted.appends {
-        let events = nth.by_ref().take(*count as usize).map(|nth| envelope(number, nth));
+        let events = nth.by_ref().take(*count as usize).map(|nth| envelope(number, nth, wanted.tag));
         commit = commit.append(stream_id(*stream), version(*expect), events);
     }
     for (key, expect) in &wanted.requires {
@@ -218,6 +222,10 @@ fn build(number: u64, wanted: &Wanted) -> Commit {
             true => commit.put_expecting(key, &Written { by: number }, expected, None),
             false => commit.delete::<Written>(key, expected),
         };
+    }
+    for (tag, after) in &wanted.unless {
+        let query = tag.map_or_else(|| EventQuery::of_kinds([KIND]), tagged);
+        commit = commit.unless(query, Position(*after));
     }
     if wanted.is_marked() {
         commit = commit.put(number.to_string(), &Marked { by: number });
@@ -233,9 +241,18 @@ fn stream_id(number: u32) -> StreamId {
     StreamId::new("history", number).expect("a category and a number make a name")
 }
 
-fn envelope(by: u64, nth: u32) -> Envelope {
+fn envelope(by: u64, nth: u32, tag: Option<u32>) -> Envelope {
     let data = serde_json::to_vec(&Content { by, nth }).expect("two numbers are JSON");
-    Envelope { id: event_id(by, nth), ..Envelope::raw("history.happened", data) }
+    let envelope = Envelope { id: event_id(by, nth), ..Envelope::raw(KIND, data) };
+    envelope.tagged(tag.map(tag_name))
+}
+
+fn tag_name(tag: u32) -> String {
+    format!("history:{tag}")
+}
+
+fn tagged(tag: u32) -> EventQuery {
+    EventQuery::tagged([tag_name(tag)])
 }
 
 fn event_id(by: u64, nth: u32) -> Uuid {
@@ -277,6 +294,9 @@ fn clash(conflict: &Conflict) -> Clash {
         };
         return Clash::Record(key, expect, *actual);
     }
+    if let Conflict::Condition { after, found } = conflict {
+        return Clash::Condition(after.0, found.0);
+    }
     Clash::Other(conflict.to_string())
 }
 
@@ -297,6 +317,7 @@ fn event(recorded: &Recorded) -> Event {
         at: recorded.at.as_microsecond(),
         by,
         nth,
+        tag: recorded.envelope.tags.iter().find_map(|tag| tag.strip_prefix("history:")?.parse().ok()),
     }
 }
 

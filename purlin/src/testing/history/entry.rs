@@ -44,12 +44,15 @@ pub enum Ask {
         /// How many at most.
         limit: usize,
     },
-    /// So many events of the log, and all that there are when it is fewer.
+    /// So many events of the log, or of those with a tag, and all that there are when it is fewer.
     Log {
         /// Behind which position.
         after: u64,
         /// How many at most.
         limit: usize,
+        /// Only those with this tag.
+        #[serde(default)]
+        tag: Option<u32>,
     },
     /// One record.
     Record(u32),
@@ -66,6 +69,12 @@ pub struct Wanted {
     pub requires: Vec<(u32, Expect)>,
     /// Writes: the record, what is expected of it, whether it is put (or else deleted).
     pub writes: Vec<(u32, Expect, bool)>,
+    /// Conditions: no event with the tag, or none at all, behind the position.
+    #[serde(default)]
+    pub unless: Vec<(Option<u32>, u64)>,
+    /// The tag of all its events.
+    #[serde(default)]
+    pub tag: Option<u32>,
     /// The commit's own id, which others may have too.
     pub id: Option<u64>,
 }
@@ -150,6 +159,8 @@ pub enum Clash {
     Stream(u32, Expect, u64),
     /// A record had another revision, or was not there.
     Record(u32, Expect, Option<u64>),
+    /// Something came behind the first position that a condition excludes, last at the second.
+    Condition(u64, u64),
     /// Another record than those that clients write, or something that this crate's histories do not know.
     Other(String),
 }
@@ -169,6 +180,9 @@ pub struct Event {
     pub by: u64,
     /// Which of that operation's events it is, from 0.
     pub nth: u32,
+    /// Its tag.
+    #[serde(default)]
+    pub tag: Option<u32>,
 }
 
 /// A record that was read.

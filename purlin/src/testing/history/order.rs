@@ -219,7 +219,8 @@ fn whole(wanted: &Wanted, events: &[&Event]) -> Option<u64> {
     let streams = wanted.appends.iter().flat_map(|(stream, _, count)| (0..*count).map(move |_| *stream));
     let as_wanted = events.iter().zip(streams).zip(0..).all(|((event, stream), nth)| {
         let place = first.position + u64::from(nth);
-        event.stream == stream && event.nth == nth && event.position == place && event.at == first.at
+        let is_there = event.stream == stream && event.nth == nth && event.position == place;
+        is_there && event.at == first.at && event.tag == wanted.tag
     });
     (as_wanted && events.len() as u32 == wanted.events()).then(|| first.position + events.len() as u64 - 1)
 }

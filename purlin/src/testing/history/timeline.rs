@@ -12,6 +12,8 @@ pub(super) struct Timeline<'a> {
     streams: HashMap<u32, Vec<(usize, u64)>>,
     /// From which state on a record is what which commit wrote.
     records: HashMap<u32, Vec<(usize, Option<usize>)>>,
+    /// From which state on which is the last position of an event with a tag.
+    tags: HashMap<u32, Vec<(usize, u64)>>,
     /// Which commit has an id.
     ids: HashMap<u64, usize>,
 }
@@ -19,8 +21,9 @@ pub(super) struct Timeline<'a> {
 impl<'a> Timeline<'a> {
     /// Applies the commits one after the other; one that could not be applied is an anomaly.
     pub(super) fn of(commits: &'a [Happened<'a>]) -> (Self, Vec<Anomaly>) {
-        let (streams, records, ids) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut timeline = Self { commits, streams, records, ids };
+        let (streams, records) = (HashMap::new(), HashMap::new());
+        let (tags, ids) = (HashMap::new(), HashMap::new());
+        let mut timeline = Self { commits, streams, records, tags, ids };
         let mut anomalies = Vec::new();
         for (index, commit) in commits.iter().enumerate() {
             if let Some(clash) = timeline.clash(commit.wanted, index) {
@@ -39,6 +42,9 @@ impl<'a> Timeline<'a> {
         for (stream, _, count) in &wanted.appends {
             let version = self.version(*stream, after) + u64::from(*count);
             self.streams.entry(*stream).or_default().push((after, version));
+        }
+        if let Some(tag) = wanted.tag.filter(|_| wanted.events() > 0) {
+            self.tags.entry(tag).or_default().push((after, self.commits[index].position));
         }
         for (key, _, put) in &wanted.writes {
             self.records.entry(*key).or_default().push((after, put.then_some(index)));
@@ -94,8 +100,14 @@ impl<'a> Timeline<'a> {
         there == rows.len() && rows.iter().all(|row| self.is(row.key, Some(row), state))
     }
 
-    /// What is not as a commit expects, the first of all: appends, then requirements, then writes.
+    /// What is not as a commit expects, the first of all: appends, then requirements, then writes, then conditions.
     pub(super) fn clash(&self, wanted: &Wanted, state: usize) -> Option<Clash> {
+        let stream = || self.unexpected_stream(wanted, state);
+        let record = || self.unexpected_record(wanted, state);
+        stream().or_else(record).or_else(|| self.excluded(wanted, state))
+    }
+
+    fn unexpected_stream(&self, wanted: &Wanted, state: usize) -> Option<Clash> {
         let mut staged: Vec<(u32, u64)> = Vec::new();
         for (stream, expect, count) in &wanted.appends {
             let before = staged.iter().rev().find(|(other, _)| other == stream);
@@ -110,6 +122,10 @@ impl<'a> Timeline<'a> {
             }
             staged.push((*stream, actual + u64::from(*count)));
         }
+        None
+    }
+
+    fn unexpected_record(&self, wanted: &Wanted, state: usize) -> Option<Clash> {
         let required = wanted.requires.iter().copied();
         let mut expected = required.chain(wanted.writes.iter().map(|(key, expect, _)| (*key, *expect)));
         expected.find_map(|(key, expect)| {
@@ -120,6 +136,17 @@ impl<'a> Timeline<'a> {
                 Expect::Exactly(revision) => actual == Some(revision),
             };
             (!as_expected).then_some(Clash::Record(key, expect, actual))
+        })
+    }
+
+    /// What came that a condition excludes.
+    fn excluded(&self, wanted: &Wanted, state: usize) -> Option<Clash> {
+        wanted.unless.iter().find_map(|(tag, after)| {
+            let last = match tag {
+                Some(tag) => self.tags.get(tag).and_then(|changes| at(changes, state)).unwrap_or(0),
+                None => self.head(state),
+            };
+            (last > *after).then_some(Clash::Condition(*after, last))
         })
     }
 }

@@ -20,6 +20,8 @@ pub struct Workload {
     pub streams: u32,
     /// How many records there are.
     pub records: u32,
+    /// How many tags there are.
+    pub tags: u32,
     /// How many ids of commits there are, which clients share.
     pub ids: u64,
 }
@@ -34,6 +36,7 @@ impl Workload {
             operations: 5 + dice.below(16) as u32,
             streams: 1 + dice.below(5) as u32,
             records: 1 + dice.below(4) as u32,
+            tags: 1 + dice.below(3) as u32,
             ids: 1 + dice.below(8),
         }
     }
@@ -107,7 +110,8 @@ impl Throws {
                 // On from where it was, or once more from an earlier place.
                 let after =
                     if self.dice.percent(70) { client.read } else { self.dice.below(client.read + 1) };
-                Ask::Log { after, limit: 1 + self.dice.below(60) as usize }
+                let tag = self.dice.percent(30).then(|| self.tag());
+                Ask::Log { after, limit: 1 + self.dice.below(60) as usize, tag }
             }
             84..95 => Ask::Record(self.record()),
             _ => Ask::Records,
@@ -126,8 +130,17 @@ impl Throws {
             appends: (0..appends).map(|_| self.append(client)).collect(),
             requires: (0..requires).map(|_| self.expected(client)).collect(),
             writes: (0..writes).map(|_| self.write(client)).collect(),
+            unless: if self.dice.percent(15) { vec![self.excluded(client)] } else { Vec::new() },
+            tag: self.dice.percent(30).then(|| self.tag()),
             id: self.dice.percent(10).then(|| self.dice.below(self.shape.ids)),
         }
+    }
+
+    /// Nothing with a tag, or nothing at all, behind what is known, or behind an earlier place.
+    fn excluded(&mut self, client: &Client) -> (Option<u32>, u64) {
+        let tag = self.dice.percent(70).then(|| self.tag());
+        let after = if self.dice.percent(80) { client.read } else { self.dice.below(client.read + 1) };
+        (tag, after)
     }
 
     fn append(&mut self, client: &Client) -> (u32, Expect, u32) {
@@ -159,6 +172,10 @@ impl Throws {
 
     fn stream(&mut self) -> u32 {
         self.dice.below(u64::from(self.shape.streams)) as u32
+    }
+
+    fn tag(&mut self) -> u32 {
+        self.dice.below(u64::from(self.shape.tags)) as u32
     }
 
     fn record(&mut self) -> u32 {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use purlin::testing::Dice;
 use purlin::testing::history::{
-    Anomaly, Answer, Ask, Done, Entry, Event, Expect, History, Left, Wanted, When, Workload,
+    Anomaly, Answer, Ask, Clash, Done, Entry, Event, Expect, History, Left, Wanted, When, Workload,
 };
 
 use super::undisturbed;
@@ -29,6 +29,13 @@ const ALL: &[Planted] = &[
     ("a commit that should have been a conflict", expect_more, |found| {
         matches!(found, Anomaly::Admitted(..))
     }),
+    ("a condition that should have been met", exclude_more, |found| {
+        matches!(found, Anomaly::Admitted(_, Clash::Condition(..)))
+    }),
+    ("a condition that something else has met", found_elsewhere, |found| {
+        matches!(found, Anomaly::Conflict(_, Clash::Condition(..), _))
+    }),
+    ("a lost tag", lose_tag, |found| matches!(found, Anomaly::Torn(_))),
     ("an id that happened twice", same_id, |found| matches!(found, Anomaly::Twice(..))),
     ("a repetition of nothing", repeat, |found| matches!(found, Anomaly::Repetition(_))),
     ("a stale read", read_less, |found| matches!(found, Anomaly::Read(_, When::Before))),
@@ -275,6 +282,7 @@ fn expect_less(history: &mut History, dice: &mut Dice) -> Option<()> {
     let records = wanted.requires.iter_mut().map(|(_, expect)| expect);
     let writes = wanted.writes.iter_mut().map(|(_, expect, _)| expect);
     appends.chain(records).chain(writes).for_each(|expect| *expect = Expect::Any);
+    wanted.unless.clear();
     Some(())
 }
 
@@ -285,6 +293,28 @@ fn expect_more(history: &mut History, dice: &mut Dice) -> Option<()> {
     let records = wanted.requires.iter_mut().map(|(_, expect)| expect);
     let writes = wanted.writes.iter_mut().map(|(_, expect, _)| expect);
     *pick(appends.chain(records).chain(writes).collect(), dice)? = Expect::Exactly(1_000_000);
+    Some(())
+}
+
+fn exclude_more(history: &mut History, dice: &mut Dice) -> Option<()> {
+    let one = pick(applied(history, |wanted, done| done.position > u64::from(wanted.events())), dice)?;
+    wanted(history, one.asked).unless.push((None, 0));
+    Some(())
+}
+
+fn found_elsewhere(history: &mut History, dice: &mut Dice) -> Option<()> {
+    let excluded = |_: &Ask, answer: &Answer| matches!(answer, Answer::Conflict(Clash::Condition(..)));
+    let one = pick(answers(history, excluded), dice)?;
+    let Answer::Conflict(Clash::Condition(_, found)) = answer(history, one.answered) else { return None };
+    *found += 1;
+    Some(())
+}
+
+fn lose_tag(history: &mut History, dice: &mut Dice) -> Option<()> {
+    let tagged = applied(history, |wanted, _| wanted.tag.is_some() && wanted.events() > 0);
+    let one = pick(tagged, dice)?;
+    let event = left(history).log.iter_mut().find(|event| event.by == one.by)?;
+    event.tag = None;
     Some(())
 }
 

@@ -32,6 +32,7 @@ fn log(writers: &[u32]) -> Vec<Event> {
         at: AT,
         by: by(*n),
         nth: 0,
+        tag: None,
     };
     writers.iter().zip(1..).map(event).collect()
 }
