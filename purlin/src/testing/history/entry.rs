@@ -243,12 +243,16 @@ pub enum HistoryError {
 
 impl History {
     /// Reads what [`History::write`] or a journal in a file wrote: JSON Lines.
+    ///
+    /// Of an entry that its process was killed over, a part may be there, and the next one behind it on the same line,
+    /// or nothing. It is as if it were not there at all: what a client did not write down to its end it has neither asked
+    /// nor acted on.
     pub fn read(file: &Path) -> Result<Self, HistoryError> {
         let text = std::fs::read_to_string(file)?;
-        let entry = |(n, line)| {
-            serde_json::from_str(line).map_err(|source| HistoryError::Line { line: n + 1, source })
-        };
-        text.lines().enumerate().map(entry).collect::<Result<_, _>>().map(Self)
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let entry =
+            |(n, line)| Entry::read(line).map_err(|source| HistoryError::Line { line: n + 1, source });
+        whole.lines().enumerate().map(entry).collect::<Result<_, _>>().map(Self)
     }
 
     /// Writes the history to a file, an entry a line.
@@ -263,6 +267,15 @@ impl History {
 }
 
 impl Entry {
+    /// The entry of a line, or the one at its end behind a part of another.
+    fn read(line: &str) -> Result<Self, serde_json::Error> {
+        const BEGINNINGS: [&str; 4] = ["{\"asked\":", "{\"answered\":", "{\"gone\":", "{\"left\":"];
+        let begins = |(at, _): &(usize, char)| BEGINNINGS.iter().any(|entry| line[*at..].starts_with(entry));
+        let behind = |(at, _)| serde_json::from_str(&line[at..]).ok();
+        serde_json::from_str(line)
+            .or_else(|error| line.char_indices().filter(begins).find_map(behind).ok_or(error))
+    }
+
     /// The entry as a line of JSON, with its end.
     pub fn line(&self) -> String {
         serde_json::to_string(self).expect("numbers and texts are JSON") + "\n"

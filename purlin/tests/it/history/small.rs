@@ -142,3 +142,18 @@ fn a_history_is_read_back_as_it_was_written() {
     assert_eq!(refused, "line 2 is not an entry of a history");
     std::fs::remove_file(file).unwrap();
 }
+
+#[test]
+fn an_entry_that_a_process_was_killed_over_is_left_out() {
+    let file = std::env::temp_dir().join(format!("purlin-history-{}.jsonl", purlin::message::new_id()));
+    let (asked, answered) = (append(1, Expect::Any).line(), saw(1, &[1]).line());
+    for (whole, cut) in [(asked, &answered), (left(&[]).line(), &answered)] {
+        for length in 1..cut.len() - 1 {
+            let text = format!("{whole}{}{}{}", &cut[..length], Entry::Gone(1).line(), &cut[..length]);
+            std::fs::write(&file, text).unwrap();
+            let read = History::read(&file).unwrap().0;
+            assert_eq!((read.len(), &read[1]), (2, &Entry::Gone(1)), "{length}");
+        }
+    }
+    std::fs::remove_file(file).unwrap();
+}
