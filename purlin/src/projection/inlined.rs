@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::bus::{Backoff, chain};
 use crate::message::{Clock, Timestamp};
 use crate::store::{
-    Append, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, Expected, Limits,
-    LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Row, StreamId,
+    Append, Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine,
+    Expected, Limits, LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Row, StreamId,
 };
 
 use super::Misfit;
@@ -277,6 +277,10 @@ impl Engine for Inlined {
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         self.engine.drop_collection(name)
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        self.engine.archive(streams, limit)
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

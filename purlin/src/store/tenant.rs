@@ -15,8 +15,8 @@ use crate::message::{Clock, Tags, Timestamp};
 
 use super::personal::{self, Subject};
 use super::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, LogFilter, LogId,
-    LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, LogFilter,
+    LogId, LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
 };
 
 /// Stands between a tenant's name and what is its own.
@@ -253,6 +253,14 @@ impl Engine for Tenanted {
 
     fn drop_collection(&self, _name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(std::future::ready(Err(CommitError::Invalid(self.refused("removing a collection")))))
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Box::pin(async move {
+            // There is no stream whose name would be too long.
+            let outer = streams.iter().filter_map(|stream| self.outer_stream(stream).ok()).collect();
+            self.engine.archive(outer, limit).await
+        })
     }
 
     fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use purlin::message::Timestamp;
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, Store, StreamId,
 };
 use tokio::sync::watch;
 
@@ -292,6 +292,13 @@ impl Engine for Faulty {
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         self.engine.drop_collection(name)
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Box::pin(async move {
+            self.alive().await;
+            self.engine.archive(streams, limit).await
+        })
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use purlin::message::{Clock, Timestamp};
 use purlin::store::memory::Memory;
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, Store, StreamId,
 };
 use tokio::sync::watch;
 
@@ -145,6 +145,10 @@ impl Engine for Damaged {
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         self.engine.drop_collection(name)
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        self.engine.archive(streams, limit)
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
