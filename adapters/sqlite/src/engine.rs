@@ -181,9 +181,8 @@ impl Sqlite {
             // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
             files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;
         }
-        let archive = schema::find_archive(&connection, options.archive.as_deref(), file);
-        let (place, made) = archive.map_err(|error| error.of(file))?;
-        let archive = Arc::new(Archive::new(place, id, made));
+        let archive = Archive::find(&connection, id, options.archive.as_deref(), file);
+        let archive = Arc::new(archive.map_err(|error| error.of(file))?);
         archive::settle(&archive, options.synchronous).map_err(|error| error.into_open_error(file))?;
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
@@ -465,10 +464,12 @@ impl Engine for Sqlite {
             if *turn {
                 return Err(Closed.into());
             }
+            // Nor while events move: a long read would keep the archive from taking them.
+            let moving = Arc::clone(&self.archivings).lock_owned().await;
             let file = self.shared.file.clone();
             let copy = move || {
                 let copied = write_copy(&file, &to);
-                drop(turn);
+                drop((turn, moving));
                 copied
             };
             on_a_thread("sqlite-backup", copy).await?.unwrap_or_else(|| Err(Closed.into()))

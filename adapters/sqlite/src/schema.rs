@@ -201,6 +201,7 @@ pub(crate) fn prepare(
             _ => {}
         }
         if meta::<i64>(&transaction, "copy")?.is_some() {
+            set_meta(&transaction, "incarnation_before", id.incarnation)?;
             (id, changed) = (id.restored(), true);
             transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
         }
@@ -270,6 +271,11 @@ pub(crate) fn mark_copy(copy: &Connection) -> rusqlite::Result<()> {
 pub(crate) fn head(connection: &Connection) -> rusqlite::Result<u64> {
     let last = "SELECT coalesce(max(position), 0) FROM _event";
     connection.query_row(last, [], |row| row.get(0)).map(unsigned)
+}
+
+/// The incarnation of which a copy was made that this one began with.
+pub(crate) fn incarnation_before(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    meta(connection, "incarnation_before")
 }
 
 /// Where a store's archive is (empty: beside the store), if it has one.

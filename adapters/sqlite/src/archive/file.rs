@@ -82,10 +82,8 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     connection.busy_timeout(schema::BUSY).map_err(opened)?;
     let tables = "SELECT count(*) FROM sqlite_schema";
     let tables: i64 = connection.query_row(tables, [], |row| row.get(0)).map_err(opened)?;
-    if tables > 0 {
+    if tables > 0 || archive.is_made() {
         known(&connection, archive)?;
-    } else if archive.is_made() {
-        return Err(Refused::Wrong { file: file.to_owned(), what: "there is nothing in it".to_owned() });
     }
     let mode = schema::use_wal(&connection).map_err(opened)?;
     if mode != "wal" {
@@ -93,6 +91,10 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     }
     connection.pragma_update(None, "synchronous", synchronous.name()).map_err(opened)?;
     prepare(&mut connection, archive.log(), tables == 0).map_err(opened)?;
+    if !archive.is_made() && !crate::checkpoint::truncate(&connection).map_err(opened)? {
+        // A log beside a file that turns out to be empty is thrown away.
+        return Err(unusable("somebody reads it before there is anything in it".into()));
+    }
     if synchronous == Synchronous::Full {
         files::sync_folder(file).map_err(|source| unusable(source.into()))?;
     }
@@ -124,8 +126,10 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
     let wrong = |what: &str| Refused::Wrong { file: file.to_owned(), what: what.to_owned() };
     let opened = |error| refused(file, error);
     let tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('_meta', '_event')";
-    if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(opened)? != 2 {
-        return Err(wrong("it is no archive"));
+    match connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(opened)? {
+        0 => return Err(wrong("there is no archive in it")),
+        2 => {}
+        _ => return Err(wrong("it is no archive")),
     }
     match meta::<i64>(connection, "archive_format").map_err(opened)? {
         None => return Err(wrong("it is no archive")),
@@ -146,7 +150,7 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
         return Err(wrong("it is that of another log"));
     }
     let is_copy = meta::<i64>(connection, "copy").map_err(opened)?.is_some();
-    if id != archive.log() && !(is_copy && id.restored() == archive.log()) {
+    if id != archive.log() && !(is_copy && archive.before == Some(id.incarnation)) {
         let (theirs, ours) = (id.incarnation, archive.log().incarnation);
         return Err(wrong(&format!("it is that of incarnation {theirs} of the log, and this is {ours}")));
     }

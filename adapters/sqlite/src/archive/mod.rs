@@ -19,6 +19,7 @@ use purlin::store::LogId;
 use rusqlite::Connection;
 
 use crate::files;
+use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
 pub(crate) use cold::{Cold, Scan};
 pub(crate) use file::{Counted, Refused, count_both, open, open_writable, prepare_copy};
@@ -28,22 +29,31 @@ pub(crate) use mover::move_events;
 pub(crate) struct Archive {
     file: PathBuf,
     log: LogId,
+    /// Of the log that was copied, if this one began with the copy.
+    before: Option<u32>,
     made: AtomicBool,
 }
 
 impl Archive {
-    pub(crate) fn new(file: PathBuf, log: LogId, made: bool) -> Self {
-        Self { file, log, made: made.into() }
+    /// Of a store that is open; where it is said to be is remembered.
+    pub(crate) fn find(
+        connection: &Connection,
+        log: LogId,
+        said: Option<&Path>,
+        store: &Path,
+    ) -> Result<Self, SchemaError> {
+        let (file, made) = schema::find_archive(connection, said, store)?;
+        let before = schema::incarnation_before(connection)?;
+        Ok(Self { file, log, before, made: made.into() })
     }
 
     /// What a store's file says of its archive; none when it has none.
-    pub(crate) fn of(
-        store: &Path,
-        connection: &Connection,
-    ) -> Result<Option<Self>, crate::schema::SchemaError> {
-        let Some(remembered) = crate::schema::archive(connection)? else { return Ok(None) };
-        let (_, log, _) = crate::schema::described(connection)?;
-        Ok(Some(Self::new(place(store, Some(&remembered)), log, true)))
+    pub(crate) fn of(store: &Path, connection: &Connection) -> Result<Option<Self>, SchemaError> {
+        if schema::archive(connection)?.is_none() {
+            return Ok(None);
+        }
+        let (_, log, _) = schema::described(connection)?;
+        Self::find(connection, log, None, store).map(Some)
     }
 
     pub(crate) fn file(&self) -> &Path {

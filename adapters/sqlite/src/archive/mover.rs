@@ -16,9 +16,9 @@ use crate::codec::{HEADER, Seen, signed, whose};
 use crate::engine::Shared;
 use crate::error::{Closed, in_writer, unavailable};
 use crate::index::{Index, Lookup};
-use crate::schema;
 use crate::synchronous::Synchronous;
 use crate::writer::Job;
+use crate::{files, schema};
 
 /// Events that are copied in one transaction, at the most, and bytes of their data.
 const CHUNK: usize = 1024;
@@ -193,6 +193,10 @@ impl Mover<'_> {
         let (Some(archive), false) = (&self.archive, self.chunk.is_empty()) else { return Ok(()) };
         let committed = self.new.added_to(archive).and_then(|()| archive.execute_batch("COMMIT"));
         committed.map_err(unavailable)?;
+        if self.synchronous == Synchronous::Full {
+            // SQLite does not mind when it fails to make the name of a new log durable.
+            files::sync_folder(self.shared.archive.file()).map_err(unavailable)?;
+        }
         self.new = Counted::default();
         self.chunk.sort_unstable();
         let chunk = std::mem::take(&mut self.chunk);

@@ -41,9 +41,9 @@ impl Fault for ArchiveError {
 /// How far archiving has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
-    /// Streams that were looked at.
+    /// Streams that were looked at, and are done.
     pub seen: u64,
-    /// Those that were chosen.
+    /// Those of them that were chosen.
     pub chosen: u64,
     /// Events that were moved; in a dry run, those that the chosen streams have before their last.
     pub events: u64,
@@ -53,7 +53,8 @@ pub struct Progress {
     pub through: Position,
     /// Where the log ended when it began: it is done once `through` has come there.
     pub of: Position,
-    /// How long it has taken.
+    /// How long it has taken; whoever asks over a wire measures that himself.
+    #[serde(skip)]
     pub took: Duration,
 }
 
@@ -83,8 +84,10 @@ pub struct Archiving {
     progress: Progress,
     /// Streams that were chosen and are not moved yet.
     chosen: Vec<StreamId>,
-    /// Up to where the log was looked through for them.
+    /// Up to where the log was looked through for them, how many streams were seen since `through`, and how many of
+    /// them were chosen.
     looked: Position,
+    page: (u64, u64),
 }
 
 impl Archiving {
@@ -96,7 +99,7 @@ impl Archiving {
         let looked = selection.begins_after();
         let progress = Progress { through: looked, of: store.head(), ..Progress::default() };
         let (selection, began) = (selection.clone(), Instant::now());
-        Ok(Self { store, selection, until, began, progress, chosen: Vec::new(), looked })
+        Ok(Self { store, selection, until, began, progress, chosen: Vec::new(), looked, page: (0, 0) })
     }
 
     /// How far it has come.
@@ -112,6 +115,9 @@ impl Archiving {
             self.archive().await?;
         }
         if self.chosen.is_empty() {
+            let (seen, chosen) = std::mem::take(&mut self.page);
+            self.progress.seen += seen;
+            self.progress.chosen += chosen;
             self.progress.through = self.looked;
         }
         Ok(!self.progress.is_done())
@@ -131,8 +137,7 @@ impl Archiving {
             }
         }
         // Nothing above is counted if it is dropped on the way.
-        self.progress.seen += seen;
-        self.progress.chosen += found.len() as u64;
+        self.page = (seen, found.len() as u64);
         if self.selection.is_dry() {
             self.progress.events += found.iter().map(|(_, before)| before).sum::<u64>();
         } else {
