@@ -40,7 +40,8 @@ impl Writer {
     fn take_out(&mut self, positions: &[u64]) -> rusqlite::Result<()> {
         let archive = &self.shared.archive;
         in_transaction(&self.connection, || {
-            if !archive.is_made() {
+            // What is in memory may come of a transaction that failed.
+            if schema::archive(&self.connection)?.is_none() {
                 let place = archive.remembered(&self.shared.file);
                 schema::set_archive(&self.connection, place)?;
                 // Before anybody can see that an event is gone.
