@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use purlin::message::Timestamp;
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -216,6 +216,11 @@ impl Engine for Postgres {
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(self.change(Change::Drop(name)))
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        let _ = (streams, limit);
+        Box::pin(std::future::ready(Err(CommitError::Invalid("this store has no archive".to_owned()))))
     }
 
     fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::archive::{self, Archive, Scan};
 use crate::checksum::Unchecked;
-use crate::codec::{HEADER, read_event, whose};
+use crate::codec::{read_event, whose};
 use crate::collection;
 use crate::copy::on_a_thread;
 use crate::error::{Closed, OpenError, is_damage};
@@ -41,9 +42,19 @@ fn check_now(file: &Path) -> Result<Vec<String>, SchemaError> {
     let connection = connection.transaction()?;
     let unchecked = schema::read_unchecked(&connection)?;
     let mut found = Vec::new();
-    let parts: [(&str, Look<'_>); 4] = [
-        ("the structure of the file", &|found| structure(&connection, found)),
-        ("the log", &|found| log(&connection, unchecked, found)),
+    let archive = Archive::of(file, &connection)?;
+    // Looked at after the store's file, so that it has what left that.
+    let archived = archive.as_ref().map(archive::open).transpose().unwrap_or_else(|refused| {
+        found.push(format!("the archive: {refused}"));
+        None
+    });
+    let is_away = archive.is_some() && archived.is_none();
+    let parts: [(&str, Look<'_>); 5] = [
+        ("the structure of the file", &|found| structure(&connection, "the file", found)),
+        ("the structure of the archive", &|found| {
+            archived.as_ref().map_or(Ok(()), |archived| structure(archived, "the archive", found))
+        }),
+        ("the log", &|found| log((&connection, archived.as_ref()), is_away, unchecked, found)),
         ("the index of the streams", &|_| index(&connection)),
         ("the collections", &|found| collections(&connection, found)),
     ];
@@ -56,29 +67,49 @@ fn check_now(file: &Path) -> Result<Vec<String>, SchemaError> {
     Ok(found)
 }
 
-fn structure(connection: &Connection, found: &mut Vec<String>) -> rusqlite::Result<()> {
+fn structure(connection: &Connection, of: &str, found: &mut Vec<String>) -> rusqlite::Result<()> {
     let mut check = connection.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
     let mut rows = check.query([])?;
     while let Some(row) = rows.next()? {
         let said: String = row.get(0)?;
         if said != "ok" {
-            found.push(format!("the structure of the file: {said}"));
+            found.push(format!("the structure of {of}: {said}"));
         }
     }
     Ok(())
 }
 
-fn log(connection: &Connection, unchecked: Unchecked, found: &mut Vec<String>) -> rusqlite::Result<()> {
-    let mut select = connection.prepare(&format!("SELECT {HEADER}, data FROM _event ORDER BY position"))?;
-    let mut rows = select.query([])?;
-    let (mut next, mut tags) = (1, 0);
-    while let Some(row) = rows.next()? {
-        let position = row.get::<_, i64>(0)?.unsigned_abs();
-        if position > next {
-            found.push(format!("the events from {next} to {} are missing", position - 1));
-        }
+fn log(
+    (connection, archived): (&Connection, Option<&Connection>),
+    is_away: bool,
+    unchecked: Unchecked,
+    found: &mut Vec<String>,
+) -> rusqlite::Result<()> {
+    const SCAN: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum, data FROM _event \
+                        ORDER BY position";
+    let mut select = connection.prepare(SCAN)?;
+    let mut rows = Scan::new(select.query([])?);
+    // Begun here, so that the archive is seen as it is later than the store.
+    rows.is_over()?;
+    let mut select = archived.map(|archived| archived.prepare(SCAN)).transpose()?;
+    let mut archived = select.as_mut().map(|select| select.query([]).map(Scan::new)).transpose()?;
+    let (mut tags, mut gap, mut all) = (0, None, true);
+    for position in 1..=schema::head(connection)? {
+        let (row, place) = match (rows.at(position)?, &mut archived) {
+            (Some(row), _) => (Some(row), ""),
+            (None, Some(archived)) => (archived.at(position)?, " in the archive"),
+            (None, None) => (None, ""),
+        };
+        let Some(row) = row else {
+            gap.get_or_insert(position);
+            all = false;
+            continue;
+        };
+        tell_gap(gap.take(), position, is_away, found);
         match read_event(row, unchecked) {
-            Err(error) if is_damage(&error) => found.push(whose(position, row)),
+            Err(error) if is_damage(&error) => {
+                found.push(format!("{}{place}", whose(position, row)));
+            }
             read => {
                 let event = read?;
                 tags += event.envelope.tags.len();
@@ -87,13 +118,21 @@ fn log(connection: &Connection, unchecked: Unchecked, found: &mut Vec<String>) -
                 }
             }
         }
-        next = position + 1;
     }
     match tag::count(connection)?.saturating_sub(tags) {
         0 => {}
+        // What is away has tags too.
+        _ if is_away && !all => {}
         more => found.push(format!("{more} tags of no event")),
     }
     Ok(())
+}
+
+/// Tells that events are missing, up to where there is one again. Without the archive nobody knows.
+fn tell_gap(gap: Option<u64>, position: u64, is_away: bool, found: &mut Vec<String>) {
+    if let Some(gap) = gap.filter(|_| !is_away) {
+        found.push(format!("the events from {gap} to {} are missing", position - 1));
+    }
 }
 
 fn index(connection: &Connection) -> rusqlite::Result<()> {

@@ -1,5 +1,7 @@
 //! Copies of a store: backups, and restoring from one.
 //!
+//! A store with an archive has a copy of two files: the second is called as the first, with `.archive` behind it.
+//!
 //! A copy is *marked*. Whoever opens a marked copy to write begins a new incarnation of the log: from there on it may
 //! say something else than the original does, and those who followed the original must not take it for the same.
 
@@ -9,6 +11,7 @@ use purlin::store::Cause;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::archive::{self, Archive};
 use crate::error::{Closed, OpenError};
 use crate::files;
 use crate::schema::{self, SchemaError};
@@ -34,8 +37,7 @@ fn restore_now(copy: &Path, to: &Path) -> Result<(), OpenError> {
         return Err(of_copy(SchemaError::Empty));
     }
     files::make_folder(to).map_err(|(file, source)| OpenError::File { file, source })?;
-    let connection = schema::open_reader(copy).map_err(|error| of_copy(error.into()))?;
-    write_copy(&connection, to).map_err(|source| OpenError::Database { file: copy.to_owned(), source })
+    write_copy(copy, to).map_err(|source| OpenError::Database { file: copy.to_owned(), source })
 }
 
 /// Runs something that waits for the disk on a thread of its own; nothing when that thread ended early.
@@ -60,25 +62,57 @@ enum CopyError {
     Damaged(String),
 }
 
-/// Writes a marked copy, as of one instant, to a file that is not there yet. It gets its name once it has been checked
-/// and is durable: what has the name is whole.
-pub(crate) fn write_copy(connection: &Connection, to: &Path) -> Result<(), Cause> {
-    if to.try_exists()? {
-        return Err(CopyError::Exists(to.to_owned()).into());
+/// Writes a marked copy of a store, as of one instant, to a file that is not there yet, and of its archive beside that.
+/// It gets its name once it has been checked and is durable: what has the name is whole, and has its archive.
+pub(crate) fn write_copy(store: &Path, to: &Path) -> Result<(), Cause> {
+    let archive_to = archive::place(to, None);
+    for file in [to, &archive_to] {
+        if file.try_exists()? {
+            return Err(CopyError::Exists(file.to_owned()).into());
+        }
     }
-    let part = files::beside(to, ".part");
-    remove(&part);
-    let written = write_part(connection, &part).and_then(|()| {
+    let (part, archive_part) = (files::beside(to, ".part"), files::beside(&archive_to, ".part"));
+    let parts = [&part, &archive_part];
+    parts.into_iter().for_each(|part| remove(part));
+    let written = write_parts(store, &part, &archive_part).and_then(|has_archive| {
+        if has_archive {
+            std::fs::rename(&archive_part, &archive_to)?;
+            files::sync_folder(to)?;
+        }
         std::fs::rename(&part, to)?;
         Ok(files::sync_folder(to)?)
     });
     if written.is_err() {
-        remove(&part);
+        parts.into_iter().for_each(|part| remove(part));
     }
     written
 }
 
-fn write_part(connection: &Connection, part: &Path) -> Result<(), Cause> {
+/// Writes the copy, and that of the archive if there is one; whether there is.
+fn write_parts(store: &Path, part: &Path, archive_part: &Path) -> Result<bool, Cause> {
+    let connection = schema::open_reader(store)?;
+    let copy = copy_pages(&connection, part)?;
+    let archive = Archive::of(store, &copy)?;
+    schema::mark_copy(&copy)?;
+    finish(copy, part)?;
+    let Some(archive) = archive else { return Ok(false) };
+    // After the store: what had left it by then is in the archive.
+    let head = schema::head(&schema::open_reader(part)?)?;
+    let mut copy = copy_pages(&archive::open(&archive)?, archive_part)?;
+    archive::prepare_copy(&mut copy, head)?;
+    let have: u64 = archive::count_both(&copy, part)?;
+    if have != head {
+        let missing = head.saturating_sub(have);
+        return Err(
+            CopyError::Damaged(format!("{missing} of {head} events are in neither file of it")).into()
+        );
+    }
+    finish(copy, archive_part)?;
+    Ok(true)
+}
+
+/// Copies a file's pages as they are at one instant, and checks them.
+fn copy_pages(connection: &Connection, part: &Path) -> Result<Connection, Cause> {
     let name = part.to_str().ok_or(CopyError::Path)?;
     // SQLite takes a file that is empty as one that is not there, and leaves its rights.
     drop(files::create_private(part)?);
@@ -89,7 +123,11 @@ fn write_part(connection: &Connection, part: &Path) -> Result<(), Cause> {
     if said != "ok" {
         return Err(CopyError::Damaged(said).into());
     }
-    schema::mark_copy(&copy)?;
+    Ok(copy)
+}
+
+/// Closes a copy, and makes it durable.
+fn finish(copy: Connection, part: &Path) -> Result<(), Cause> {
     copy.close().map_err(|(_, error)| error)?;
     Ok(std::fs::File::open(part)?.sync_all()?)
 }

@@ -11,11 +11,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 use rusqlite::Connection;
 
+use crate::archive::{self, Archive, Cold};
 use crate::checksum::Unchecked;
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
@@ -25,7 +26,7 @@ use crate::files;
 use crate::index::{Index, Keys};
 use crate::lock::Lock;
 use crate::log::{self, Unread};
-use crate::reader::Readers;
+use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
 use crate::writer::{Closing, Job, Queued, Sums, Writer};
@@ -51,6 +52,10 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// Tells when a commit happens.
     pub clock: Clock,
+    /// Where the archive is, for what [`Engine::archive`] moves; none: where it was last, and beside the store, as
+    /// `<file>.archive`, if there was none. What is said here is remembered. An archive is carried to another place while
+    /// the store is closed.
+    pub archive: Option<PathBuf>,
     /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
     pub log: Option<LogId>,
 }
@@ -68,6 +73,7 @@ impl Options {
             window: 50_000,
             synchronous: Synchronous::Full,
             clock: Clock::system(),
+            archive: None,
             log: None,
         }
     }
@@ -85,6 +91,9 @@ pub struct Sqlite {
     clock: Clock,
     /// How many positions are looked through for wanted events at once.
     window: u64,
+    synchronous: Synchronous,
+    /// Whose turn it is to move events to the archive; true when nobody is to any more.
+    archivings: Arc<tokio::sync::Mutex<bool>>,
     /// Whose turn it is to write a backup; true when there is to be none any more.
     backups: Arc<tokio::sync::Mutex<bool>>,
 }
@@ -95,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) unchecked: Unchecked,
     pub(crate) keys: Keys,
     pub(crate) file: PathBuf,
+    pub(crate) archive: Arc<Archive>,
     pub(crate) index: RwLock<Index>,
     pub(crate) tables: RwLock<HashMap<String, Arc<Table>>>,
     pub(crate) head: watch::Sender<Position>,
@@ -111,7 +121,12 @@ impl Shared {
     }
 
     /// The last version of a stream. What only the runs know is on the disk: nobody waits for that.
-    fn last_version(&self, connection: &Connection, stream: &StreamId) -> rusqlite::Result<u64> {
+    pub(crate) fn last_version(
+        &self,
+        hot: &Connection,
+        cold: &Cold,
+        stream: &StreamId,
+    ) -> rusqlite::Result<u64> {
         let index = self.index.read().expect("no panic holds the index");
         let key = self.keys.of(stream.as_str());
         if let Some(version) = index.tail.last_version(key) {
@@ -119,7 +134,7 @@ impl Shared {
         }
         let runs = Index::of(index.runs.clone());
         drop(index);
-        Ok(runs.head(connection, stream, key, self.unchecked)?.version)
+        Ok(runs.head((hot, cold), stream, key, self.unchecked)?.version)
     }
 
     /// Whether so many bytes more may wait; then they count.
@@ -166,12 +181,16 @@ impl Sqlite {
             // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
             files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;
         }
+        let archive = Archive::find(&connection, id, options.archive.as_deref(), file);
+        let archive = Arc::new(archive.map_err(|error| error.of(file))?);
+        archive::settle(&archive, options.synchronous).map_err(|error| error.into_open_error(file))?;
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,
             unchecked,
             keys: Keys::default(),
             file: file.clone(),
+            archive: Arc::clone(&archive),
             index: RwLock::default(),
             tables: RwLock::default(),
             head,
@@ -181,7 +200,7 @@ impl Sqlite {
         });
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
         let writer = Writer::open(connection, Arc::clone(&shared), lock, queue, options).map_err(refused)?;
-        let readers = Readers::start(file, options.readers.max(1)).map_err(refused)?;
+        let readers = Readers::start(file, &archive, options.readers.max(1)).map_err(refused)?;
         let tables = shared.tables.read().expect("no panic holds the tables").clone();
         let damage = schema::open_reader(file).and_then(|reader| Damage::look(&reader, &tables));
         let damage = damage.map_err(refused)?;
@@ -197,6 +216,8 @@ impl Sqlite {
             writer: Mutex::new(Some(writer)),
             clock: options.clock.clone(),
             window: options.window.max(1),
+            synchronous: options.synchronous,
+            archivings: Arc::default(),
             backups: Arc::default(),
         })
     }
@@ -226,23 +247,23 @@ impl Sqlite {
     fn part_of_stream(
         &self,
         stream: StreamId,
-        versions: impl FnOnce(&Shared, &Connection, &StreamId) -> rusqlite::Result<Range<u64>> + Send + 'static,
+        versions: impl FnOnce(&Shared, &Reader, &StreamId) -> rusqlite::Result<Range<u64>> + Send + 'static,
         backwards: bool,
     ) -> impl Future<Output = Result<Vec<Recorded>, ReadError>> + Send + '_ {
         let shared = Arc::clone(&self.shared);
-        let read = self.readers.read(move |connection| {
+        let read = self.readers.read(move |reader| {
             let index = |error| {
                 if is_damage(&error) {
                     shared.index.read().expect("no panic holds the index").suspect();
                 }
                 unreadable_as(error, || format!("the index of the stream `{stream}`"))
             };
-            let versions = versions(&shared, connection, &stream).map_err(index)?;
+            let versions = versions(&shared, reader, &stream).map_err(index)?;
             let key = shared.keys.of(stream.as_str());
             let known = shared.index.read().expect("no panic holds the index");
             let lookup = known.lookup(key, versions.start, versions.end);
             drop(known);
-            log::read_stream(connection, &stream, &lookup, versions, backwards, shared.unchecked).map_err(
+            log::read_stream(reader, &stream, &lookup, versions, backwards, shared.unchecked).map_err(
                 |unread| match unread {
                     Unread::Index(error) => index(error),
                     Unread::Event(error) => error,
@@ -319,8 +340,8 @@ impl Engine for Sqlite {
         before: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
-        let versions = move |shared: &Shared, connection: &Connection, stream: &StreamId| {
-            let to = before.min(shared.last_version(connection, stream)? + 1);
+        let versions = move |shared: &Shared, reader: &Reader, stream: &StreamId| {
+            let to = before.min(shared.last_version(&reader.hot, &reader.cold, stream)? + 1);
             Ok(to.saturating_sub(limit as u64).max(1)..to)
         };
         Box::pin(self.part_of_stream(stream, versions, true))
@@ -336,11 +357,11 @@ impl Engine for Sqlite {
         let head = *self.shared.head.borrow();
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
         let unchecked = self.shared.unchecked;
-        Box::pin(self.readers.read(move |connection| match &filter.matching {
+        Box::pin(self.readers.read(move |reader| match &filter.matching {
             Some(query) if query.is_by_tag() => {
-                log::read_tagged(connection, (after, head), (&filter, query), limit, unchecked)
+                log::read_tagged(reader, (after, head), (&filter, query), limit, unchecked)
             }
-            _ => log::read(connection, (after, until), &filter, limit, unchecked),
+            _ => log::read(reader, (after, until), &filter, limit, unchecked),
         }))
     }
 
@@ -351,7 +372,7 @@ impl Engine for Sqlite {
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;
-            let found = self.readers.read(move |connection| table.get(connection, &key)).await?;
+            let found = self.readers.read(move |reader| table.get(&reader.hot, &key)).await?;
             if found.is_none() {
                 self.shared.damage().knows_all_of(&collection)?;
             }
@@ -363,7 +384,7 @@ impl Engine for Sqlite {
         Box::pin(async move {
             let table = self.table(&collection)?;
             self.shared.damage().knows_all_of(&collection)?;
-            self.readers.read(move |connection| table.list(connection, &query)).await
+            self.readers.read(move |reader| table.list(&reader.hot, &query)).await
         })
     }
 
@@ -377,7 +398,7 @@ impl Engine for Sqlite {
         Box::pin(async move {
             let table = self.table(&collection)?;
             self.shared.damage().knows_all_of(&collection)?;
-            self.readers.read(move |connection| table.due(connection, until, prefix, limit)).await
+            self.readers.read(move |reader| table.due(&reader.hot, until, prefix, limit)).await
         })
     }
 
@@ -414,6 +435,27 @@ impl Engine for Sqlite {
         })
     }
 
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Box::pin(async move {
+            self.shared.damage().admits_writes()?;
+            // One at a time, and beside all others: nobody else waits for it.
+            let turn = Arc::clone(&self.archivings).lock_owned().await;
+            if *turn {
+                return Err(unavailable(Closed));
+            }
+            let (shared, jobs, synchronous) = (Arc::clone(&self.shared), self.jobs.clone(), self.synchronous);
+            let archive = move || {
+                let archived = archive::move_events(&shared, &jobs, synchronous, streams, limit);
+                drop(turn);
+                archived
+            };
+            on_a_thread("sqlite-archive", archive)
+                .await
+                .map_err(unavailable)?
+                .unwrap_or_else(|| Err(unavailable(Closed)))
+        })
+    }
+
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
         let to = to.to_owned();
         Box::pin(async move {
@@ -422,10 +464,12 @@ impl Engine for Sqlite {
             if *turn {
                 return Err(Closed.into());
             }
+            // Nor while events move: a long read would keep the archive from taking them.
+            let moving = Arc::clone(&self.archivings).lock_owned().await;
             let file = self.shared.file.clone();
             let copy = move || {
-                let copied = write_copy(&schema::open_reader(&file)?, &to);
-                drop(turn);
+                let copied = write_copy(&file, &to);
+                drop((turn, moving));
                 copied
             };
             on_a_thread("sqlite-backup", copy).await?.unwrap_or_else(|| Err(Closed.into()))
@@ -435,6 +479,7 @@ impl Engine for Sqlite {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             *self.backups.lock().await = true;
+            *self.archivings.lock().await = true;
             // The readers first: who closes the file last tidies up behind all.
             self.readers.close().await;
             let (answer, answered) = oneshot::channel();
@@ -448,6 +493,8 @@ impl Engine for Sqlite {
                 // The thread has nothing left to do; it is about to end.
                 let _ = writer.join();
             }
+            let (archive, synchronous) = (Arc::clone(&self.shared.archive), self.synchronous);
+            let _ = on_a_thread("sqlite-close", move || archive::tidy(&archive, synchronous)).await;
         })
     }
 }

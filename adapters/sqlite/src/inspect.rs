@@ -7,11 +7,12 @@ use purlin::message::Timestamp;
 use purlin::store::{LogId, Position};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::archive::{self, Archive, Counted};
 use crate::codec::unsigned;
 use crate::copy::on_a_thread;
 use crate::error::{Closed, OpenError};
 use crate::files;
-use crate::schema::{self, FORMAT, SchemaError};
+use crate::schema::{self, SchemaError};
 
 /// A store as its file shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ use crate::schema::{self, FORMAT, SchemaError};
 pub struct Inspection {
     /// The file's format.
     pub format: i64,
-    /// The newest format that this program knows.
+    /// The format that it has once this program has opened it.
     pub known: i64,
     /// Which log.
     pub log: LogId,
@@ -29,12 +30,30 @@ pub struct Inspection {
     pub head: Position,
     /// The last event's time.
     pub last: Option<Timestamp>,
+    /// Where what is seldom read was moved to, if anything was.
+    pub archive: Option<ArchiveInspection>,
     /// The names of the collections.
     pub collections: Vec<String>,
     /// Bytes of the file.
     pub bytes: u64,
     /// Bytes of what is not moved into the file yet.
     pub wal_bytes: u64,
+}
+
+/// The archive of a store as its file shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchiveInspection {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Bytes of it, with what is not moved into the file yet.
+    pub bytes: u64,
+    /// Events that it has.
+    pub events: u64,
+    /// Bytes of their data.
+    pub data_bytes: u64,
+    /// Why it cannot be used: it is not there, or another's.
+    pub refused: Option<String>,
 }
 
 /// Looks at a store's file, and changes nothing; a process may have it open.
@@ -90,7 +109,8 @@ fn read(connection: &Connection, file: &Path) -> Result<Inspection, SchemaError>
     let (format, log, copy) = schema::described(connection)?;
     Ok(Inspection {
         format,
-        known: FORMAT,
+        known: schema::format_of(connection)?,
+        archive: Archive::of(file, connection)?.map(|archive| of_archive(&archive)).transpose()?,
         log,
         copy,
         head: Position(last.map_or(0, |(position, _)| unsigned(position))),
@@ -99,4 +119,15 @@ fn read(connection: &Connection, file: &Path) -> Result<Inspection, SchemaError>
         bytes: size(""),
         wal_bytes: size("-wal"),
     })
+}
+
+fn of_archive(archive: &Archive) -> Result<ArchiveInspection, SchemaError> {
+    let size =
+        |suffix: &str| std::fs::metadata(files::beside(archive.file(), suffix)).map_or(0, |file| file.len());
+    let (file, bytes) = (archive.file().to_owned(), size("") + size("-wal"));
+    let (counted, refused) = match archive::open(archive) {
+        Ok(connection) => (Counted::of(&connection)?, None),
+        Err(refused) => (Counted::default(), Some(refused.to_string())),
+    };
+    Ok(ArchiveInspection { file, bytes, events: counted.events, data_bytes: counted.bytes, refused })
 }

@@ -17,6 +17,7 @@
 //! # });
 //! ```
 
+mod archive;
 mod check;
 mod checkpoint;
 mod checksum;
@@ -45,7 +46,7 @@ pub use check::check;
 pub use copy::restore;
 pub use engine::{Options, Sqlite};
 pub use error::OpenError;
-pub use inspect::{Inspection, in_use, inspect};
+pub use inspect::{ArchiveInspection, Inspection, in_use, inspect};
 pub use synchronous::Synchronous;
 
 /// Opens the store in a file, or makes it (and its folder) when it is not there.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use purlin::store::{EventQuery, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, Row, params_from_iter};
 
+use crate::archive::{Cold, Scan};
 use crate::checksum::Unchecked;
 use crate::codec::{HEADER, Seen, mismatch, read_event, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
+use crate::reader::Reader;
 use crate::tag;
 
 /// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
@@ -20,45 +22,87 @@ const FEW: usize = 256;
 ///
 /// Every event is looked at, wanted or not: one that is missing, or damaged so that it seems unwanted, is told.
 pub(crate) fn read(
-    connection: &mut Connection,
+    Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
     filter: &LogFilter,
     limit: usize,
     unchecked: Unchecked,
 ) -> Result<LogPage, ReadError> {
-    let mut page = LogPage { events: Vec::new(), through: until.max(after) };
+    let page = LogPage { events: Vec::new(), through: until.max(after) };
     if until <= after {
         return Ok(page);
     }
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
-    let transaction = connection.transaction().map_err(log)?;
-    let coarse = Coarse::of(filter);
-    let (sql, values) = coarse.statement(after, until);
+    let transaction = hot.transaction().map_err(log)?;
+    let mut walk = Walk { page, bytes: 0, coarse: Coarse::of(filter), filter, limit, unchecked };
+    let (sql, values) = walk.coarse.statement(after, until);
     let mut select = transaction.prepare_cached(&sql).map_err(log)?;
-    let mut rows = select.query(params_from_iter(values)).map_err(log)?;
-    let mut bytes = 0;
-    for position in after.0 + 1..=until.0 {
-        if page.events.len() == limit || bytes >= Limits::PAGE {
-            page.through = Position(position - 1);
-            break;
-        }
-        let missing = |error| unreadable_as(error, || format!("the event at {position}"));
-        let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
-        let damaged = |error| unreadable_as(error, || whose(position, row));
-        let seen = Seen::read(row, unchecked).map_err(damaged)?;
-        if seen.position != position {
-            return Err(missing(mismatch()));
-        }
-        if !coarse.admits(&seen) {
-            continue;
-        }
-        let event = seen.event(row).map_err(damaged)?;
-        if coarse.is_exact || filter.admits(&event) {
-            bytes += event.envelope.data.len();
-            page.events.push(event);
-        }
+    let mut rows = Scan::new(select.query(params_from_iter(values)).map_err(log)?);
+    let Some(gap) = walk.go(after.0 + 1..until.0 + 1, &mut rows, None)? else { return Ok(walk.page) };
+    // From here on both are read side by side. The archive is looked at later than the store: see `archive`.
+    let missing = |error| unreadable_as(error, || format!("the event at {gap}"));
+    let archive = cold.archive_of(gap).map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
+    let (sql, values) = walk.coarse.statement(Position(gap - 1), until);
+    let mut select = archive.prepare_cached(&sql).map_err(missing)?;
+    let mut archived = Scan::new(select.query(params_from_iter(values)).map_err(missing)?);
+    match walk.go(gap..until.0 + 1, &mut rows, Some((&mut archived, cold)))? {
+        None => Ok(walk.page),
+        Some(position) => Err(unreadable_as(mismatch(), || format!("the event at {position}"))),
     }
-    Ok(page)
+}
+
+/// A page on its way through a part of the log.
+struct Walk<'a> {
+    page: LogPage,
+    bytes: usize,
+    coarse: Coarse,
+    filter: &'a LogFilter,
+    limit: usize,
+    unchecked: Unchecked,
+}
+
+impl Walk<'_> {
+    /// Takes what is wanted of these positions, until the page is full; the first position that is not there.
+    fn go(
+        &mut self,
+        positions: Range<u64>,
+        rows: &mut Scan<'_>,
+        mut archived: Option<(&mut Scan<'_>, &Cold)>,
+    ) -> Result<Option<u64>, ReadError> {
+        for position in positions {
+            if self.page.events.len() == self.limit || self.bytes >= Limits::PAGE {
+                self.page.through = Position(position - 1);
+                break;
+            }
+            let missing = |error| unreadable_as(error, || format!("the event at {position}"));
+            match (rows.at(position).map_err(missing)?, &mut archived) {
+                (Some(row), _) => {
+                    self.take(row).map_err(|error| unreadable_as(error, || whose(position, row)))?;
+                }
+                (None, Some((archived, cold))) => {
+                    let Some(row) = archived.at(position).map_err(missing)? else {
+                        return Ok(Some(position));
+                    };
+                    let damaged = |error| unreadable_as(error, || cold.whose(position, row));
+                    self.take(row).map_err(damaged)?;
+                }
+                (None, None) => return Ok(Some(position)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let seen = Seen::read(row, self.unchecked)?;
+        if self.coarse.admits(&seen) {
+            let event = seen.event(row)?;
+            if self.coarse.is_exact || self.filter.admits(&event) {
+                self.bytes += event.envelope.data.len();
+                self.page.events.push(event);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What of a filter is asked of an event's row before its data are read: all that it admits is admitted here.
@@ -123,7 +167,7 @@ impl Coarse {
 
 /// As [`read`], for a filter whose events an index of tags finds, wherever they are.
 pub(crate) fn read_tagged(
-    connection: &mut Connection,
+    Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
     (filter, query): (&LogFilter, &EventQuery),
     limit: usize,
@@ -134,7 +178,7 @@ pub(crate) fn read_tagged(
     if until <= after || limit == 0 {
         return Ok(LogPage { through: after, ..page });
     }
-    let transaction = connection.transaction().map_err(log)?;
+    let transaction = hot.transaction().map_err(log)?;
     let (positions, through) = tag::find(&transaction, query, after, until, limit.max(FEW)).map_err(log)?;
     page.through = through;
     let mut bytes = 0;
@@ -143,7 +187,7 @@ pub(crate) fn read_tagged(
             page.through = page.events.last().map_or(after, |event| event.position);
             break;
         }
-        let event = event_at(&transaction, position, None, unchecked)?;
+        let event = event_at((&transaction, cold), position, None, unchecked)?;
         if filter.admits(&event) {
             bytes += event.envelope.data.len();
             page.events.push(event);
@@ -154,14 +198,14 @@ pub(crate) fn read_tagged(
 
 /// The events of a stream with some versions, one way or the other, cut once their data reach [`Limits::PAGE`].
 pub(crate) fn read_stream(
-    connection: &mut Connection,
+    Reader { hot, cold }: &mut Reader,
     stream: &StreamId,
     lookup: &Lookup,
     versions: Range<u64>,
     backwards: bool,
     unchecked: Unchecked,
 ) -> Result<Vec<Recorded>, Unread> {
-    let transaction = connection.transaction().map_err(Unread::Index)?;
+    let transaction = hot.transaction().map_err(Unread::Index)?;
     let mut positions =
         lookup.positions(&transaction, versions.start, versions.end).map_err(Unread::Index)?;
     if backwards {
@@ -169,7 +213,8 @@ pub(crate) fn read_stream(
     }
     let (mut events, mut bytes, mut before) = (Vec::new(), 0, None);
     for position in positions {
-        let event = event_at(&transaction, position, Some(stream), unchecked).map_err(Unread::Event)?;
+        let event =
+            event_at((&transaction, cold), position, Some(stream), unchecked).map_err(Unread::Event)?;
         if event.stream == *stream {
             let follows = match before {
                 None if backwards => event.version + 1 == versions.end,
@@ -201,7 +246,7 @@ pub(crate) enum Unread {
 
 /// An event that an index names.
 fn event_at(
-    connection: &Connection,
+    (hot, cold): (&Connection, &Cold),
     position: u64,
     stream: Option<&StreamId>,
     unchecked: Unchecked,
@@ -213,8 +258,14 @@ fn event_at(
             None => format!("the event at {position}"),
         })
     };
-    let mut select = connection.prepare_cached(SELECT).map_err(missing)?;
+    let mut select = hot.prepare_cached(SELECT).map_err(missing)?;
+    let mut rows = select.query([signed(position)]).map_err(missing)?;
+    if let Some(row) = rows.next().map_err(missing)? {
+        return read_event(row, unchecked).map_err(|error| unreadable_as(error, || whose(position, row)));
+    }
+    let archive = cold.archive_of(position).map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
+    let mut select = archive.prepare_cached(SELECT).map_err(missing)?;
     let mut rows = select.query([signed(position)]).map_err(missing)?;
     let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
-    read_event(row, unchecked).map_err(|error| unreadable_as(error, || whose(position, row)))
+    read_event(row, unchecked).map_err(|error| unreadable_as(error, || cold.whose(position, row)))
 }

@@ -11,13 +11,22 @@ use tokio::sync::{Semaphore, oneshot};
 
 use purlin::store::ReadError;
 
+use crate::archive::{Archive, Cold};
 use crate::error::{Closed, unreadable};
 use crate::schema;
 
 /// Reads that may wait before callers do.
 const WAITING: usize = 1024;
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Job = Box<dyn FnOnce(&mut Reader) + Send>;
+
+/// A thread's ways into a store.
+pub(crate) struct Reader {
+    /// The store's own file.
+    pub(crate) hot: Connection,
+    /// What left it.
+    pub(crate) cold: Cold,
+}
 
 /// The reading threads; they end with the last handle.
 pub(crate) struct Readers {
@@ -77,16 +86,17 @@ impl Queue {
 }
 
 impl Readers {
-    pub(crate) fn start(file: &Path, count: usize) -> rusqlite::Result<Self> {
+    pub(crate) fn start(file: &Path, archive: &Arc<Archive>, count: usize) -> rusqlite::Result<Self> {
         let queue = Arc::new(Queue::default());
         let connections =
             (0..count).map(|_| schema::open_reader(file)).collect::<rusqlite::Result<Vec<_>>>()?;
-        let start = |mut connection: Connection| {
+        let start = |hot: Connection| {
+            let mut reader = Reader { hot, cold: Cold::new(Arc::clone(archive)) };
             let queue = Arc::clone(&queue);
             let serve = move || {
                 while let Some(job) = queue.pop() {
                     // Whoever asked hears that it did not work; the thread is there for the next one.
-                    let _ = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
+                    let _ = catch_unwind(AssertUnwindSafe(|| job(&mut reader)));
                 }
             };
             std::thread::Builder::new()
@@ -101,14 +111,14 @@ impl Readers {
     /// Runs a read on one of the threads.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
+        read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(unreadable)?;
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Job = Box::new(move |reader| {
             // Whoever asked may have gone; then nobody needs the answer.
             if !answer.is_closed() {
-                let _ = answer.send(read(connection));
+                let _ = answer.send(read(reader));
             }
             drop(place);
         });

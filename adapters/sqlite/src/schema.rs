@@ -1,6 +1,6 @@
 //! The tables of a store, and the version of their format.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use purlin::message::Uuid;
@@ -17,17 +17,26 @@ use crate::{collection, tag};
 /// The newest format that this code reads and writes. Format 1 had neither checksums nor tags.
 pub(crate) const FORMAT: i64 = 2;
 
+/// The format of a store with an archive, and the newest that is understood: code that knows no archives would take
+/// what is in one for lost.
+pub(crate) const ARCHIVED: i64 = 3;
+
 /// How long a connection waits for another's lock.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 /// Bytes to which a WAL that grew behind a long read is cut when it begins anew.
 const WAL_BYTES: i64 = 128 << 20;
 
-/// Everything but the collections and the index. Names begin with `_`, so that no collection has one of them.
-///
-/// An event's checksum stands before its data: who only wants to know which event it is need not read them.
+/// Everything but the events, the collections and the index. Names begin with `_`, so that no collection has one of them.
 const TABLES: &str = "
 CREATE TABLE _meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE _collection(name TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// The events, in a store and in its archive.
+///
+/// An event's checksum stands before its data: who only wants to know which event it is need not read them.
+pub(crate) const EVENTS: &str = "
 CREATE TABLE _event(
     position INTEGER PRIMARY KEY,
     stream TEXT NOT NULL,
@@ -41,7 +50,6 @@ CREATE TABLE _event(
     sum INTEGER,
     data TEXT NOT NULL
 );
-CREATE TABLE _collection(name TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// The stream index (see `index`): a block is a slice of sorted entries, a run describes some blocks.
@@ -71,6 +79,8 @@ pub(crate) enum SchemaError {
     NoWal(String),
     #[error("the file's own description is damaged: {0}")]
     Damaged(&'static str),
+    #[error("the path of an archive must be UTF-8")]
+    ArchivePath,
     #[error("SQLite refuses")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -93,7 +103,7 @@ pub(crate) fn open_writer(file: &Path, synchronous: Synchronous) -> Result<Conne
 /// Gives the file a write-ahead log; the mode that it has then. SQLite says the mode before it has written it down:
 /// whether that worked is known when there is no further row. Without it, the file would be used with a rollback
 /// journal, whose removal nothing makes durable.
-fn use_wal(connection: &Connection) -> rusqlite::Result<String> {
+pub(crate) fn use_wal(connection: &Connection) -> rusqlite::Result<String> {
     let mut pragma = connection.prepare("PRAGMA journal_mode = WAL")?;
     let mut rows = pragma.query([])?;
     let mode = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)?;
@@ -158,7 +168,7 @@ fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
         return Err(SchemaError::Foreign);
     }
     match meta::<i64>(connection, "format")?.ok_or(SchemaError::Damaged("no format"))? {
-        format if format > FORMAT => Err(SchemaError::Newer(format)),
+        format if format > ARCHIVED => Err(SchemaError::Newer(format)),
         _ => Ok(true),
     }
 }
@@ -174,6 +184,7 @@ pub(crate) fn prepare(
     let (mut id, mut unchecked, mut changed) = (log.unwrap_or_default(), Unchecked::default(), is_new);
     if is_new {
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(EVENTS)?;
         transaction.execute_batch(tag::TABLE)?;
         transaction.execute_batch(INDEX)?;
         set_meta(&transaction, "log", id.log.as_bytes().as_slice())?;
@@ -190,13 +201,14 @@ pub(crate) fn prepare(
             _ => {}
         }
         if meta::<i64>(&transaction, "copy")?.is_some() {
+            set_meta(&transaction, "incarnation_before", id.incarnation)?;
             (id, changed) = (id.restored(), true);
             transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
         }
         collection::complete(&transaction)?;
     }
     if changed {
-        set_meta(&transaction, "format", FORMAT)?;
+        set_meta(&transaction, "format", format_of(&transaction)?)?;
         set_meta(&transaction, "incarnation", id.incarnation)?;
         set_meta(&transaction, "unchecked_position", signed(unchecked.position))?;
         set_meta(&transaction, "unchecked_revision", signed(unchecked.revision))?;
@@ -236,7 +248,7 @@ pub(crate) fn read_unchecked(connection: &Connection) -> rusqlite::Result<Unchec
 }
 
 /// The checksum of what a file says of itself.
-fn identity_sum(id: LogId, unchecked: Unchecked) -> i64 {
+pub(crate) fn identity_sum(id: LogId, unchecked: Unchecked) -> i64 {
     let numbers = [u64::from(id.incarnation), unchecked.position, unchecked.revision];
     Sum::default().bytes(id.log.as_bytes()).numbers(numbers).stored()
 }
@@ -247,9 +259,57 @@ pub(crate) fn forget_index(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(INDEX)
 }
 
-/// Marks a copy, so that whoever opens it to write begins a new incarnation.
+/// Marks a copy, so that whoever opens it to write begins a new incarnation. Its archive is beside it.
 pub(crate) fn mark_copy(copy: &Connection) -> rusqlite::Result<()> {
+    if archive(copy)?.is_some() {
+        set_meta(copy, "archive", "")?;
+    }
     set_meta(copy, "copy", 1)
+}
+
+/// The position of the last event, which never leaves the store's file.
+pub(crate) fn head(connection: &Connection) -> rusqlite::Result<u64> {
+    let last = "SELECT coalesce(max(position), 0) FROM _event";
+    connection.query_row(last, [], |row| row.get(0)).map(unsigned)
+}
+
+/// The incarnation of which a copy was made that this one began with.
+pub(crate) fn incarnation_before(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    meta(connection, "incarnation_before")
+}
+
+/// Where a store's archive is (empty: beside the store), if it has one.
+pub(crate) fn archive(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    meta(connection, "archive")
+}
+
+/// Where a store's archive is, or is to be, and whether it has one. Where it is said to be is remembered.
+pub(crate) fn find_archive(
+    connection: &Connection,
+    said: Option<&Path>,
+    store: &Path,
+) -> Result<(PathBuf, bool), SchemaError> {
+    let remembered = archive(connection)?;
+    let said = said.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let Some(said) = said else {
+        return Ok((crate::archive::place(store, remembered.as_deref()), remembered.is_some()));
+    };
+    let path = said.to_str().ok_or(SchemaError::ArchivePath)?;
+    if remembered.as_deref().is_some_and(|before| before != path) {
+        set_archive(connection, path)?;
+    }
+    Ok((said, remembered.is_some()))
+}
+
+/// Remembers that a store has an archive, and where; part of a transaction of the caller's.
+pub(crate) fn set_archive(connection: &Connection, place: &str) -> rusqlite::Result<()> {
+    set_meta(connection, "archive", place)?;
+    set_meta(connection, "format", ARCHIVED)
+}
+
+/// The format that a store is to have.
+pub(crate) fn format_of(connection: &Connection) -> rusqlite::Result<i64> {
+    Ok(if archive(connection)?.is_some() { ARCHIVED } else { FORMAT })
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
@@ -315,7 +375,7 @@ impl SchemaError {
                     Ok(()) => crate::OpenError::Database { file, source: Cause::from(error) },
                 }
             }
-            Self::Newer(found) => crate::OpenError::Newer { file, found, known: FORMAT },
+            Self::Newer(found) => crate::OpenError::Newer { file, found, known: ARCHIVED },
             other => crate::OpenError::Database { file, source: Cause::from(other) },
         }
     }

@@ -9,7 +9,9 @@ Examples:
   purlin streams show order-4711 --back --limit 3
   purlin streams tail --service orders           what comes, until ctrl-c
   purlin streams tail --service orders --kind order.paid --from 0 --json
-  purlin streams stats                           events, bytes, kinds, and how many come a second";
+  purlin streams stats                           events, bytes, kinds, and how many come a second
+  purlin streams archive --service orders --category order --idle-for 90d --ended-by order.shipped --dry-run
+  purlin streams archive --service orders --category order --idle-for 90d --ended-by order.shipped";
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -22,6 +24,13 @@ pub(crate) enum Streams {
     Tail(Tail),
     /// Count what is in the log; all of it is read.
     Stats(Stats),
+    /// Move what is seldom read out of the way; every read finds it as before.
+    ///
+    /// Of each stream that is chosen, all events but the last one move to the store's archive: with SQLite a file of its own
+    /// (`orders.db.archive` beside `orders.db`), with PostgreSQL a table of its own. The store may be in use meanwhile. What
+    /// was stopped, by ctrl-c or by a crash, goes on when it is asked for again. A store whose archive is away goes on too,
+    /// and refuses reads of what is in it.
+    Archive(Archive),
 }
 
 /// Which streams.
@@ -91,4 +100,60 @@ pub(crate) struct Stats {
     /// Only those of this service.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
+}
+
+/// Which streams are archived.
+#[derive(Debug, Args)]
+pub(crate) struct Archive {
+    /// The service whose streams they are; needed when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Those of this category: what stands before the first dash of a stream's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) category: String,
+    /// Only those of this tenant.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// Only those to which nothing was appended for so long: a number and `s`, `m`, `h` or `d` (90d).
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) idle_for: u64,
+    /// Only those whose last event is of this kind; may be said several times, for any of them.
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    pub(crate) ended_by: Vec<String>,
+    /// Only those that began behind this position of the log.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) after: Option<u64>,
+    /// Move nothing: count the streams that would be chosen, and their events, archived ones included.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A time as `90d`, in seconds.
+fn seconds(typed: &str) -> Result<u64, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600)];
+    let unit = typed.chars().last().and_then(|last| units.iter().find(|(unit, _)| *unit == last));
+    let read =
+        unit.and_then(|(_, seconds)| typed[..typed.len() - 1].parse::<u64>().ok()?.checked_mul(*seconds));
+    read.ok_or_else(|| "a time is a number and s, m, h or d, as in 90d".to_owned())
+}
+
+/// A kind of event; a comma would part it on its way.
+fn kind(typed: &str) -> Result<String, String> {
+    match typed.is_empty() || typed.contains(',') {
+        true => Err("a kind is not empty and has no comma; say several with several --ended-by".to_owned()),
+        false => Ok(typed.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_number_and_a_unit() {
+        assert_eq!(["0s", "90m", "2h", "90d"].map(seconds), [Ok(0), Ok(5400), Ok(7200), Ok(7_776_000)]);
+        for none in ["", "d", "90", "-1d", "1.5h", "9w", "99999999999999999d", "9\u{e9}"] {
+            assert!(seconds(none).is_err(), "{none}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The commands, one subject a file.
 
+mod archive;
 mod dead_letters;
 mod doctor;
 mod projections;

@@ -42,6 +42,7 @@ pub(super) async fn run(operator: &Operator, command: &Streams, json: bool) -> R
         Streams::Show(wanted) => show(operator, wanted).await,
         Streams::Tail(wanted) => tail(operator, wanted, json).await,
         Streams::Stats(wanted) => stats(operator, wanted).await,
+        Streams::Archive(wanted) => super::archive::run(operator, wanted).await,
     }
 }
 

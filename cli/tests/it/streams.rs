@@ -54,6 +54,51 @@ async fn streams_are_listed_shown_and_counted_whether_the_process_runs_or_not() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_are_archived_whether_the_process_runs_or_not() {
+    let data = Folder::new();
+    let process = Process::start(&data, &World::mended()).await;
+    for key in ["a", "b", "a", "c", "a"] {
+        process.place(key).await;
+    }
+    let shown = async || purlin(&data, "streams show order-a --json").await.out;
+    let before = shown().await;
+    let archive = async |how: &str| {
+        let typed = format!("streams archive --service orders --category order {how} --json");
+        let ran = purlin(&data, &typed).await;
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        let answer = json(&ran.out);
+        ["seen", "chosen", "events"].map(|name| answer[name].as_u64().expect("a number"))
+    };
+    assert_eq!(archive("--idle-for 0s --dry-run").await, [3, 3, 2]);
+    assert_eq!(archive("--idle-for 90d").await, [3, 0, 0]);
+    assert_eq!(archive("--idle-for 0s --ended-by order.other --ended-by order.none").await, [3, 0, 0]);
+    assert!(!data.path().join("orders.db.archive").exists(), "nothing was moved yet");
+    assert_eq!(archive("--idle-for 0s --ended-by order.other --ended-by order.placed").await, [3, 3, 2]);
+    assert!(data.path().join("orders.db.archive").exists());
+    assert_eq!(shown().await, before);
+    process.place("b").await;
+    process.stop().await;
+    assert_eq!(shown().await, before);
+    assert_eq!(archive("--idle-for 0s").await, [3, 3, 1]);
+    assert_eq!(shown().await, before);
+    let told = purlin(&data, "streams archive --service orders --category order --idle-for 0s").await;
+    assert!(told.out.contains("3 of 3 streams are archived: 0 events"), "{}", told.out);
+    let doctor = purlin(&data, "doctor").await;
+    assert!(doctor.out.contains("orders: archive") && doctor.out.contains("has 3 events"), "{}", doctor.out);
+
+    let refused = purlin(&data, "streams archive --service orders --category NO! --idle-for 1d").await;
+    assert_eq!(refused.status, 1);
+    assert!(refused.err.contains("NO!"), "{}", refused.err);
+    let wrong = purlin(&data, "streams archive --service orders --category order --idle-for 9w").await;
+    assert_eq!(wrong.status, 2);
+    std::fs::rename(data.path().join("orders.db.archive"), data.path().join("away")).expect("moved");
+    let away = purlin(&data, "streams show order-a").await;
+    assert!(away.status == 1 && away.err.contains("orders.db.archive"), "{}", away.err);
+    let doctor = purlin(&data, "doctor").await;
+    assert!(doctor.out.contains("put it back"), "{}", doctor.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_follows_the_log_sees_what_was_and_what_comes() {
     let data = Folder::new();
     let process = Process::start(&data, &World::mended()).await;

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use crate::message::{Clock, Timestamp};
 
 use super::{
-    Cause, Collection, Commit, CommitError, Committed, LogFilter, LogId, LogPage, Position, Query, ReadError,
-    Record, Recorded, StreamId,
+    Archived, Cause, Collection, Commit, CommitError, Committed, LogFilter, LogId, LogPage, Position, Query,
+    ReadError, Record, Recorded, StreamId,
 };
 
 /// A future behind a pointer.
@@ -94,6 +94,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes a collection and its records.
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>>;
+
+    /// Moves events of these streams to where the store keeps what is seldom read: all but the last event of each, at
+    /// most `limit` events. Reads find them as before.
+    ///
+    /// What was moved is durable in its new place before it leaves the old one. What an earlier call moved, or began to
+    /// move, is not counted again; a stream that there is not has nothing to move.
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>>;
 
     /// Writes a copy of the whole store, as of one instant, to a new file.
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>>;

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use crate::message::{Clock, Timestamp};
 
 use super::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 
 /// An engine around another: what it does not say otherwise goes straight through.
@@ -109,6 +109,11 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().drop_collection(name)
     }
 
+    /// As [`Engine::archive`].
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        self.inner().archive(streams, limit)
+    }
+
     /// As [`Engine::backup`].
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
         self.inner().backup(to)
@@ -196,6 +201,10 @@ impl<L: Layer> Engine for L {
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         Layer::drop_collection(self, name)
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Layer::archive(self, streams, limit)
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

@@ -18,6 +18,7 @@
 //! # });
 //! ```
 
+pub mod archive;
 pub mod audit;
 mod commit;
 mod connect;
@@ -40,6 +41,7 @@ mod tenant;
 pub mod transfer;
 mod unreadable;
 
+pub use archive::Archived;
 pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};
 pub use connect::{OpenError, Stores};
 pub use engine::{BoxFuture, Engine};

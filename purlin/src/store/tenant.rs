@@ -13,8 +13,8 @@ use crate::message::{Tags, Timestamp};
 
 use super::personal::{self, Subject};
 use super::{
-    BoxFuture, Cause, Commit, CommitError, Committed, Conflict, Engine, Layer, LogFilter, LogPage, Position,
-    Query, ReadError, Record, Recorded, StreamId, StreamIdError,
+    Archived, BoxFuture, Cause, Commit, CommitError, Committed, Conflict, Engine, Layer, LogFilter, LogPage,
+    Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
 };
 
 /// Stands between a tenant's name and what is its own.
@@ -226,6 +226,14 @@ impl Layer for Tenanted {
         let prefix = self.outer(prefix.as_deref().unwrap_or_default());
         Box::pin(async move {
             Ok(self.own_records(self.engine.due(collection, until, Some(prefix), limit).await?))
+        })
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Box::pin(async move {
+            // There is no stream whose name would be too long.
+            let outer = streams.iter().filter_map(|stream| self.outer_stream(stream).ok()).collect();
+            self.engine.archive(outer, limit).await
         })
     }
 

@@ -36,8 +36,8 @@ use crate::message::{Timestamp, new_id};
 use crate::saga::{SagaView, Sagas, WaitError};
 use crate::store::memory::Memory;
 use crate::store::{
-    BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage,
-    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter,
+    LogPage, Position, Query, ReadError, Record, Recorded, Store, StreamId,
 };
 
 /// How long a saga of a test may take in one life, by tokio's clock.
@@ -240,6 +240,10 @@ impl<E: Engine> Layer for Mortal<E> {
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
         self.answer(self.engine.drop_collection(name))
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        self.answer(self.engine.archive(streams, limit))
     }
 
     fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

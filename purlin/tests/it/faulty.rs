@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use purlin::store::{
-    BoxFuture, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage, Position,
-    ReadError, Record, Recorded, Store, StreamId,
+    Archived, BoxFuture, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage,
+    Position, ReadError, Record, Recorded, Store, StreamId,
 };
 use tokio::sync::watch;
 
@@ -247,6 +247,13 @@ impl Layer for Faulty {
                 return Err(CommitError::Unavailable("read-only".into()));
             }
             self.engine.define(collection).await
+        })
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Box::pin(async move {
+            self.alive().await;
+            self.engine.archive(streams, limit).await
         })
     }
 

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use purlin::store::StreamId;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
+use crate::archive::{Cold, Scan};
 use crate::checksum::Unchecked;
 use crate::codec::{HEADER, Seen, mismatch, signed, whose};
 use crate::error::{in_writer, is_damage};
@@ -64,7 +65,7 @@ impl Index {
     }
 
     /// The last position that the runs cover.
-    fn through(&self) -> u64 {
+    pub(crate) fn through(&self) -> u64 {
         self.runs.last().map_or(0, |run| run.through)
     }
 
@@ -76,26 +77,48 @@ impl Index {
     /// Reads what the log has behind it into the tail, until that has so many events. Whether there may be more.
     pub(crate) fn read_tail(
         &mut self,
-        connection: &Connection,
+        (hot, cold): (&Connection, &Cold),
         keys: &Keys,
         unchecked: Unchecked,
         enough: usize,
     ) -> rusqlite::Result<bool> {
         let sql = format!("SELECT {HEADER} FROM _event WHERE position >= ?1 ORDER BY position LIMIT ?2");
-        let mut select = connection.prepare(&sql)?;
+        let mut select = hot.prepare(&sql)?;
         // The last event that is covered must be there: what the index knows cannot have left the log.
         let covered = self.head_position();
-        let mut rows = select.query((signed(covered.max(1)), signed((enough as u64).saturating_add(1))))?;
-        if covered > 0 && rows.next()?.is_none_or(|row| row.get(0) != Ok(signed(covered))) {
-            return Err(in_writer(mismatch(), || format!("the event at {covered}, the last of the index,")));
-        }
-        let mut next = covered + 1;
-        while let Some(row) = rows.next()? {
-            let seen = Seen::read(row, unchecked).map_err(|error| in_writer(error, || whose(next, row)))?;
-            if seen.position != next {
-                return Err(in_writer(mismatch(), || format!("the event at {next}")));
+        let from = (signed(covered.max(1)), signed((enough as u64).saturating_add(1)));
+        let mut rows = Scan::new(select.query(from)?);
+        let mut next = covered.max(1);
+        let take = |index: &mut Self, position: u64, row: &Row<'_>| {
+            if position > covered {
+                let seen = Seen::read(row, unchecked)?;
+                index.tail.push(keys.of(seen.header.stream), seen.version, position);
             }
-            self.tail.push(keys.of(seen.header.stream), seen.version, next);
+            Ok::<_, rusqlite::Error>(())
+        };
+        while let Some(row) = rows.at(next)? {
+            take(self, next, row).map_err(|error| in_writer(error, || whose(next, row)))?;
+            next += 1;
+        }
+        // The log's last event never leaves it.
+        if rows.is_over()? && next > covered {
+            return Ok(self.tail.len() >= enough);
+        }
+        let missing = |next| match next == covered {
+            true => in_writer(mismatch(), || format!("the event at {covered}, the last of the index,")),
+            false => in_writer(mismatch(), || format!("the event at {next}")),
+        };
+        let archive = cold.archive_of(next)?.ok_or_else(|| missing(next))?;
+        let mut select = archive.prepare(&sql)?;
+        let mut archived = Scan::new(select.query((signed(next), i64::MAX))?);
+        while self.tail.len() < enough && (next <= covered || !rows.is_over()?) {
+            if let Some(row) = rows.at(next)? {
+                take(self, next, row).map_err(|error| in_writer(error, || whose(next, row)))?;
+            } else if let Some(row) = archived.at(next)? {
+                take(self, next, row).map_err(|error| in_writer(error, || cold.whose(next, row)))?;
+            } else {
+                return Err(missing(next));
+            }
             next += 1;
         }
         Ok(self.tail.len() >= enough)
@@ -120,12 +143,12 @@ impl Index {
     /// A stream's last version.
     pub(crate) fn head(
         &self,
-        connection: &Connection,
+        (connection, cold): (&Connection, &Cold),
         stream: &StreamId,
         key: Key,
         unchecked: Unchecked,
     ) -> rusqlite::Result<Head> {
-        let belongs = |position| belongs(connection, position, stream, unchecked);
+        let belongs = |position| belongs((connection, cold), position, stream, unchecked);
         let suspect = |error: &rusqlite::Error| {
             if is_damage(error) {
                 self.suspect();
@@ -184,14 +207,21 @@ impl Lookup {
 
 /// Whether the event at a position is of this stream.
 fn belongs(
-    connection: &Connection,
+    (hot, cold): (&Connection, &Cold),
     position: u64,
     stream: &StreamId,
     unchecked: Unchecked,
 ) -> rusqlite::Result<bool> {
     const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum FROM _event WHERE position = ?1";
-    let mut select = connection.prepare_cached(SELECT)?;
+    let belongs = |row: &Row<'_>| Ok(Seen::read(row, unchecked)?.header.stream == stream.as_str());
+    let mut select = hot.prepare_cached(SELECT)?;
     let mut rows = select.query([signed(position)])?;
-    let row = rows.next()?.ok_or_else(mismatch)?;
-    Ok(Seen::read(row, unchecked)?.header.stream == stream.as_str())
+    if let Some(row) = rows.next()? {
+        return belongs(row);
+    }
+    // Not the last event of a stream, which is never archived: one of another stream with the same place.
+    let archive = cold.archive_of(position)?.ok_or_else(mismatch)?;
+    let mut select = archive.prepare_cached(SELECT)?;
+    let mut rows = select.query([signed(position)])?;
+    belongs(rows.next()?.ok_or_else(mismatch)?)
 }

@@ -15,6 +15,7 @@ use purlin::store::{
 
 use super::Queued;
 use super::heads::Heads;
+use crate::archive::Cold;
 use crate::checksum::{EventSum, Sum};
 use crate::codec::{place, signed};
 use crate::collection::Table;
@@ -48,6 +49,7 @@ pub(super) struct Applied {
 /// Applies commits inside a transaction of the writer. It learns nothing about whether the transaction happens.
 pub(super) struct Batch<'a> {
     connection: &'a Connection,
+    cold: &'a Cold,
     index: &'a Index,
     tables: &'a HashMap<String, Arc<Table>>,
     heads: &'a mut Heads,
@@ -71,7 +73,7 @@ const INSERT: &str = "INSERT INTO _event(position, stream, version, kind, id, at
 
 impl<'a> Batch<'a> {
     pub(super) fn new(
-        connection: &'a Connection,
+        (connection, cold): (&'a Connection, &'a Cold),
         shared: &'a Shared,
         (index, tables): (&'a Index, &'a HashMap<String, Arc<Table>>),
         heads: &'a mut Heads,
@@ -81,6 +83,7 @@ impl<'a> Batch<'a> {
         let (appended, before, meta) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             connection,
+            cold,
             index,
             tables,
             heads,
@@ -203,7 +206,7 @@ impl<'a> Batch<'a> {
         if let Some(head) = self.heads.get(key) {
             return Ok(head);
         }
-        let head = self.index.head(self.connection, stream, key, self.shared.unchecked);
+        let head = self.index.head((self.connection, self.cold), stream, key, self.shared.unchecked);
         let head = head.map_err(|error| in_writer(error, || format!("the end of the stream `{stream}`")))?;
         self.heads.set(key, head);
         Ok(head)

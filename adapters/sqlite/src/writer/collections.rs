@@ -24,7 +24,7 @@ impl Writer {
                 });
                 (answer, dropped.map_err(unavailable))
             }
-            Job::Commit(..) | Job::Mend | Job::Close(_) => return,
+            Job::Commit(..) | Job::Forget(..) | Job::Mend | Job::Close(_) => return,
         };
         let _ = answer.send(changed);
     }

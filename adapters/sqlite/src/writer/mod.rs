@@ -1,6 +1,7 @@
 //! The one writer: takes all commits that wait, checks, applies and syncs them together, answers each.
 
 mod answers;
+mod archive;
 mod batch;
 mod collections;
 mod erasure;
@@ -19,6 +20,7 @@ use purlin::store::personal::KEYS;
 use purlin::store::{Collection, Commit, CommitError, Committed, Position, WriteKind};
 use rusqlite::{Connection, Row};
 
+use crate::archive::Cold;
 use crate::checkpoint::Checkpointer;
 use crate::codec::{HEADER, Seen, signed};
 use crate::collection;
@@ -59,6 +61,8 @@ pub(crate) enum Job {
         answer: oneshot::Sender<Result<(), CommitError>>,
     },
     Drop(String, oneshot::Sender<Result<(), CommitError>>),
+    /// Takes events out of the store's file that are durable in its archive.
+    Forget(Vec<u64>, oneshot::Sender<Result<(), CommitError>>),
     /// The index may be damaged.
     Mend,
     Close(oneshot::Sender<Closing>),
@@ -90,6 +94,7 @@ pub(crate) type Outcome = Result<Committed, CommitError>;
 /// The state of the writing thread. All of it but the connection can be read from the file again.
 pub(crate) struct Writer {
     connection: Connection,
+    cold: Cold,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
     answers: Answers,
@@ -163,6 +168,7 @@ impl Writer {
         let checkpointer = Checkpointer::start(&shared.file, options.synchronous)?;
         let mut writer = Self {
             connection,
+            cold: Cold::new(Arc::clone(&shared.archive)),
             shared,
             queue,
             answers: Answers::start(),
@@ -252,6 +258,11 @@ impl Writer {
                         let _ = answer.send(Closing::Done);
                         return;
                     }
+                    Job::Forget(positions, answer) => {
+                        self.commit(std::mem::take(&mut waiting));
+                        (items, bytes) = (0, 0);
+                        let _ = answer.send(self.forget(&positions));
+                    }
                     Job::Mend => self.mend_index(),
                     other => {
                         self.commit(std::mem::take(&mut waiting));
@@ -310,8 +321,9 @@ impl Writer {
         let tables = shared.tables.read().expect("no panic holds the tables");
         execute(connection, "BEGIN IMMEDIATE").map_err(Failed::RolledBack)?;
         let state = (self.position, self.revision, self.at, self.last);
-        let mut batch = Batch::new(connection, &shared, (&index, &tables), &mut self.heads, state)
-            .map_err(Failed::RolledBack)?;
+        let mut batch =
+            Batch::new((connection, &self.cold), &shared, (&index, &tables), &mut self.heads, state)
+                .map_err(Failed::RolledBack)?;
         let mut outcomes = Vec::with_capacity(waiting.len());
         for queued in waiting {
             outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);

@@ -79,7 +79,12 @@ impl Writer {
                     self.shared.took(queued.bytes);
                     let _ = queued.answer.send(Err(unavailable(Unwell)));
                 }
-                Ok(Job::Define(_, answer) | Job::Swap { answer, .. } | Job::Drop(_, answer)) => {
+                Ok(
+                    Job::Define(_, answer)
+                    | Job::Swap { answer, .. }
+                    | Job::Drop(_, answer)
+                    | Job::Forget(_, answer),
+                ) => {
                     let _ = answer.send(Err(unavailable(Unwell)));
                 }
                 Ok(Job::Close(answer)) => {

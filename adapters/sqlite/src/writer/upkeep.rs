@@ -30,7 +30,7 @@ const WAL_IS_LONG: i64 = 8 * WAL_PAGES;
 /// must not need to write as a rule.
 const LOADED: usize = 4;
 
-fn in_transaction<T>(
+pub(super) fn in_transaction<T>(
     connection: &Connection,
     work: impl FnOnce() -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
@@ -86,7 +86,7 @@ impl Writer {
         }
     }
 
-    fn write_tail(&mut self) -> rusqlite::Result<()> {
+    pub(super) fn write_tail(&mut self) -> rusqlite::Result<()> {
         let shared = Arc::clone(&self.shared);
         let run = in_transaction(&self.connection, || {
             shared.index.read().expect("no panic holds the index").write_tail(&self.connection)
@@ -164,12 +164,17 @@ impl Writer {
     }
 
     fn read_tail(&self, index: &mut Index, enough: usize) -> rusqlite::Result<bool> {
-        index.read_tail(&self.connection, &self.shared.keys, self.shared.unchecked, enough)
+        index.read_tail((&self.connection, &self.cold), &self.shared.keys, self.shared.unchecked, enough)
     }
 
     /// Makes runs of what the log has behind the index, until less than a run is left.
     fn write_runs(&self, index: &mut Index) -> rusqlite::Result<()> {
         while self.read_tail(index, self.run)? {
+            let run = index.write_tail(&self.connection)?;
+            index.sealed(run);
+        }
+        // Only what runs cover may be archived: whoever opens the store next need not read the rest from there.
+        if self.shared.archive.is_made() && index.tail.len() > 0 {
             let run = index.write_tail(&self.connection)?;
             index.sealed(run);
         }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod archive;
+#[cfg(target_os = "linux")]
+mod archive_power;
 mod collections;
 mod copies;
 mod damage;

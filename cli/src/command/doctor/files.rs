@@ -91,7 +91,28 @@ async fn store(name: &str, file: &Path, answered: bool, found: &mut Vec<Finding>
             "something reads for very long, or the disk is slow; starting the process anew moves them";
         found.push(Finding::warn(format!("{name}: WAL"), said, advice));
     }
+    found.extend(store.archive.as_ref().map(|one| archive(name, one)));
     found.extend(clock(name, store.last));
+}
+
+/// What was archived, and whether it can be read.
+fn archive(name: &str, archive: &purlin_sqlite::ArchiveInspection) -> Finding {
+    let about = format!("{name}: archive");
+    if let Some(refused) = &archive.refused {
+        return Finding::fail(
+            about,
+            refused.clone(),
+            "what is archived cannot be read until then; all else goes on. If it is lost, restore a backup",
+        );
+    }
+    let said = format!(
+        "`{}` has {} events with {} of data, in {}",
+        archive.file.display(),
+        archive.events,
+        bytes(archive.data_bytes),
+        bytes(archive.bytes)
+    );
+    Finding::ok(about, said)
 }
 
 /// Whether time goes on.

@@ -33,6 +33,7 @@
 //! | `POST /<service>/projections/<name>/parked/<position>/retry`, `../drop` | `{"name": name, "position": position}` |
 //! | `GET /<service>/streams?category=&tenant=&limit=&cursor=` | a page of streams, in the order in which they began |
 //! | `GET /<service>/streams/<stream>?from=&before=&limit=` | a page of a stream's events, backwards when `before` is said |
+//! | `POST /<service>/archive?category=&tenant=&idle=&ended_by=&after=&dry_run=` | how far the streams of a category are archived after some seconds: [`Progress`](crate::store::archive::Progress), to be asked again with its `through` as `after` until that is `of`; `idle` in seconds, the kinds of `ended_by` with commas between |
 //! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log; waits so many seconds for something new |
 //! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
 //! | `GET /<service>/store` | which log it is, its head and collections |
@@ -41,6 +42,7 @@
 //!
 //! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
 
+mod archive;
 mod dead_letters;
 mod projections;
 mod sagas;
@@ -110,6 +112,8 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .layer(from_fn(in_time))
         // A copy takes as long as it takes.
         .route("/{service}/store/backup", post(stores::backup))
+        // So does a step on a slow disk, which nothing is to cut off.
+        .route("/{service}/archive", post(archive::archive))
         .with_state(Services(Arc::new(stores)))
 }
 
@@ -133,6 +137,12 @@ impl Services {
 
 async fn services_of(State(services): State<Services>) -> Json<Value> {
     Json(json!({ "services": services.0.keys().collect::<Vec<_>>() }))
+}
+
+/// All that an error says, down to its first cause: an operator can do something about that.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn bad_request(detail: impl Into<String>) -> Problem {

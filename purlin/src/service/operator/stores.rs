@@ -11,7 +11,7 @@ use crate::bus;
 use crate::http::{Json, Path, Problem, Query};
 use crate::store::transfer;
 
-use super::{Services, bad_request};
+use super::{Services, bad_request, told};
 
 /// Which log a store is, and what it holds.
 pub(super) async fn show(
@@ -76,14 +76,6 @@ pub(super) async fn backup(
             tracing::info!(service, to = %wanted.to.display(), "an operator had a backup written");
             Ok(Json(json!({ "to": wanted.to })))
         }
-        Err(error) => {
-            let mut said = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                said += &format!(": {error}");
-                cause = error.source();
-            }
-            Err(Problem::new(StatusCode::CONFLICT, "no-backup").detail(said))
-        }
+        Err(error) => Err(Problem::new(StatusCode::CONFLICT, "no-backup").detail(told(&*error))),
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod appends;
+mod archiving;
 mod closing;
 mod concurrency;
 mod conditions;
@@ -52,6 +53,7 @@ pub async fn conformance<H: Harness>(harness: &H) {
     concurrency::run(harness).await;
     model::run(harness).await;
     personal::run(harness).await;
+    archiving::run(harness).await;
     closing::run(harness).await;
     if H::DURABLE {
         restarts::run(harness).await;

@@ -294,3 +294,30 @@ async fn an_operator_looks_at_a_view_and_tells_it_what_to_do() {
 fn query(value: &Value) -> String {
     form_urlencoded::byte_serialize(value.as_str().unwrap().as_bytes()).collect()
 }
+
+#[tokio::test]
+async fn streams_are_archived_part_by_part() {
+    let store = Store::memory();
+    let house = operator::router([Served { name: "orders".into(), store: store.clone() }]);
+    for n in 0..600_u64 {
+        let stream = StreamId::new("order", n).unwrap();
+        let events = ["order.placed", "order.shipped"].map(|kind| Envelope::raw(kind, "{}"));
+        store.commit(Commit::new().append(stream, Expected::NoStream, events)).await.unwrap();
+    }
+    let (status, _, dry) =
+        ask(&house, Method::POST, "/orders/archive?category=order&idle=0&dry_run=true").await;
+    assert_eq!((status, &dry["seen"], &dry["events"]), (200, &json!(600), &json!(600)));
+    let path = "/orders/archive?category=order&idle=0&ended_by=order.cancelled,order.shipped";
+    let (status, _, done) = ask(&house, Method::POST, path).await;
+    assert_eq!(status, 200);
+    let all =
+        json!({ "seen": 600, "chosen": 600, "events": 600, "bytes": 1200, "through": 1200, "of": 1200 });
+    assert_eq!(done, all);
+    let (_, _, again) = ask(&house, Method::POST, &format!("{path}&after=1190")).await;
+    assert_eq!((&again["seen"], &again["events"]), (&json!(5), &json!(0)));
+    for wrong in ["category=NO!&idle=0", "category=order&idle=99999999999999", "category=order"] {
+        let (status, content_type, _) = ask(&house, Method::POST, &format!("/orders/archive?{wrong}")).await;
+        assert_eq!((status, content_type.as_str()), (400, "application/problem+json"), "{wrong}");
+    }
+    assert_eq!(ask(&house, Method::POST, "/other/archive?category=order&idle=0").await.0, 404);
+}

@@ -1,0 +1,118 @@
+//! The archive: a second file, for events that are seldom read.
+//!
+//! It has the same table of events. An event is copied there, durably, before the writer takes it out of the store's own
+//! file; so it is in one of the two, or in both, and never in neither. Who reads looks into the store's file first and
+//! only for what is not there into the archive ([`Cold`]): as the archive is looked at later than the store, and nothing
+//! ever leaves it, a reader finds in it all that had left the store. Reads of what did not leave never touch it.
+//!
+//! Only what the sealed runs of the index cover leaves the store, and never the last event of a stream: heads are known,
+//! and the log's end is there, without the archive.
+
+mod cold;
+mod file;
+mod mover;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use purlin::store::LogId;
+use rusqlite::Connection;
+
+use crate::files;
+use crate::schema::{self, SchemaError};
+use crate::synchronous::Synchronous;
+pub(crate) use cold::{Cold, Scan};
+pub(crate) use file::{Counted, Refused, count_both, open, open_writable, prepare_copy};
+pub(crate) use mover::move_events;
+
+/// Where the archive of a store is, and whether there is one.
+pub(crate) struct Archive {
+    file: PathBuf,
+    log: LogId,
+    /// Of the log that was copied, if this one began with the copy.
+    before: Option<u32>,
+    made: AtomicBool,
+}
+
+impl Archive {
+    /// Of a store that is open; where it is said to be is remembered.
+    pub(crate) fn find(
+        connection: &Connection,
+        log: LogId,
+        said: Option<&Path>,
+        store: &Path,
+    ) -> Result<Self, SchemaError> {
+        let (file, made) = schema::find_archive(connection, said, store)?;
+        let before = schema::incarnation_before(connection)?;
+        Ok(Self { file, log, before, made: made.into() })
+    }
+
+    /// What a store's file says of its archive; none when it has none.
+    pub(crate) fn of(store: &Path, connection: &Connection) -> Result<Option<Self>, SchemaError> {
+        if schema::archive(connection)?.is_none() {
+            return Ok(None);
+        }
+        let (_, log, _) = schema::described(connection)?;
+        Self::find(connection, log, None, store).map(Some)
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// How the store remembers where it is; nothing when that is beside it.
+    pub(crate) fn remembered(&self, store: &Path) -> &str {
+        match self.file == place(store, None) {
+            true => "",
+            false => self.file.to_str().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// Whether events may have left the store.
+    pub(crate) fn is_made(&self) -> bool {
+        self.made.load(Ordering::SeqCst)
+    }
+
+    /// From now on events leave the store; known before the first one is gone.
+    pub(crate) fn make(&self) {
+        self.made.store(true, Ordering::SeqCst);
+    }
+}
+
+/// When a store is opened: refuses an archive that is not its own, and takes over one that was copied with it. Without its
+/// archive a store opens all the same.
+pub(crate) fn settle(archive: &Archive, synchronous: Synchronous) -> Result<(), Refused> {
+    if !archive.is_made() {
+        return Ok(());
+    }
+    match open_writable(archive, synchronous) {
+        Ok(_) => Ok(()),
+        Err(wrong @ Refused::Wrong { .. }) => Err(wrong),
+        Err(away) => {
+            tracing::warn!("{away}; until then, what was archived cannot be read");
+            Ok(())
+        }
+    }
+}
+
+/// When a store closes: leaves nothing of the archive but its file.
+pub(crate) fn tidy(archive: &Archive, synchronous: Synchronous) {
+    if archive.is_made()
+        && let Err(error) = open_writable(archive, synchronous)
+        && !matches!(error, Refused::Missing(_))
+    {
+        tracing::warn!(%error, "the archive could not be tidied up");
+    }
+}
+
+/// Where a store's archive is, when this is remembered of it: beside the store if nothing else is.
+pub(crate) fn place(store: &Path, remembered: Option<&str>) -> PathBuf {
+    match remembered.filter(|path| !path.is_empty()) {
+        Some(path) => path.into(),
+        None => files::beside(store, ".archive"),
+    }
+}
