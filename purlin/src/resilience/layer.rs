@@ -21,70 +21,153 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{Breaker, CallError, Deadline};
+use crate::message::Fault;
+
+use super::breaker::OwnedPermit;
+use super::{Breaker, CallError, Deadline, KeyedBreakers, Open};
 
 /// Sends calls through a breaker; `judge` says of an answer whether it is a failure of the callee.
+///
+/// All clones of the service share the breaker. One breaker for each key (a host, a tenant, a route) is
+/// [`BreakerLayer::per_key`]; one for each endpoint is a layer for each.
 #[derive(Debug, Clone)]
-pub struct BreakerLayer<J> {
-    breaker: Breaker,
+pub struct BreakerLayer<J, B = Breaker> {
+    breakers: B,
     judge: J,
 }
 
 impl<J> BreakerLayer<J> {
     /// A layer with this breaker.
     pub fn new(breaker: Breaker, judge: J) -> Self {
-        Self { breaker, judge }
+        Self { breakers: breaker, judge }
     }
 }
 
-impl<S, J: Clone> Layer<S> for BreakerLayer<J> {
-    type Service = Guarded<S, J>;
+/// Judges an answer by its error's kind.
+pub type ByKind<T, E> = fn(&Result<T, E>) -> bool;
+
+impl<T, E: Fault> BreakerLayer<ByKind<T, E>> {
+    /// A layer with this breaker, for which an error is a failure of the callee if it may pass
+    /// ([`FaultKind::is_transient`](crate::message::FaultKind::is_transient)).
+    pub fn by_kind(breaker: Breaker) -> Self {
+        Self::new(breaker, |answer| matches!(answer, Err(error) if error.kind().is_transient()))
+    }
+}
+
+impl<J, K> BreakerLayer<J, PerKey<K>> {
+    /// A layer with a breaker for each key; `key` says which one a request has.
+    pub fn per_key(breakers: KeyedBreakers, key: K, judge: J) -> Self {
+        Self { breakers: PerKey { breakers, key }, judge }
+    }
+}
+
+/// A breaker for each key of a request.
+#[derive(Debug, Clone)]
+pub struct PerKey<K> {
+    breakers: KeyedBreakers,
+    key: K,
+}
+
+/// Whose breaker a request goes through.
+pub trait Pick<R> {
+    /// The breaker.
+    fn pick(&self, request: &R) -> Breaker;
+}
+
+impl<R> Pick<R> for Breaker {
+    fn pick(&self, _: &R) -> Breaker {
+        self.clone()
+    }
+}
+
+impl<R, K, T> Pick<R> for PerKey<K>
+where
+    K: Fn(&R) -> T,
+    T: AsRef<str>,
+{
+    fn pick(&self, request: &R) -> Breaker {
+        self.breakers.breaker((self.key)(request).as_ref())
+    }
+}
+
+impl<S, J: Clone, B: Clone> Layer<S> for BreakerLayer<J, B> {
+    type Service = Guarded<S, J, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Guarded { inner, breaker: self.breaker.clone(), judge: self.judge.clone() }
+        Guarded { inner, breakers: self.breakers.clone(), judge: self.judge.clone() }
     }
 }
 
 /// A service behind a breaker.
 #[derive(Debug, Clone)]
-pub struct Guarded<S, J> {
+pub struct Guarded<S, J, B = Breaker> {
     inner: S,
-    breaker: Breaker,
+    breakers: B,
     judge: J,
 }
 
-type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, CallError<E>>> + Send>>;
-
-impl<S, J, R> Service<R> for Guarded<S, J>
+impl<S, J, B, R> Service<R> for Guarded<S, J, B>
 where
-    S: Service<R> + Clone + Send + 'static,
-    S::Future: Send,
-    J: Fn(&Result<S::Response, S::Error>) -> bool + Clone + Send + 'static,
-    R: Send + 'static,
+    S: Service<R>,
+    J: Fn(&Result<S::Response, S::Error>) -> bool + Clone,
+    B: Pick<R>,
 {
     type Response = S::Response;
     type Error = CallError<S::Error>;
-    type Future = Answer<S::Response, S::Error>;
+    type Future = Watched<S::Future, J>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(CallError::Failed)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let (breaker, judge) = (self.breaker.clone(), self.judge.clone());
-        Box::pin(async move {
-            let permit = breaker.admit(Instant::now())?;
-            let answer = inner.call(request).await;
-            if judge(&answer) {
-                permit.failed(Instant::now());
-            } else {
-                permit.succeeded();
+        let leave = self.breakers.pick(&request).enter_owned();
+        let call = leave.is_ok().then(|| self.inner.call(request));
+        Watched { call, leave: Some(leave), judge: self.judge.clone() }
+    }
+}
+
+pin_project! {
+    /// A call whose result the breaker is told. Dropped before its end, it is a call that was given up.
+    #[derive(Debug)]
+    pub struct Watched<F, J> {
+        // None if it was refused.
+        #[pin]
+        call: Option<F>,
+        // Until there is an answer.
+        leave: Option<Result<OwnedPermit, Open>>,
+        judge: J,
+    }
+}
+
+impl<F, J, T, E> Future for Watched<F, J>
+where
+    F: Future<Output = Result<T, E>>,
+    J: Fn(&Result<T, E>) -> bool,
+{
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = match this.call.as_pin_mut().map(|call| call.poll(cx)) {
+            Some(Poll::Ready(answer)) => Some(answer),
+            Some(Poll::Pending) => {
+                this.leave.iter_mut().flatten().for_each(OwnedPermit::waits);
+                return Poll::Pending;
             }
-            answer.map_err(CallError::Failed)
+            None => None,
+        };
+        let leave = this.leave.take().expect("a future is not polled after its end");
+        Poll::Ready(match (leave, answer) {
+            (Ok(permit), Some(answer)) => {
+                permit.judged((this.judge)(&answer));
+                answer.map_err(CallError::Failed)
+            }
+            (Ok(_), None) => unreachable!("who was let through calls"),
+            (Err(open), _) => Err(CallError::Open(open)),
         })
     }
 }
@@ -109,6 +192,8 @@ impl<S> Layer<S> for DeadlineLayer {
         Timed { inner, span: self.span }
     }
 }
+
+type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, CallError<E>>> + Send>>;
 
 /// A service with a deadline.
 #[derive(Debug, Clone)]
@@ -151,9 +236,10 @@ fn take_ready<S: Clone>(service: &mut S) -> S {
 mod tests {
     use std::convert::Infallible;
 
+    use tokio::time::Instant;
     use tower::{ServiceExt, service_fn};
 
-    use crate::resilience::{BreakerConfig, deadline};
+    use crate::resilience::{BreakerConfig, BreakerState, DeadlineExceeded, deadline};
 
     use super::*;
 
@@ -173,6 +259,39 @@ mod tests {
         assert!(matches!(refused, Err(CallError::Open(_))), "{refused:?}");
         tokio::time::advance(breaker.config().timeout).await;
         assert_eq!(client.ready().await.unwrap().call(200).await.unwrap(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_key_has_a_breaker_of_its_own() {
+        let echo =
+            service_fn(async |(_, up): (&'static str, bool)| if up { Ok(()) } else { Err(DeadlineExceeded) });
+        let config = BreakerConfig { failure_threshold: 1, ..BreakerConfig::default() };
+        let hosts = KeyedBreakers::new("hosts", config, 10);
+        let judge = |answer: &Result<(), DeadlineExceeded>| answer.is_err();
+        let client =
+            BreakerLayer::per_key(hosts, |request: &(&'static str, bool)| request.0, judge).layer(echo);
+        assert!(matches!(client.clone().oneshot(("a", false)).await, Err(CallError::Failed(_))));
+        assert!(matches!(client.clone().oneshot(("a", true)).await, Err(CallError::Open(_))));
+        assert!(client.oneshot(("b", true)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_dropped_gives_its_place_back_or_fails_if_it_took_long() {
+        let down =
+            service_fn(
+                async |hangs: bool| {
+                    if hangs { std::future::pending().await } else { Err::<(), _>(DeadlineExceeded) }
+                },
+            );
+        let config = BreakerConfig { failure_threshold: 1, success_threshold: 1, ..BreakerConfig::default() };
+        let breaker = Breaker::new("down", config);
+        let client = BreakerLayer::by_kind(breaker.clone()).layer(down);
+        assert!(client.clone().oneshot(false).await.is_err());
+        tokio::time::advance(config.timeout).await;
+        for (waits, expected) in [(SECOND / 2, BreakerState::HalfOpen), (SECOND, BreakerState::Open)] {
+            assert!(tokio::time::timeout(waits, client.clone().oneshot(true)).await.is_err());
+            assert_eq!(breaker.status(Instant::now()).state, expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

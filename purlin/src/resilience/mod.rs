@@ -31,7 +31,11 @@ pub mod layer;
 mod rate_limit;
 mod retry;
 
-pub use breaker::{Breaker, BreakerConfig, BreakerState, BreakerStatus, Breakers, Forced, Open, Permit};
+pub use breaker::{
+    Breaker, BreakerClock, BreakerConfig, BreakerConfigError, BreakerState, BreakerStatus, Breakers, Callee,
+    Change, Changes, Forced, Growth, KeyedBreakers, Open, Operator, Over, Permit, RateConfig, Reason,
+    SlowCalls,
+};
 pub use bulkhead::{Bulkhead, BulkheadConfig, Full, Place};
 pub use caller::{CallError, CallPolicy, Caller};
 pub use deadline::{Deadline, DeadlineExceeded};

@@ -1,43 +1,94 @@
 //! A circuit breaker: who calls a callee that keeps failing is refused at once, until the callee has had time
 //! to recover and a few probes have shown that it did.
 //!
-//! - *Closed*: calls go through. `failure_threshold` failures among the last `window` calls open it.
-//! - *Open*: calls are refused with [`Open`]. After `timeout` the next call may probe.
-//! - *Half-open*: at most `success_threshold` probes are under way or have succeeded. When that many have
-//!   succeeded it closes; one failure opens it again.
+//! ```text
+//!           failure_threshold, or a rate
+//!   closed -----------------------------> open <-----------.
+//!     ^                                    |               |
+//!     |                                    | timeout       | a probe fails, or is slow
+//!     |                                    v               |
+//!     '---------------------------- half-open -------------'
+//!        success_threshold probes
+//! ```
+//!
+//! - *Closed*: calls go through. It opens when `failure_threshold` of the last `window` calls failed (as many as
+//!   the threshold: in a row), or when too large a share of the calls failed or was slow, over a window of calls
+//!   or of time, and among a minimum of calls ([`RateConfig`]).
+//! - *Open*: calls are refused with [`Open`], which says for how long. After `timeout`, which may grow from one
+//!   time to the next ([`Growth`]), the next call may probe.
+//! - *Half-open*: no more probes are under way than are needed. `success_threshold` successes close it; one
+//!   failure opens it again. A probe that is given up gives its place back; when all that may probe hang for
+//!   `probe_timeout`, others take their places: it never stays half-open while somebody calls.
 //!
 //! A result counts only in the state that let its call through: an answer from before it opened says nothing
-//! about the callee now. A permit that is dropped without a result gives the place of its probe back.
+//! about the callee now. A call that is given up counts as a failure if it was given up late, else as nothing.
+//! An operator may hold it open or closed ([`Breaker::force_by`]). Who wants to hear of changes subscribes
+//! ([`Breaker::changes`], [`Breakers::changes`]).
 //!
 //! ```
-//! use purlin::resilience::{Breaker, BreakerConfig, BreakerState};
-//! use tokio::time::Instant;
+//! use purlin::message::{FaultKind, Refusal};
+//! use purlin::resilience::{Breaker, BreakerConfig, BreakerState, CallError};
+//! use tokio::time::{Instant, advance};
 //!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 //! let config = BreakerConfig { failure_threshold: 2, success_threshold: 1, ..BreakerConfig::default() };
 //! let breaker = Breaker::new("payments", config);
-//! let now = Instant::now();
 //! for _ in 0..2 {
-//!     breaker.admit(now).unwrap().failed(now);
+//!     let down = Refusal::new(FaultKind::Unavailable, "down", "payments are down");
+//!     assert!(breaker.call(async || Err::<(), _>(down)).await.is_err());
 //! }
-//! let refused = breaker.admit(now).unwrap_err();
+//! let refused = breaker.call(async || Ok::<_, Refusal>("paid")).await.unwrap_err();
+//! assert!(matches!(&refused, CallError::Open(open) if open.retry_after > config.timeout / 2));
 //! assert_eq!(refused.to_string(), "the circuit breaker for `payments` is open");
 //!
-//! let later = now + config.timeout;
-//! breaker.admit(later).unwrap().succeeded();
-//! assert_eq!(breaker.status(later).state, BreakerState::Closed);
+//! advance(config.timeout).await;
+//! assert_eq!(breaker.call(async || Ok::<_, Refusal>("paid")).await.unwrap(), "paid");
+//! assert_eq!(breaker.status(Instant::now()).state, BreakerState::Closed);
+//! # });
 //! ```
+//!
+//! # Where it comes from
+//!
+//! The states are those of Michael Nygard's *Release It!* (2007). The windows and the slow calls are
+//! Resilience4j's, the minimum of calls that looks at a share only when a call fails is Polly's, results with the
+//! generation of their call are those of sony/gobreaker, probes that are not waited for are linkerd2-proxy's.
+//! What lets a healthy callee cost next to nothing is our own and stands in `gate.rs`: a good call that would
+//! change nothing writes nothing. Nothing takes a lock while it is closed but a bad call, and nothing reads the
+//! clock but a call that waits; `docs/decisions/0015-breaker.md` has the figures.
 
+mod buckets;
+mod changes;
+mod clock;
 mod config;
+mod gate;
+#[cfg(test)]
+mod interleavings;
+mod keyed;
 mod machine;
+#[cfg(test)]
+mod model;
+mod open;
 mod permit;
+mod place;
 mod registry;
+mod results;
 mod shared;
+mod status;
+mod stripes;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod window;
+mod word;
 
-pub use config::BreakerConfig;
+pub use changes::{Change, Changes, Operator, Reason};
+pub use clock::BreakerClock;
+pub use config::{BreakerConfig, BreakerConfigError, Growth, Over, RateConfig, SlowCalls};
+pub use keyed::KeyedBreakers;
 pub use machine::{BreakerState, Forced};
+pub use open::{Callee, Open};
+pub(super) use permit::OwnedPermit;
 pub use permit::Permit;
 pub use registry::Breakers;
-pub use shared::{Breaker, BreakerStatus, Open};
+pub use shared::Breaker;
+pub use status::BreakerStatus;

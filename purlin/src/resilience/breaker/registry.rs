@@ -7,12 +7,21 @@ use tokio::time::Instant;
 
 use crate::telemetry::Metrics;
 
-use super::{Breaker, BreakerConfig, BreakerState, BreakerStatus};
+use super::changes::Feed;
+use super::{Breaker, BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Changes, KeyedBreakers};
 
 /// Breakers by name; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Breakers {
-    known: Arc<Mutex<BTreeMap<Arc<str>, Breaker>>>,
+    clock: BreakerClock,
+    feed: Feed,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    breakers: BTreeMap<Arc<str>, Breaker>,
+    keyed: BTreeMap<Arc<str>, KeyedBreakers>,
 }
 
 impl Breakers {
@@ -21,22 +30,49 @@ impl Breakers {
         Self::default()
     }
 
+    /// None yet; those that will be made read this clock.
+    pub fn with_clock(clock: BreakerClock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// The breaker of this name; `config` is used if there is none.
     pub fn breaker(&self, name: impl Into<Arc<str>>, config: BreakerConfig) -> Breaker {
         let name = name.into();
-        let mut known = self.lock();
-        known.entry(Arc::clone(&name)).or_insert_with(|| Breaker::new(name, config)).clone()
+        let make = || Breaker::build(Arc::clone(&name), config, self.clock, self.feed.clone());
+        self.lock().breakers.entry(Arc::clone(&name)).or_insert_with(make).clone()
     }
 
-    /// The breaker of this name, if there is one.
+    /// Breakers of this name by key, at most so many; `config` and `max_keys` are used if there are none.
+    pub fn keyed(&self, name: impl Into<Arc<str>>, config: BreakerConfig, max_keys: usize) -> KeyedBreakers {
+        let name = name.into();
+        let make =
+            || KeyedBreakers::build(Arc::clone(&name), config, max_keys, self.clock, self.feed.clone());
+        self.lock().keyed.entry(Arc::clone(&name)).or_insert_with(make).clone()
+    }
+
+    /// The breaker of this name, if there is one; `payments/emea` is the one of a key.
     pub fn find(&self, name: &str) -> Option<Breaker> {
-        self.lock().get(name).cloned()
+        let known = self.lock();
+        known.breakers.get(name).cloned().or_else(|| {
+            let (of, key) = name.split_once('/')?;
+            known.keyed.get(of)?.find(key)
+        })
     }
 
-    /// How all of them stand, by name.
+    /// How all of them stand, by name; of those by key, only such as have something to tell.
     pub fn list(&self, now: Instant) -> Vec<BreakerStatus> {
-        let breakers: Vec<_> = self.lock().values().cloned().collect();
+        let (mut breakers, keyed) = {
+            let known = self.lock();
+            let breakers: Vec<_> = known.breakers.values().cloned().collect();
+            (breakers, known.keyed.values().cloned().collect::<Vec<_>>())
+        };
+        breakers.extend(keyed.iter().flat_map(KeyedBreakers::restless));
         breakers.iter().map(|breaker| breaker.status(now)).collect()
+    }
+
+    /// The changes of state of all of them from now on. Up to 64 wait for who does not take them.
+    pub fn changes(&self) -> Changes {
+        self.feed.subscribe()
     }
 
     /// Shows them in metrics: `purlin_breaker_state` (0 closed, 1 half-open, 2 open), `purlin_breaker_opened`
@@ -63,7 +99,7 @@ impl Breakers {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Breaker>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

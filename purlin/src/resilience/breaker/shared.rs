@@ -1,48 +1,66 @@
 //! A breaker that many callers share.
-//!
-//! The machine stands behind a lock that is held for a few instructions. Beside it stands a summary in one
-//! word, so that what happens most takes no lock and writes nothing: letting a call through while closed, a
-//! success while no failure is remembered, refusing while open.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::message::{Fault, FaultKind};
+use crate::message::Fault;
+use crate::resilience::CallError;
 
-use super::machine::{Forced, Generation, Machine, Outcome, Phase};
-use super::{BreakerConfig, BreakerState, Permit};
+use super::changes::Feed;
+use super::clock::Time;
+use super::gate::Gate;
+use super::machine::{Generation, Phase, Transition};
+use super::permit::Leave;
+use super::permit::OwnedPermit;
+use super::stripes::Tally;
+use super::{
+    BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Callee, Change, Changes, Forced, Open,
+    Operator, Permit, Reason,
+};
 
 /// A circuit breaker for one callee; cheap to clone.
 #[derive(Clone)]
 pub struct Breaker {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     name: Arc<str>,
+    callee: Callee,
     config: BreakerConfig,
-    origin: Instant,
-    summary: AtomicU64,
-    rejected: AtomicU64,
-    machine: Mutex<Machine>,
+    pub(super) time: Time,
+    pub(super) gate: Gate,
+    rejected: Tally,
+    feed: Feed,
+    /// Of all breakers of a registry.
+    common: Feed,
 }
 
 impl Breaker {
     /// A closed breaker; the name says in errors, logs and lists who is called.
     pub fn new(name: impl Into<Arc<str>>, config: BreakerConfig) -> Self {
-        let machine = Machine::new(config);
+        Self::with_clock(name, config, BreakerClock::Tokio)
+    }
+
+    /// As [`Breaker::new`], with a choice of the clock.
+    pub fn with_clock(name: impl Into<Arc<str>>, config: BreakerConfig, clock: BreakerClock) -> Self {
+        Self::build(name.into(), config, clock, Feed::default())
+    }
+
+    pub(super) fn build(name: Arc<str>, config: BreakerConfig, clock: BreakerClock, common: Feed) -> Self {
         let shared = Shared {
-            name: name.into(),
+            callee: Callee::new(&name),
+            name,
             config,
-            origin: Instant::now(),
-            summary: AtomicU64::new(Summary::of(&machine).0),
-            rejected: AtomicU64::new(0),
-            machine: Mutex::new(machine),
+            time: Time::start(clock),
+            gate: Gate::new(config.sane()),
+            rejected: Tally::new(),
+            feed: Feed::default(),
+            common,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -57,202 +75,193 @@ impl Breaker {
         &self.shared.config
     }
 
+    /// Calls, unless it is open. An error that may pass ([`FaultKind::is_transient`](crate::message::FaultKind)) is
+    /// a failure of the callee; that he refuses the request is an answer.
+    ///
+    /// The clock is read only if the call waits for something: one that answers at once takes no time, and is
+    /// never slow.
+    #[inline]
+    pub async fn call<T, E, F, Fut>(&self, work: F) -> Result<T, CallError<E>>
+    where
+        E: Fault,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let failed = |answer: &Result<T, E>| matches!(answer, Err(error) if error.kind().is_transient());
+        self.call_judged(failed, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
+    }
+
+    /// Calls, unless it is open; `failed` says of an answer whether it is a failure of the callee.
+    #[inline]
+    pub async fn call_judged<T, F, Fut>(&self, failed: impl FnOnce(&T) -> bool, work: F) -> Result<T, Open>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let mut permit = self.enter()?;
+        let mut work = pin!(work());
+        let answer = std::future::poll_fn(|cx| {
+            let polled = work.as_mut().poll(cx);
+            if polled.is_pending() {
+                permit.waits();
+            }
+            polled
+        });
+        let answer = answer.await;
+        permit.judged(failed(&answer));
+        Ok(answer)
+    }
+
     /// The leave to make one call, or a refusal.
+    #[inline]
     pub fn admit(&self, now: Instant) -> Result<Permit<'_>, Open> {
-        let summary = self.summary();
-        if summary.is_closed() {
-            return Ok(Permit::new(self, summary.generation(), now));
-        }
-        let since_origin = self.since_origin(now);
-        if let Some(retry_after) = summary.refuses(since_origin) {
-            return Err(self.rejection(retry_after));
-        }
-        match self.change(|machine| machine.admit(since_origin)) {
-            Ok(generation) => Ok(Permit::new(self, generation, now)),
-            Err(retry_after) => Err(self.rejection(retry_after)),
-        }
+        let since = self.shared.time.since(now);
+        let generation = self.generation(Some(since))?;
+        Ok(Permit::new(self, Leave { generation, since: Some(since) }))
+    }
+
+    /// As [`Breaker::admit`], for calls that end at once or give their result however long they take: the clock is
+    /// read only if it is not closed, or if slow calls count. A permit that is dropped without a result is then
+    /// never a failure.
+    #[inline]
+    pub fn enter(&self) -> Result<Permit<'_>, Open> {
+        Ok(Permit::new(self, self.leave()?))
+    }
+
+    /// As [`Breaker::admit`], for a call that outlives this handle.
+    pub(in crate::resilience) fn enter_owned(self) -> Result<OwnedPermit, Open> {
+        let leave = self.leave()?;
+        Ok(OwnedPermit::new(self, leave))
     }
 
     /// Holds a state whatever happens, or with `None` goes back to deciding itself, beginning closed.
     pub fn force(&self, forced: Option<Forced>) {
-        self.change(|machine| machine.force(forced));
+        self.force_by(forced, Operator::new("somebody", "no reason given"));
+    }
+
+    /// As [`Breaker::force`], and says who wants it and why.
+    pub fn force_by(&self, forced: Option<Forced>, operator: Operator) {
+        self.force_then(forced, operator, self.shared.time.now());
+    }
+
+    fn force_then(&self, forced: Option<Forced>, operator: Operator, now: Duration) {
+        self.told(now, |told| {
+            let reason = Reason::Operator(operator);
+            self.shared.gate.change(told, |machine| machine.force(forced, now, reason));
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn force_at(&self, forced: Option<Forced>, operator: Operator, now: Instant) {
+        self.force_then(forced, operator, self.since_origin(now));
+    }
+
+    #[cfg(test)]
+    pub(super) fn since_origin(&self, now: Instant) -> Duration {
+        self.shared.time.since(now)
+    }
+
+    /// Closes it, and makes it forget what was; a state that was forced is given up.
+    pub fn reset(&self, operator: Operator) {
+        self.force_by(None, operator);
+    }
+
+    /// The changes of its state from now on. Up to 64 wait for who does not take them.
+    pub fn changes(&self) -> Changes {
+        self.shared.feed.subscribe()
     }
 
     /// How it stands; asking changes nothing.
     pub fn status(&self, now: Instant) -> BreakerStatus {
-        let now = self.since_origin(now);
-        let machine = self.lock();
-        let (failures, forced, retry_after) = match machine.phase() {
-            Phase::Closed(window) => (window.failures(), None, None),
-            Phase::Open { until } => (0, None, Some(until.saturating_sub(now))),
-            Phase::HalfOpen { .. } => (0, None, None),
-            Phase::Forced(forced) => (0, Some(*forced), None),
-        };
+        let now = self.shared.time.since(now);
+        let of_machine = self.shared.gate.look(|machine, since| {
+            let (failures, forced, retry_after) = match machine.phase() {
+                Phase::Closed { window, .. } => (window.failures(machine.config(), since), None, None),
+                Phase::Open { until } => (0, None, Some(until.saturating_sub(now))),
+                Phase::HalfOpen { .. } => (0, None, None),
+                Phase::Forced(forced) => (0, Some(*forced), None),
+            };
+            (machine.state(), machine.opened(), failures, forced, retry_after)
+        });
+        let (state, opened, failures, forced, retry_after) = of_machine;
         BreakerStatus {
             name: self.name().to_string(),
-            state: machine.state(),
+            state,
             forced,
             failures,
-            opened: machine.opened(),
-            rejected: self.shared.rejected.load(Ordering::Relaxed),
+            opened,
+            rejected: self.shared.rejected.sum(),
             retry_after_ms: retry_after.map(|span| span.as_millis() as u64),
         }
     }
 
     #[inline]
-    pub(super) fn succeeded(&self, generation: Generation) {
-        let summary = self.summary();
-        let stale = summary.generation() != generation;
-        // A success changes nothing while no failure is remembered: it may as well have come before the next
-        // one.
-        if stale || summary.is_clean() {
-            return;
+    fn leave(&self) -> Result<Leave, Open> {
+        let is_slow_of_interest = self.shared.config.slow_after().is_some();
+        let since = is_slow_of_interest.then(|| self.shared.time.now());
+        Ok(Leave { generation: self.generation(since)?, since })
+    }
+
+    /// In which generation a call is let through.
+    #[inline]
+    fn generation(&self, now: Option<Duration>) -> Result<Generation, Open> {
+        match self.shared.gate.closed() {
+            Some(generation) => Ok(generation),
+            None => self.ask(now.unwrap_or_else(|| self.shared.time.now())),
         }
-        self.settle_at(generation, Outcome::Success, Duration::ZERO);
     }
 
-    #[cold]
-    pub(super) fn settle(&self, generation: Generation, outcome: Outcome, now: Instant) {
-        self.settle_at(generation, outcome, self.since_origin(now));
+    fn ask(&self, now: Duration) -> Result<Generation, Open> {
+        let answer = self.told(now, |told| self.shared.gate.admit(now, told));
+        answer.map_err(|retry_after| {
+            self.shared.rejected.add();
+            Open { callee: self.shared.callee.clone(), retry_after }
+        })
     }
 
-    fn settle_at(&self, generation: Generation, outcome: Outcome, now: Duration) {
-        self.change(|machine| machine.settle(generation, outcome, now));
+    #[inline]
+    pub(super) fn time(&self, now: Option<Instant>) -> Duration {
+        now.map_or_else(|| self.shared.time.now(), |now| self.shared.time.since(now))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> T {
-        let mut machine = self.lock();
-        let before = machine.state();
-        let answer = change(&mut machine);
-        let after = machine.state();
-        self.shared.summary.store(Summary::of(&machine).0, Ordering::Release);
-        drop(machine);
-        if before != after {
-            self.tell(after);
-        }
+    /// Does something that may change the state, and tells of it: subscribers in order, the log when the lock is free.
+    pub(super) fn told<T>(&self, now: Duration, act: impl FnOnce(&mut dyn FnMut(Transition)) -> T) -> T {
+        let mut change = None;
+        let answer = act(&mut |transition| {
+            let Transition { from, to, reason } = transition;
+            let at = self.shared.time.instant(now);
+            let heard = Change { breaker: Arc::clone(&self.shared.name), from, to, reason, at };
+            self.shared.feed.tell(&heard);
+            self.shared.common.tell(&heard);
+            change = Some(heard);
+        });
+        change.iter().for_each(log);
         answer
     }
 
-    #[cold]
-    fn tell(&self, state: BreakerState) {
-        let callee = self.name();
-        match state {
-            BreakerState::Open => tracing::warn!(%callee, "the circuit breaker opened"),
-            BreakerState::HalfOpen => tracing::info!(%callee, "the circuit breaker lets probes through"),
-            BreakerState::Closed => tracing::info!(%callee, "the circuit breaker closed"),
-        }
+    /// Whether nobody else holds it, and it has nothing to remember.
+    pub(super) fn is_forgettable(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1 && self.is_at_rest()
     }
 
-    fn rejection(&self, retry_after: Duration) -> Open {
-        self.shared.rejected.fetch_add(1, Ordering::Relaxed);
-        Open { callee: Arc::clone(self.name()), retry_after }
+    /// Whether it is closed, and has no bad call to remember.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.shared.gate.is_at_rest()
     }
+}
 
-    pub(super) fn since_origin(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.shared.origin)
-    }
-
-    fn summary(&self) -> Summary {
-        Summary(self.shared.summary.load(Ordering::Acquire))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Machine> {
-        self.shared.machine.lock().unwrap_or_else(PoisonError::into_inner)
+#[cold]
+fn log(change: &Change) {
+    let (callee, reason) = (&change.breaker, &change.reason);
+    match change.to {
+        BreakerState::Open => tracing::warn!(%callee, %reason, "the circuit breaker opened"),
+        BreakerState::HalfOpen => tracing::info!(%callee, %reason, "the circuit breaker lets probes through"),
+        BreakerState::Closed => tracing::info!(%callee, %reason, "the circuit breaker closed"),
     }
 }
 
 impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Breaker").field("name", self.name()).field("machine", &*self.lock()).finish()
-    }
-}
-
-/// The call was refused, because the callee failed too often.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the circuit breaker for `{callee}` is open")]
-pub struct Open {
-    /// Who was not called.
-    pub callee: Arc<str>,
-    /// After how long a call may be let through again.
-    pub retry_after: Duration,
-}
-
-impl Fault for Open {
-    fn kind(&self) -> FaultKind {
-        FaultKind::Unavailable
-    }
-
-    fn code(&self) -> &str {
-        "circuit-open"
-    }
-}
-
-/// How a breaker stands, for lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BreakerStatus {
-    /// Whom it guards.
-    pub name: String,
-    /// What it does with a call.
-    pub state: BreakerState,
-    /// The state that an operator chose.
-    pub forced: Option<Forced>,
-    /// How many failures it remembers while closed.
-    pub failures: u32,
-    /// How often it has opened by itself.
-    pub opened: u64,
-    /// How many calls it has refused.
-    pub rejected: u64,
-    /// While open: in how many milliseconds it lets a probe through.
-    pub retry_after_ms: Option<u64>,
-}
-
-/// What can be decided without the lock, in one word: kind (2 bits), generation (22), when it may probe in
-/// milliseconds (40).
-#[derive(Clone, Copy)]
-struct Summary(u64);
-
-impl Summary {
-    /// Closed without a failure to remember: results of successes change nothing.
-    const CLEAN: u64 = 0;
-    const CLOSED: u64 = 1;
-    const OPEN: u64 = 2;
-    /// Everything is decided under the lock.
-    const ASK: u64 = 3;
-    const UNTIL_BITS: u32 = 40;
-    const UNTIL_MAX: u64 = (1 << Self::UNTIL_BITS) - 1;
-
-    fn of(machine: &Machine) -> Self {
-        let (kind, until) = match machine.phase() {
-            Phase::Closed(window) if window.failures() > 0 => (Self::CLOSED, 0),
-            Phase::Closed(_) | Phase::Forced(Forced::Closed) => (Self::CLEAN, 0),
-            Phase::Open { until } => {
-                let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-                (Self::OPEN, millis.min(Self::UNTIL_MAX))
-            }
-            Phase::HalfOpen { .. } | Phase::Forced(Forced::Open) => (Self::ASK, 0),
-        };
-        Self(kind << 62 | u64::from(machine.generation()) << Self::UNTIL_BITS | until)
-    }
-
-    fn kind(self) -> u64 {
-        self.0 >> 62
-    }
-
-    fn is_clean(self) -> bool {
-        self.kind() == Self::CLEAN
-    }
-
-    fn is_closed(self) -> bool {
-        matches!(self.kind(), Self::CLEAN | Self::CLOSED)
-    }
-
-    fn generation(self) -> Generation {
-        (self.0 >> Self::UNTIL_BITS) as Generation % super::machine::GENERATIONS
-    }
-
-    /// For how long it refuses, rounded up; in the millisecond in which that may change the machine is asked.
-    fn refuses(self, now: Duration) -> Option<Duration> {
-        let until = Duration::from_millis(self.0 & Self::UNTIL_MAX);
-        (self.kind() == Self::OPEN && now < until).then(|| until - now + Duration::from_millis(1))
+        f.debug_struct("Breaker").field("name", self.name()).field("gate", &self.shared.gate).finish()
     }
 }

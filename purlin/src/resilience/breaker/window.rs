@@ -3,39 +3,164 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::BreakerConfig;
+use super::buckets::{Buckets, Counts};
+use super::{BreakerConfig, Over, RateConfig, Reason};
 
-/// The failures among the last calls, each with the number of its call and its time.
-///
-/// While there are none a success changes nothing, so that it need not be told.
-#[derive(Debug, Clone, Default)]
+/// The bad calls among the last ones. Good calls only have a number: that is all they need to push others out.
+#[derive(Debug, Clone)]
 pub(super) struct Window {
     calls: u64,
+    /// Failures with the number of their call and their time, for `failure_threshold`.
     failures: VecDeque<(u64, Duration)>,
+    shares: Shares,
+}
+
+/// Of what `rates` takes its shares.
+#[derive(Debug, Clone)]
+enum Shares {
+    None,
+    Calls(RateConfig, Last),
+    Time(RateConfig, Buckets),
+}
+
+/// A call that failed, was slow, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bad {
+    pub(super) failed: bool,
+    pub(super) slow: bool,
+}
+
+/// The bad calls among the last `reach`.
+#[derive(Debug, Clone)]
+struct Last {
+    reach: u64,
+    bad: VecDeque<(u64, Bad)>,
+    counts: Counts,
 }
 
 impl Window {
-    pub(super) fn failures(&self) -> u32 {
-        self.failures.len() as u32
+    pub(super) fn new(config: &BreakerConfig) -> Self {
+        let shares = match config.rates {
+            None => Shares::None,
+            Some(rates) => match rates.over {
+                Over::Calls(calls) => Shares::Calls(rates, Last::new(calls)),
+                Over::Time(time) => Shares::Time(rates, Buckets::new(time)),
+            },
+        };
+        Self { calls: 0, failures: VecDeque::new(), shares }
     }
 
-    pub(super) fn success(&mut self, config: &BreakerConfig) {
-        self.count(config);
+    /// How many failures count for `failure_threshold` when so many good calls came since.
+    pub(super) fn failures(&self, config: &BreakerConfig, since: u64) -> u32 {
+        let calls = self.calls + since;
+        self.failures.iter().filter(|(call, _)| call + reach(config) > calls).count() as u32
     }
 
-    pub(super) fn failure(&mut self, config: &BreakerConfig, now: Duration) -> u32 {
-        self.count(config);
-        self.failures.retain(|(_, at)| now.saturating_sub(*at) <= config.memory);
-        self.failures.push_back((self.calls, now));
-        self.failures()
+    /// Good calls, all since the last bad one.
+    pub(super) fn successes(&mut self, config: &BreakerConfig, successes: u64) {
+        self.calls += successes;
+        self.forget(config);
     }
 
-    /// Counts a call, and forgets the failures that are further back than the window reaches.
-    fn count(&mut self, config: &BreakerConfig) {
+    /// One good call, of which nobody else keeps count.
+    pub(super) fn success(&mut self, config: &BreakerConfig, now: Duration) {
+        self.successes(config, 1);
+        if let Shares::Time(_, buckets) = &mut self.shares {
+            buckets.add(now, Counts { calls: 1, ..Counts::default() });
+        }
+    }
+
+    /// A bad call; `elsewhere` are the good calls that are counted outside. The reason to open, if it is one.
+    pub(super) fn bad(
+        &mut self,
+        config: &BreakerConfig,
+        bad: Bad,
+        now: Duration,
+        elsewhere: Option<&Buckets>,
+    ) -> Option<Reason> {
         self.calls += 1;
-        let reach = u64::from(config.window.max(config.failure_threshold));
+        self.forget(config);
+        if bad.failed && config.failure_threshold != BreakerConfig::NEVER {
+            self.failures.retain(|(_, at)| now.saturating_sub(*at) <= config.memory);
+            self.failures.push_back((self.calls, now));
+            if self.failures.len() >= config.failure_threshold as usize {
+                return Some(Reason::Failures { failures: self.failures.len() as u32 });
+            }
+        }
+        let (rates, counts) = match &mut self.shares {
+            Shares::None => return None,
+            Shares::Calls(rates, last) => (rates, last.push(self.calls, bad)),
+            Shares::Time(rates, buckets) => {
+                buckets.add(now, Counts { calls: 1, failed: bad.failed.into(), slow: bad.slow.into() });
+                (rates, buckets.counts(now, elsewhere))
+            }
+        };
+        too_many(rates, counts)
+    }
+
+    /// Whether a good call would change nothing, except for a window of time, which is counted elsewhere.
+    pub(super) fn is_clean(&self) -> bool {
+        let full_of_good_ones = match &self.shares {
+            Shares::Calls(_, last) => last.bad.is_empty() && self.calls >= last.reach,
+            Shares::None | Shares::Time(..) => true,
+        };
+        self.failures.is_empty() && full_of_good_ones
+    }
+
+    /// Whether there is no bad call to remember, at least in a window of calls.
+    pub(super) fn has_no_bad(&self) -> bool {
+        self.failures.is_empty() && !matches!(&self.shares, Shares::Calls(_, last) if !last.bad.is_empty())
+    }
+
+    /// Forgets the bad calls that are further back than the windows reach.
+    fn forget(&mut self, config: &BreakerConfig) {
+        let reach = reach(config);
         while self.failures.front().is_some_and(|(call, _)| call + reach <= self.calls) {
             self.failures.pop_front();
         }
+        if let Shares::Calls(_, last) = &mut self.shares {
+            last.forget(self.calls);
+        }
     }
+}
+
+fn reach(config: &BreakerConfig) -> u64 {
+    u64::from(config.window.max(config.failure_threshold))
+}
+
+impl Last {
+    fn new(reach: u32) -> Self {
+        Self { reach: reach.into(), bad: VecDeque::new(), counts: Counts::default() }
+    }
+
+    fn push(&mut self, call: u64, bad: Bad) -> Counts {
+        self.bad.push_back((call, bad));
+        self.counts.failed += u64::from(bad.failed);
+        self.counts.slow += u64::from(bad.slow);
+        Counts { calls: call.min(self.reach), ..self.counts }
+    }
+
+    fn forget(&mut self, calls: u64) {
+        while let Some((call, bad)) = self.bad.front()
+            && call + self.reach <= calls
+        {
+            self.counts.failed -= u64::from(bad.failed);
+            self.counts.slow -= u64::from(bad.slow);
+            self.bad.pop_front();
+        }
+    }
+}
+
+/// The reason to open that these counts give.
+fn too_many(rates: &RateConfig, counts: Counts) -> Option<Reason> {
+    if counts.calls < u64::from(rates.minimum_calls) {
+        return None;
+    }
+    let share = |part: u64| part as f64 / counts.calls as f64;
+    let (failed, slow) = (share(counts.failed), share(counts.slow));
+    if rates.failures.is_some_and(|rate| failed >= rate) {
+        return Some(Reason::FailureRate { rate: failed, calls: counts.calls });
+    }
+    let too_slow = rates.slow.is_some_and(|limit| slow >= limit.rate);
+    too_slow.then_some(Reason::SlowRate { rate: slow, calls: counts.calls })
 }

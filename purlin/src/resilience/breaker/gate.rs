@@ -1,0 +1,178 @@
+//! The machine behind a lock, and beside it one word, so that what happens most takes no lock: letting a call
+//! through while closed, a good call, a refusal.
+//!
+//! The word alone is the truth about good calls since the last bad one; the machine is about everything else. Who
+//! changes the machine takes the lock and first *freezes* the word: it is swapped for one that sends everybody to the
+//! lock, and what it had counted is told to the machine. A result counts only if the word, or the machine, bears the
+//! generation of its call: so one from before a change of state counts for nothing.
+//!
+//! A good call that finds the word clean writes nothing. That is right because it would change nothing: the windows
+//! hold nothing but good calls, and are full. It takes its place before whatever bad call comes next.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::machine::{Generation, Machine, Outcome, Phase, Transition};
+use super::stripes::Successes;
+use super::sync::{AtomicU64, Mutex, Ordering};
+use super::word::{Kind, Word};
+use super::{BreakerConfig, Over};
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    word: AtomicU64,
+    reach: u64,
+    config: BreakerConfig,
+    successes: Option<Successes>,
+    machine: Mutex<Machine>,
+}
+
+impl Gate {
+    pub(super) fn new(config: BreakerConfig) -> Self {
+        let machine = Machine::new(config);
+        let successes = config.rates.and_then(|rates| match rates.over {
+            Over::Time(time) => Some(Successes::new(time)),
+            Over::Calls(_) => None,
+        });
+        Self {
+            word: AtomicU64::new(Word::of(&machine).0),
+            reach: config.reach().into(),
+            config,
+            successes,
+            machine: Mutex::new(machine),
+        }
+    }
+
+    /// Whether a good call needs to be told with its time.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.successes.is_some() || self.config.slow_after().is_some()
+    }
+
+    /// The generation, while it is closed: the leave for a call, whatever the time is.
+    #[inline]
+    pub(super) fn closed(&self) -> Option<Generation> {
+        let word = self.word();
+        word.is_closed().then(|| word.generation())
+    }
+
+    /// Lets a call through, or says after how long to ask again.
+    #[inline]
+    pub(super) fn admit(
+        &self,
+        now: Duration,
+        told: &mut dyn FnMut(Transition),
+    ) -> Result<Generation, Duration> {
+        let word = self.word();
+        let refused = match word.kind() {
+            Kind::Clean | Kind::Counting => return Ok(word.generation()),
+            Kind::Open => word.remaining(now),
+            Kind::Full => word.remaining(now).map(|_| Machine::patience(&self.config)),
+            Kind::Shut => Some(self.config.timeout),
+            Kind::Ask => None,
+        };
+        match refused {
+            Some(retry_after) => Err(retry_after),
+            None => self.change(told, |machine| machine.admit(now)),
+        }
+    }
+
+    /// Counts a good call that was not slow, or says that the machine must be told. `now` matters to windows of time
+    /// only.
+    #[inline]
+    pub(super) fn count_good(&self, generation: Generation, now: Duration) -> bool {
+        let mut word = self.word();
+        while word.generation() == generation {
+            let counted = match word.kind() {
+                Kind::Clean => Ok(word.0),
+                Kind::Counting => {
+                    let next = word.counted(self.reach).0;
+                    self.word.compare_exchange_weak(word.0, next, Ordering::AcqRel, Ordering::Acquire)
+                }
+                _ => return false,
+            };
+            match counted {
+                Ok(_) => {
+                    self.count(generation, now);
+                    break;
+                }
+                Err(other) => word = Word(other),
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn count(&self, generation: Generation, now: Duration) {
+        if let Some(successes) = &self.successes {
+            successes.add(generation, now);
+        }
+    }
+
+    /// Any result.
+    #[cold]
+    pub(super) fn settle(
+        &self,
+        generation: Generation,
+        outcome: Outcome,
+        now: Duration,
+        told: &mut dyn FnMut(Transition),
+    ) {
+        let word = self.word();
+        let says_nothing = outcome == Outcome::Abandoned && word.is_closed();
+        if word.generation() != generation || says_nothing {
+            return;
+        }
+        self.change(told, |machine| {
+            let elsewhere = self.successes.as_ref().map(|successes| successes.of(generation, now));
+            machine.settle(generation, outcome, now, elsewhere.as_ref());
+        });
+    }
+
+    /// Changes the machine; `told` hears, in the order in which they happen, of the changes of state.
+    #[cold]
+    pub(super) fn change<T>(
+        &self,
+        told: &mut dyn FnMut(Transition),
+        change: impl FnOnce(&mut Machine) -> T,
+    ) -> T {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only who holds the lock changes the generation.
+        let frozen = self.word().frozen().0;
+        let word = Word(self.word.swap(frozen, Ordering::AcqRel));
+        machine.absorb(self.counted(word));
+        let answer = change(&mut machine);
+        let transition = machine.take_transition();
+        self.word.store(Word::of(&machine).0, Ordering::Release);
+        transition.into_iter().for_each(told);
+        answer
+    }
+
+    /// Whether it is closed and has no bad call to remember in a window of calls.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.look(|machine, good| match machine.phase() {
+            Phase::Closed { window, .. } => window.has_no_bad() || good >= self.reach,
+            _ => false,
+        })
+    }
+
+    /// Looks at the machine, and at how many good calls it has not been told of.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Machine, u64) -> T) -> T {
+        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        look(&machine, self.counted(self.word()))
+    }
+
+    /// The good calls in a word; a clean one has seen as many as the windows reach, or it makes no difference.
+    fn counted(&self, word: Word) -> u64 {
+        match word.kind() {
+            Kind::Clean => self.reach,
+            Kind::Counting => word.number(),
+            _ => 0,
+        }
+    }
+
+    #[inline]
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+}

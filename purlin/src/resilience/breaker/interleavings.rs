@@ -1,0 +1,250 @@
+//! Every order in which a few threads may do what they do to a breaker, and every value that a load may then see.
+//!
+//! loom runs each test once for each of them. `gate.rs` and `stripes.rs` are compiled once more for it, with its
+//! atomics and its mutex; what is pure is the same code.
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::machine::{Generation, Outcome, Phase};
+use super::{BreakerConfig, BreakerState, Over, RateConfig, buckets, machine, word};
+
+#[allow(dead_code, reason = "what the tests do not call is checked elsewhere")]
+#[path = "gate.rs"]
+mod gate;
+#[allow(dead_code, reason = "what the tests do not call is checked elsewhere")]
+#[path = "stripes.rs"]
+mod stripes;
+
+mod sync {
+    pub(super) use loom::sync::Mutex;
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+
+    /// All threads count in the line that is shared, which is the harder case.
+    pub(super) fn place() -> Option<usize> {
+        None
+    }
+}
+
+use gate::Gate;
+
+const GOOD: Outcome = Outcome::Success { slow: false };
+const BAD: Outcome = Outcome::Failure { slow: false };
+const LATER: Duration = Duration::from_secs(1000);
+
+/// Opens at the second failure among three calls, closes after one success.
+fn config() -> BreakerConfig {
+    BreakerConfig { failure_threshold: 2, window: 3, success_threshold: 1, ..BreakerConfig::default() }
+}
+
+fn admit(gate: &Gate, now: Duration) -> Option<Generation> {
+    gate.admit(now, &mut |_| {}).ok()
+}
+
+fn settle(gate: &Gate, generation: Generation, outcome: Outcome, now: Duration) {
+    if outcome != GOOD || !gate.count_good(generation, now) {
+        gate.settle(generation, outcome, now, &mut |_| {});
+    }
+}
+
+fn call(gate: &Gate, outcome: Outcome) {
+    if let Some(generation) = admit(gate, Duration::ZERO) {
+        settle(gate, generation, outcome, Duration::ZERO);
+    }
+}
+
+fn state(gate: &Gate) -> BreakerState {
+    gate.look(|machine, _| machine.state())
+}
+
+fn failures(gate: &Gate) -> u32 {
+    gate.look(|machine, good| match machine.phase() {
+        Phase::Closed { window, .. } => window.failures(machine.config(), good),
+        _ => 0,
+    })
+}
+
+/// Runs `works` at once in every order there is, on a gate that was prepared, and then looks at it.
+fn in_every_order(
+    config: BreakerConfig,
+    prepare: fn(&Gate),
+    works: &'static [fn(&Gate)],
+    look: impl Fn(&Gate) + Sync + Send + 'static,
+) {
+    loom::model(move || {
+        let gate = Arc::new(Gate::new(config.sane()));
+        prepare(&gate);
+        let threads: Vec<_> = works
+            .iter()
+            .map(|work| {
+                let gate = Arc::clone(&gate);
+                thread::spawn(move || work(&gate))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
+        look(&gate);
+    });
+}
+
+#[test]
+fn failures_at_once_are_all_counted_whatever_succeeds_beside_them() {
+    in_every_order(
+        config(),
+        |_| {},
+        &[|gate| call(gate, BAD), |gate| call(gate, BAD)],
+        |gate| {
+            assert_eq!(state(gate), BreakerState::Open);
+        },
+    );
+    let works: &[fn(&Gate)] = &[|gate| call(gate, BAD), |gate| call(gate, GOOD)];
+    in_every_order(
+        config(),
+        |gate| call(gate, BAD),
+        works,
+        |gate| {
+            assert_eq!(state(gate), BreakerState::Open);
+        },
+    );
+}
+
+#[test]
+fn no_good_call_is_lost_and_none_is_counted_twice() {
+    // Behind one failure two good ones just leave it in the window of three, and three push it out.
+    let two: &[fn(&Gate)] = &[|gate| call(gate, GOOD), |gate| call(gate, GOOD)];
+    in_every_order(
+        config(),
+        |gate| call(gate, BAD),
+        two,
+        |gate| {
+            assert_eq!(failures(gate), 1);
+            call(gate, GOOD);
+            assert_eq!(failures(gate), 0);
+            call(gate, BAD);
+            assert_eq!(state(gate), BreakerState::Closed);
+        },
+    );
+}
+
+#[test]
+fn a_good_call_that_meets_a_bad_one_counts_before_or_behind_it() {
+    // In the window: the failure of the preparation, then a good and a bad call in either order, then a good one.
+    let works: &[fn(&Gate)] = &[|gate| call(gate, GOOD), |gate| call(gate, BAD)];
+    let wide = BreakerConfig { failure_threshold: 3, window: 4, ..config() };
+    in_every_order(
+        wide,
+        |gate| call(gate, BAD),
+        works,
+        |gate| {
+            assert_eq!(failures(gate), 2);
+            call(gate, GOOD);
+            assert_eq!(failures(gate), 2, "four calls");
+            call(gate, GOOD);
+            assert_eq!(failures(gate), 1, "five calls, the first of which has left");
+        },
+    );
+}
+
+#[test]
+fn only_as_many_probe_as_may_whoever_asks_first() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new(config()));
+        (0..2).for_each(|_| call(&gate, BAD));
+        let asked = Arc::clone(&gate);
+        let other = thread::spawn(move || admit(&asked, LATER).is_some());
+        let this = admit(&gate, LATER).is_some();
+        assert!(this ^ other.join().unwrap(), "one probes");
+        assert_eq!(state(&gate), BreakerState::HalfOpen);
+    });
+}
+
+#[test]
+fn a_place_that_is_given_back_can_be_taken() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new(config()));
+        (0..2).for_each(|_| call(&gate, BAD));
+        let probe = admit(&gate, LATER).unwrap();
+        let dropped = Arc::clone(&gate);
+        let other = thread::spawn(move || settle(&dropped, probe, Outcome::Abandoned, LATER));
+        let early = admit(&gate, LATER);
+        other.join().unwrap();
+        match early {
+            Some(_) => assert!(admit(&gate, LATER).is_none(), "there is only one place"),
+            None => assert!(admit(&gate, LATER).is_some(), "the place is lost"),
+        }
+    });
+}
+
+#[test]
+fn what_was_let_through_before_it_opened_neither_closes_nor_opens_it() {
+    for stale in [GOOD, BAD, Outcome::Abandoned] {
+        loom::model(move || {
+            let gate = Arc::new(Gate::new(config()));
+            let before = admit(&gate, Duration::ZERO).unwrap();
+            (0..2).for_each(|_| call(&gate, BAD));
+            let late = Arc::clone(&gate);
+            let other = thread::spawn(move || settle(&late, before, stale, LATER));
+            let probe = admit(&gate, LATER).expect("its time is over");
+            other.join().unwrap();
+            assert_eq!(state(&gate), BreakerState::HalfOpen, "{stale:?}");
+            settle(&gate, probe, GOOD, LATER);
+            assert_eq!(state(&gate), BreakerState::Closed, "{stale:?}");
+        });
+    }
+}
+
+#[test]
+fn an_old_good_call_that_ends_while_it_closes_is_not_counted_in_the_new_window() {
+    // A window of calls that must fill: each call counts.
+    let rates = RateConfig { over: Over::Calls(4), minimum_calls: 2, failures: Some(0.9), slow: None };
+    let config = BreakerConfig { success_threshold: 1, ..BreakerConfig::by_rate(rates) };
+    loom::model(move || {
+        let gate = Arc::new(Gate::new(config));
+        let before = admit(&gate, Duration::ZERO).unwrap();
+        (0..2).for_each(|_| call(&gate, BAD));
+        let probe = admit(&gate, LATER).unwrap();
+        let late = Arc::clone(&gate);
+        let other = thread::spawn(move || settle(&late, before, GOOD, LATER));
+        settle(&gate, probe, GOOD, LATER);
+        other.join().unwrap();
+        (0..2).for_each(|_| call(&gate, BAD));
+        assert_eq!(state(&gate), BreakerState::Open, "two of two failed");
+    });
+}
+
+#[test]
+fn good_calls_of_a_window_of_time_are_all_counted() {
+    let rates = RateConfig { over: Over::Time(LATER), minimum_calls: 3, failures: Some(0.3), slow: None };
+    let works: &[fn(&Gate)] = &[|gate| call(gate, GOOD), |gate| call(gate, GOOD)];
+    in_every_order(
+        BreakerConfig::by_rate(rates),
+        |_| {},
+        works,
+        |gate| {
+            call(gate, BAD);
+            assert_eq!(
+                state(gate),
+                BreakerState::Open,
+                "one of three is more than 0.3, and three are enough"
+            );
+        },
+    );
+}
+
+#[test]
+fn an_operator_meets_whatever_is_under_way() {
+    use super::{Forced, Operator, Reason};
+    loom::model(|| {
+        let gate = Arc::new(Gate::new(config()));
+        call(&gate, BAD);
+        let failing = Arc::clone(&gate);
+        let other = thread::spawn(move || call(&failing, BAD));
+        let reason = Reason::Operator(Operator::new("ann", "a test"));
+        gate.change(&mut |_| {}, |machine| machine.force(Some(Forced::Closed), Duration::ZERO, reason));
+        other.join().unwrap();
+        assert_eq!(state(&gate), BreakerState::Closed);
+        (0..3).for_each(|_| call(&gate, BAD));
+        assert!(admit(&gate, Duration::ZERO).is_some());
+    });
+}
