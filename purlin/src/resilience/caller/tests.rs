@@ -426,3 +426,30 @@ async fn a_slow_callee_gets_fewer_calls_at_once() {
     let slow = caller.status().concurrency.limit;
     assert!(slow <= healthy / 2, "{slow} of {healthy}");
 }
+
+/// Prints what the usual stack adds to a call whose answer is there at once. Run it alone, optimized:
+/// `cargo test --release -p purlin --lib -- --ignored --nocapture the_usual_stack_costs`.
+#[tokio::test]
+#[ignore = "it measures, and decides nothing"]
+async fn the_usual_stack_costs() {
+    const CALLS: u32 = 200_000;
+    let adaptive = Some(crate::resilience::AdaptiveConfig::default());
+    let whole = CallPolicy {
+        concurrency: BulkheadConfig { adaptive, ..BulkheadConfig::default() },
+        hedge: Some(HedgeConfig::default()),
+        ..CallPolicy::default()
+    };
+    for (name, policy) in [("as built in", CallPolicy::default()), ("with adaptive limit and hedging", whole)]
+    {
+        let caller = Caller::observed("payments", policy, &Breakers::new(), &Metrics::new());
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let start = std::time::Instant::now();
+            for _ in 0..CALLS {
+                std::hint::black_box(caller.call(async || Ok::<_, Said>(7)).await).unwrap();
+            }
+            best = best.min(start.elapsed() / CALLS);
+        }
+        println!("{name}: {best:?} a call");
+    }
+}
