@@ -25,6 +25,10 @@ impl Fault for Open {
     fn code(&self) -> &str {
         "circuit-open"
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(self.retry_after)
+    }
 }
 
 /// The name of a callee, as text. A short one, up to 30 bytes, is copied where it is needed: refusals on many threads
