@@ -3,9 +3,9 @@
 //!
 //! A request has one [`Deadline`], which travels with it and never grows. A [`Caller`] makes calls to one
 //! callee: within the deadline, through a [`Breaker`], and repeated within a [`RetryBudget`]. A [`RateLimit`]
-//! gives each of those who call us his share, a [`Bulkhead`] limits what is under way at once. Decisions take
-//! the time as an argument; only the thin async parts around them read a clock, tokio's, so that a test may
-//! stop it.
+//! gives each of those who call us his share, of one process or of several ([`lease`]); a [`Bulkhead`] limits
+//! what is under way at once. Decisions take the time as an argument; only the thin async parts around them read
+//! a clock, tokio's, so that a test may stop it.
 //!
 //! ```
 //! use purlin::resilience::{Breakers, CallPolicy, Caller, DeadlineExceeded};
@@ -35,6 +35,7 @@ pub use breaker::{Breaker, BreakerConfig, BreakerState, BreakerStatus, Breakers,
 pub use bulkhead::{Bulkhead, BulkheadConfig, Full, Place};
 pub use caller::{CallError, CallPolicy, Caller};
 pub use deadline::{Deadline, DeadlineExceeded};
-pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig};
+pub use rate_limit::lease::{SharedLimits, SharedLimitsConfig, SharedLimitsStatus};
+pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig, lease};
 pub(crate) use retry::dice;
 pub use retry::{Retry, RetryBudget, RetryBudgetConfig};
