@@ -343,13 +343,14 @@ async fn without_the_counter_each_goes_on_with_its_part_says_so_and_comes_back()
             // Both have heard that they are two.
             tokio::time::sleep(Duration::from_secs(2)).await;
             moody.mood.send_replace(mood);
+            let limit = RateLimit::shared("calls", limit(1.0, 4), &one);
+            assert!(limit.check("dan", Instant::now()).is_ok(), "what is asked now is not answered");
             one.until_alone().await;
             let status = one.status();
             assert_eq!((status.shared, status.processes, status.lost), (false, 2, 1));
             assert!(status.reason.is_some());
             assert!(metrics.render().contains("rate_limits_shared 0"));
 
-            let limit = RateLimit::shared("calls", limit(1.0, 4), &one);
             let passed = (0..20).filter(|_| limit.check("ann", Instant::now()).is_ok()).count();
             assert_eq!(passed, 2, "half of the burst");
             tokio::time::sleep(Duration::from_millis(2010)).await;
@@ -359,6 +360,13 @@ async fn without_the_counter_each_goes_on_with_its_part_says_so_and_comes_back()
             moody.mood.send_replace(Mood::Good);
             one.until_shared().await;
             assert_eq!((one.status().shared, one.status().lost), (true, 1));
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let mut passed = 0;
+            for _ in 0..10 {
+                passed += i32::from(limit.check("dan", Instant::now()).is_ok());
+                settle().await;
+            }
+            assert_eq!(passed, 4, "all of the burst, not only the own part");
         };
         tokio::select! {
             () = one.run() => {}
