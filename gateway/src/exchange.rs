@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use purlin::message::{TraceContext, new_id};
-use purlin::resilience::{RateLimit, RateLimitConfig};
+use purlin::resilience::{RateLimit, RateLimitConfig, SharedLimits};
 use purlin::telemetry;
 use purlin::telemetry::metrics::Metrics;
 use serde_json::json;
@@ -61,18 +61,32 @@ struct Notes {
 
 impl Exchanges {
     /// For a checked configuration.
-    pub(crate) fn new(config: Config, verifier: Option<Verifier>, metrics: &Metrics) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        verifier: Option<Verifier>,
+        metrics: &Metrics,
+        shared: Option<&SharedLimits>,
+    ) -> Self {
         let (tasks, end) = Tasks::new();
         let keys = config.limits.rate_keys;
-        let limit = |rate: Rate| {
+        let configured = |rate: Rate| {
             let per_second = f64::from(rate.per_second);
-            RateLimit::new(RateLimitConfig { per_second, burst: rate.burst, max_keys: keys })
+            RateLimitConfig { per_second, burst: rate.burst, max_keys: keys }
         };
-        let route_rates = config.routes.iter().enumerate();
+        let limit = |name: &str, rate: Rate| match shared {
+            Some(shared) => RateLimit::shared(name, configured(rate), shared),
+            None => RateLimit::new(configured(rate)),
+        };
+        let of_route = |(at, route): (usize, &Route)| {
+            // Gateways need not have the same routes at the same places.
+            let name = format!("route {} {}", route.methods.join(","), route.path);
+            Some((at, limit(&name, route.rate?)))
+        };
         Self {
-            route_rates: route_rates.filter_map(|(at, route)| Some((at, limit(route.rate?)))).collect(),
-            rate: config.rate.map(limit),
-            tokens: config.rate.map(limit),
+            route_rates: config.routes.iter().enumerate().filter_map(of_route).collect(),
+            rate: config.rate.map(|rate| limit("callers", rate)),
+            // It is this gateway's work that they cost.
+            tokens: config.rate.map(|rate| RateLimit::new(configured(rate))),
             upstreams: Upstreams::new(&config.pools, &config.limits, &tasks, metrics),
             seen: Seen::new(metrics),
             routes: RouteTable::new(config.routes),

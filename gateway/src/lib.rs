@@ -34,6 +34,7 @@ mod upstream;
 use std::sync::Arc;
 
 use purlin::message::Clock;
+use purlin::resilience::SharedLimits;
 use purlin::telemetry::Metrics;
 use tokio::net::TcpListener;
 
@@ -55,6 +56,25 @@ impl Gateway {
 
     /// A gateway that judges tokens by `clock` and counts in `metrics`.
     pub fn with(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, ConfigError> {
+        Self::build(config, clock, metrics, None)
+    }
+
+    /// The same, whose rate limits are one with those of other gateways; whoever gives them runs them.
+    pub fn sharing(
+        config: Config,
+        clock: Clock,
+        metrics: &Metrics,
+        limits: &SharedLimits,
+    ) -> Result<Self, ConfigError> {
+        Self::build(config, clock, metrics, Some(limits))
+    }
+
+    fn build(
+        config: Config,
+        clock: Clock,
+        metrics: &Metrics,
+        limits: Option<&SharedLimits>,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
         let verifier = match &config.tokens {
             Some(tokens) => {
@@ -65,7 +85,7 @@ impl Gateway {
             }
             None => None,
         };
-        Ok(Self { exchanges: Arc::new(Exchanges::new(config, verifier, metrics)) })
+        Ok(Self { exchanges: Arc::new(Exchanges::new(config, verifier, metrics, limits)) })
     }
 
     /// Answers the connections of `listener` until `shutdown` is ready, then takes no more and finishes the requests

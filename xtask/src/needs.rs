@@ -24,6 +24,12 @@ pub(crate) fn all() -> Result<()> {
              `apt-get install postgresql`"
         );
     }
+    if step::output("redis-server", &["--version"]).is_err() {
+        println!(
+            "    Redis is not installed, and the tests of shared rate limits are skipped (with CI set: fail): \
+             `apt-get install redis-server`"
+        );
+    }
     Ok(())
 }
 

@@ -7,6 +7,9 @@ use http::Response;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2::handshake;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use purlin::resilience::SharedLimits;
+use purlin::resilience::lease::Memory;
+use purlin::telemetry::Metrics;
 use purlin_gateway::config::{Rate, Route};
 use purlin_gateway::core::Access;
 use tokio::io::AsyncWriteExt as _;
@@ -49,6 +52,41 @@ async fn a_route_has_a_stricter_limit_of_its_own() {
     assert_eq!(gateway.ask(login).await.status, 200);
     assert_eq!(gateway.ask(login).await.status, 429);
     assert_eq!(gateway.ask(GET).await.status, 200);
+}
+
+#[tokio::test]
+async fn gateways_keep_one_limit_together() {
+    let service = Service::named("service").await;
+    let mut config = config(&[service.address]);
+    config.rate = Some(Rate { per_second: 1, burst: 6 });
+    let sessions = Route::new("/sessions", Access::Public, "service");
+    config.routes.push(Route { rate: Some(Rate { per_second: 1, burst: 2 }), ..sessions });
+    let counter = Memory::new();
+    let limits = [(); 2].map(|()| SharedLimits::new(counter.clone(), &Metrics::new()));
+    let work = async {
+        for limits in &limits {
+            limits.until_shared().await;
+        }
+        let one = Running::sharing(config.clone(), &limits[0]).await;
+        let other = Running::sharing(config, &limits[1]).await;
+        let mut passed = 0;
+        for n in 0..20 {
+            let gateway = if n % 2 == 0 { &one } else { &other };
+            let answer = gateway.ask(GET).await;
+            assert_eq!(answer.header("ratelimit-limit"), Some("6"));
+            passed += i32::from(answer.status == 200);
+        }
+        // Each alone would have given six.
+        assert!((6..=9).contains(&passed), "{passed}");
+        let refused = other.ask(GET).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (429, "rate-limited"));
+        assert!(refused.header("retry-after").is_some_and(|seconds| seconds != "0"));
+    };
+    tokio::select! {
+        () = limits[0].run() => {}
+        () = limits[1].run() => {}
+        () = work => {}
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use purlin::message::Clock;
+use purlin::resilience::SharedLimits;
 use purlin::telemetry::Metrics;
 use purlin_gateway::Gateway;
 use purlin_gateway::config::{Config, Pool, Route};
@@ -43,6 +44,17 @@ impl Running {
     pub(crate) async fn with_clock(config: Config, clock: Clock) -> Self {
         let metrics = Metrics::new();
         let gateway = Gateway::with(config, clock, &metrics).unwrap();
+        Self::serve(gateway, metrics).await
+    }
+
+    /// One whose rate limits are one with those of others.
+    pub(crate) async fn sharing(config: Config, limits: &SharedLimits) -> Self {
+        let metrics = Metrics::new();
+        let gateway = Gateway::sharing(config, Clock::system(), &metrics, limits).unwrap();
+        Self::serve(gateway, metrics).await
+    }
+
+    async fn serve(gateway: Gateway, metrics: Metrics) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

@@ -3,7 +3,8 @@
 //! A request has one [`Deadline`], which travels with it and never grows, and a [`Criticality`]. [`Calls`] has a
 //! [`Caller`] for each callee, and makes calls as a file says: within their deadline, repeated within a
 //! [`RetryBudget`], hedged, no more at once than a [`Bulkhead`] has places, through a [`Breaker`]; [`Caller`] says in
-//! which order, and why. A [`RateLimit`] gives each of those who call us his share. Decisions take the time as an
+//! which order, and why. A [`RateLimit`] gives each of those who call us his share, of one process or of several
+//! ([`lease`]). Decisions take the time as an
 //! argument; only the thin async parts around them read a clock, tokio's, so that a test may stop it.
 //!
 //! ```
@@ -61,6 +62,7 @@ pub use criticality::Criticality;
 pub use deadline::{Deadline, DeadlineExceeded};
 pub use hedge::{HedgeAfter, HedgeConfig, MalformedHedgeAfter};
 pub use policies::{Calls, Policies, PolicyError, PolicyInForce};
-pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig};
+pub use rate_limit::lease::{SharedLimits, SharedLimitsConfig, SharedLimitsStatus};
+pub use rate_limit::{Limited, Quota, RateLimit, RateLimitConfig, lease};
 pub use retry::Retry;
 pub(crate) use retry::dice;

@@ -55,6 +55,8 @@ pub struct Config {
     pub model: Model,
     /// Requests a second of one caller.
     pub rate: Rate,
+    /// Where gateways count them together.
+    pub rate_limits: String,
     /// Connections at once of one address; none: the gateway's own limit, or half of what there can be.
     pub connections_per_address: Option<usize>,
     /// Registrations and log-ins a second of one address.
@@ -144,6 +146,7 @@ impl Config {
             master_key: master_key(options.master_key)?,
             model,
             rate: Rate { per_second: options.rate.unwrap_or(200), burst: options.rate_burst.unwrap_or(400) },
+            rate_limits: options.rate_limits.unwrap_or_else(|| "memory:".into()),
             connections_per_address: options.connections_per_address,
             sign_in_rate: Rate {
                 per_second: options.sign_in_rate.unwrap_or(10),

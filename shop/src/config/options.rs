@@ -84,6 +84,10 @@ pub struct Options {
     /// Requests at once of each caller [default: 400]
     #[arg(long, env = "SHOP_RATE_BURST", value_name = "N")]
     pub rate_burst: Option<u32>,
+    /// Where gateways count the requests of their callers together: redis://HOST:PORT, or memory: (each for itself)
+    /// [default: memory:]
+    #[arg(long, env = "SHOP_RATE_LIMITS", value_name = "URL", hide_env_values = true)]
+    pub rate_limits: Option<String>,
     /// Connections at once of each address; further ones are answered 503 [default: 2000, or half of what the process may
     /// open if that is less]
     #[arg(long, env = "SHOP_CONNECTIONS_PER_ADDRESS", value_name = "N")]
@@ -203,6 +207,7 @@ impl Options {
             rate: self.rate.or(other.rate),
             rate_burst: self.rate_burst.or(other.rate_burst),
             calls: self.calls.or(other.calls),
+            rate_limits: self.rate_limits.or(other.rate_limits),
             connections_per_address: self.connections_per_address.or(other.connections_per_address),
             sign_in_rate: self.sign_in_rate.or(other.sign_in_rate),
             sign_in_burst: self.sign_in_burst.or(other.sign_in_burst),

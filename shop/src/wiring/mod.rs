@@ -8,6 +8,7 @@ mod greeting;
 mod lines;
 mod operator;
 mod process;
+mod rates;
 mod roles;
 mod stores;
 

@@ -15,7 +15,7 @@ use super::addresses::Addresses;
 use super::lines::{Lines, Repeats};
 use super::process::Process;
 use super::stores::Opened;
-use super::{doors, greeting, operator};
+use super::{doors, greeting, operator, rates};
 use crate::config::{Config, Role};
 use crate::console::{Console, Watched};
 use crate::contracts::clients::{Inventory, Keys, Orders, Payments, Products, Shipping, Users};
@@ -99,7 +99,11 @@ pub async fn start(
 
 fn open_gateway(process: &Process, config: &Config, addresses: &mut Addresses) -> anyhow::Result<Gateway> {
     let routes = doors::gateway(config, addresses, process.descriptors);
-    let gateway = Gateway::with(routes, process.clock.clone(), &process.metrics)?;
+    let (clock, metrics) = (process.clock.clone(), &process.metrics);
+    let gateway = match rates::open(process, &config.rate_limits)? {
+        Some(limits) => Gateway::sharing(routes, clock, metrics, &limits)?,
+        None => Gateway::with(routes, clock, metrics)?,
+    };
     let (serving, listener) = (gateway.clone(), addresses.listener(Role::Gateway)?);
     let closed = process.doors_closed();
     process.door("gateway", async move {

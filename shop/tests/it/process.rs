@@ -101,6 +101,8 @@ async fn a_role_that_needs_a_bus_says_so() {
         (vec!["--bus", "nats://127.0.0.1:4222"], "knows only `embedded`"),
         (vec!["--store", "mysql://x"], "is not the URL of a store"),
         (vec!["--store", "postgres://x/y?sslmode=require"], "does not speak TLS"),
+        (vec!["--rate-limits", "rediss://:secret@x"], "not encrypted"),
+        (vec!["--rate-limits", "memcached://:secret@x"], "known are memory: and redis://"),
         (vec!["--colour", "red"], "unexpected argument"),
         (vec!["--listen", "127.0.0.1:0"], "name the role"),
         (vec!["gateway", "--peer", "user=http://127.0.0.1:1"], "there is no role `user`"),
@@ -109,6 +111,7 @@ async fn a_role_that_needs_a_bus_says_so() {
         assert!(!ended.status.success());
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert!(stderr.contains(said), "{stderr}");
+        assert!(!stderr.contains("secret"), "{stderr}");
     }
     let help = program(&folder).arg("--help").output().await.unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -120,6 +123,7 @@ async fn a_role_that_needs_a_bus_says_so() {
         "--console",
         "--drain",
         "--connections-per-address",
+        "--rate-limits",
         "SHOP_DATA",
         "[default: 10s]",
     ] {
@@ -140,6 +144,20 @@ async fn the_console_shows_health_numbers_and_what_is_stuck() {
         operator.get(&format!("{list}?limit=0")).await.problem(400);
         operator.get(&format!("{list}?cursor=nonsense")).await.problem(400);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_limits_cannot_be_shared_has_its_own_and_says_so() {
+    // Nobody listens on port 1.
+    let shop =
+        Shop::with(&["--rate-limits", "redis://127.0.0.1:1", "--rate", "5", "--rate-burst", "10"]).await;
+    let client = shop.client();
+    let answers = futures_util::future::join_all((0..20).map(|_| client.get("/products"))).await;
+    let passed = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((10..20).contains(&passed), "{passed}");
+    let numbers = shop.operator().get("/metrics").await;
+    assert!(numbers.body.as_str().unwrap().contains("rate_limits_shared 0"));
+    assert!(shop.said().contains("rate limits are not shared"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,18 +1,34 @@
-//! A share of the capacity for each caller.
+//! A share of the capacity for each caller, of this process or of several.
 //!
-//! The algorithm is GCRA, the "virtual scheduling" form of ITU-T I.371: for each key one number is kept, the
-//! *theoretical arrival time*, at which the key's quota would be full again. A request that would move it
-//! further ahead than the burst allows is refused and moves nothing.
+//! The algorithm is GCRA, the *generic cell rate algorithm* of the ATM Forum's Traffic Management 4.0 (and of ITU-T
+//! I.371) in its "virtual scheduling" form, which is the leaky bucket as a meter: for each key one number is kept, the
+//! *theoretical arrival time*, at which the key's quota would be full again. A request that would move it further ahead
+//! than the burst allows is refused and moves nothing. So in any stretch of time `t` no more than `burst + rate * t` are
+//! let through; a time earlier than one that was given before lets nothing more through.
+//!
+//! No more than `max_keys` keys are remembered. When there is no more room those that have not been seen for longest
+//! are forgotten, and start with a full quota when they come back: never is anybody refused because of others, and who
+//! invents keys to be forgotten himself needs as many as half of the room, each of which has a quota anyway.
+//!
+//! A limit of one process is [`RateLimit::new`]. With [`RateLimit::shared`] several processes keep one limit together;
+//! how, and how far off they may be, says [`lease`].
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, PoisonError};
+mod gcra;
+mod keys;
+pub mod lease;
+
+use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::message::{Fault, FaultKind};
+
+use gcra::Gcra;
+use keys::Keys;
+use lease::{Shared, SharedLimits};
 
 /// How much is each key's share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,57 +45,73 @@ pub struct RateLimitConfig {
 
 /// Limits the rate of each key.
 #[derive(Debug)]
-pub struct RateLimit {
-    share: Share,
+pub struct RateLimit(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Local(Local),
+    Shared(Arc<Shared>),
+}
+
+/// A limit of this process alone.
+#[derive(Debug)]
+struct Local {
+    gcra: Gcra,
     origin: Instant,
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    /// When the quota of each is full.
+    keys: Keys<u64>,
 }
 
 impl RateLimit {
-    const SHARDS: usize = 16;
-
-    /// With nobody's quota used.
+    /// A limit of this process alone, with nobody's quota used.
     pub fn new(config: RateLimitConfig) -> Self {
-        let shards = Self::SHARDS.min(config.max_keys.max(1));
-        let keys = config.max_keys / shards;
-        Self {
-            share: Share::new(config),
-            origin: Instant::now(),
-            hasher: RandomState::new(),
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(keys))).collect(),
-        }
+        let keys = Keys::new(config.max_keys);
+        Self(Kind::Local(Local { gcra: Gcra::new(config), origin: Instant::now(), keys }))
     }
 
-    /// Takes one request of `key`'s quota, or says when there will be one.
+    /// A limit that all processes keep together which give it the same name (see [`lease`]).
+    pub fn shared(name: &str, config: RateLimitConfig, limits: &SharedLimits) -> Self {
+        Self(Kind::Shared(Shared::new(name, config, limits)))
+    }
+
+    /// Takes one request of `key`'s quota, or says when there will be one. It never waits.
     pub fn check<K: Hash + ?Sized>(&self, key: &K, now: Instant) -> Result<Quota, Limited> {
-        let now = nanos(now.saturating_duration_since(self.origin));
-        // The hash stands for the key: of 64 bits with a secret seed, so that nobody can aim at another's.
-        let hash = self.hasher.hash_one(key);
-        let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = shard.cell(hash);
-        let (next, answer) = self.share.decide(*full_at, now);
-        *full_at = next;
-        answer
+        match &self.0 {
+            Kind::Local(local) => local.check(key, now),
+            Kind::Shared(shared) => shared.check(key, now),
+        }
     }
 
     /// Gives back one request that [`check`](Self::check) took of `key`'s quota.
     pub fn give_back<K: Hash + ?Sized>(&self, key: &K) {
-        let hash = self.hasher.hash_one(key);
-        let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = shard.cell(hash);
-        *full_at = full_at.saturating_sub(self.share.interval);
+        match &self.0 {
+            Kind::Local(local) => local.give_back(key),
+            Kind::Shared(shared) => shared.give_back(key),
+        }
     }
 
     /// How many keys are remembered at the moment.
     pub fn keys(&self) -> usize {
-        let len = |shard: &Mutex<Shard>| {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.young.len() + shard.old.len()
-        };
-        self.shards.iter().map(len).sum()
+        match &self.0 {
+            Kind::Local(local) => local.keys.len(),
+            Kind::Shared(shared) => shared.keys(),
+        }
+    }
+}
+
+impl Local {
+    fn check<K: Hash + ?Sized>(&self, key: &K, now: Instant) -> Result<Quota, Limited> {
+        let now = lease::nanos(now.saturating_duration_since(self.origin));
+        self.keys.with(self.keys.hash(key), |full_at| {
+            let (next, answer) = self.gcra.decide(*full_at, now);
+            *full_at = next;
+            answer
+        })
+    }
+
+    fn give_back<K: Hash + ?Sized>(&self, key: &K) {
+        let interval = self.gcra.interval;
+        self.keys.if_known(self.keys.hash(key), |full_at| *full_at = full_at.saturating_sub(interval));
     }
 }
 
@@ -116,78 +148,6 @@ impl Fault for Limited {
     }
 }
 
-/// The decision, over times in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    burst: u32,
-    /// What one request costs.
-    interval: u64,
-    /// How far ahead the time of the full quota may be.
-    tolerance: u64,
-}
-
-impl Share {
-    fn new(config: RateLimitConfig) -> Self {
-        let burst = config.burst.max(1);
-        // From a billion a second to one in thirty years; what is no number is the latter.
-        let interval = (1e9 / config.per_second.max(1e-9)).clamp(1.0, 1e18) as u64;
-        Self { burst, interval, tolerance: interval.saturating_mul(u64::from(burst)) }
-    }
-
-    /// The time at which the quota will be full, as it becomes, and the answer.
-    fn decide(&self, full_at: u64, now: u64) -> (u64, Result<Quota, Limited>) {
-        let full_at = full_at.max(now);
-        let next = full_at.saturating_add(self.interval);
-        let ahead = next - now;
-        if ahead > self.tolerance {
-            let limited = Limited {
-                limit: self.burst,
-                retry_after: Duration::from_nanos(ahead - self.tolerance),
-                reset_after: Duration::from_nanos(full_at - now),
-            };
-            return (full_at, Err(limited));
-        }
-        let quota = Quota {
-            limit: self.burst,
-            remaining: ((self.tolerance - ahead) / self.interval) as u32,
-            reset_after: Duration::from_nanos(ahead),
-        };
-        (next, Ok(quota))
-    }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A part of the keys, in two generations: a key that is seen is young. When half of the room is taken by
-/// young ones, the old are forgotten and the young become old, which costs nothing per request and needs no
-/// clock.
-#[derive(Debug)]
-struct Shard {
-    half: usize,
-    young: HashMap<u64, u64>,
-    old: HashMap<u64, u64>,
-}
-
-impl Shard {
-    fn new(keys: usize) -> Self {
-        Self { half: (keys / 2).max(1), young: HashMap::new(), old: HashMap::new() }
-    }
-
-    /// The time of the full quota of a key; 0 if the key is new.
-    fn cell(&mut self, key: u64) -> &mut u64 {
-        if !self.young.contains_key(&key) {
-            let known = self.old.remove(&key).unwrap_or(0);
-            if self.young.len() >= self.half {
-                self.old = std::mem::take(&mut self.young);
-            }
-            self.young.insert(key, known);
-        }
-        self.young.get_mut(&key).expect("it was there or was put there")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -196,7 +156,8 @@ mod tests {
 
     fn limit(per_second: f64, burst: u32, max_keys: usize) -> (RateLimit, Instant) {
         let limit = RateLimit::new(RateLimitConfig { per_second, burst, max_keys });
-        let origin = limit.origin;
+        let Kind::Local(Local { origin, .. }) = &limit.0 else { unreachable!("it is") };
+        let origin = *origin;
         (limit, origin)
     }
 
@@ -247,17 +208,39 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_remembered_until_half_of_the_room_went_to_others_since() {
-        let mut shard = Shard::new(4);
-        *shard.cell(1) = 7;
-        for other in [2, 3, 4] {
-            shard.cell(other);
+    fn a_clock_that_goes_back_lets_nothing_more_through() {
+        let (limit, start) = limit(10.0, 2, 100);
+        let later = start + Duration::from_secs(5);
+        assert!(limit.check("ann", later).is_ok());
+        for back in [Duration::from_nanos(1), Duration::from_secs(3), Duration::from_secs(9)] {
+            let _ = limit.check("ann", later - back);
         }
-        assert_eq!(*shard.cell(1), 7);
-        for other in [5, 6, 7, 8] {
-            shard.cell(other);
-        }
-        assert_eq!(*shard.cell(1), 0);
+        assert!(limit.check("ann", later).is_ok(), "what came too early took nothing");
+        assert!(limit.check("ann", later).is_err());
+    }
+
+    #[test]
+    fn threads_let_no_more_through_than_one_would() {
+        let (limit, start) = limit(1000.0, 50, 100);
+        let passed = std::sync::atomic::AtomicU32::new(0);
+        let ask = || {
+            for millis in 0..100 {
+                for _ in 0..20 {
+                    let at = start + Duration::from_millis(millis);
+                    passed.fetch_add(
+                        u32::from(limit.check("ann", at).is_ok()),
+                        std::sync::atomic::Ordering::Relaxed,
+                    );
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(ask);
+            }
+        });
+        // All of the burst, and all of the rate from the first millisecond to the last.
+        assert_eq!(passed.into_inner(), 50 + 99);
     }
 
     #[test]
