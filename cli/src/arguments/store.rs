@@ -19,8 +19,12 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Store {
     /// Copy an embedded store to a file, as of one instant, while it is used.
+    ///
+    /// A store of which streams were archived has a copy of two files: FILE and FILE.archive, which belong together.
     Backup(Backup),
     /// Make a store of a backup, and check it.
+    ///
+    /// If BACKUP.archive belongs to the backup, FILE.archive is made of it.
     Restore(Restore),
     /// Write a store, which nobody uses meanwhile, as JSON Lines.
     Export(Export),

@@ -26,8 +26,8 @@ pub(crate) enum Streams {
     Stats(Stats),
     /// Move what is seldom read out of the way; every read finds it as before.
     ///
-    /// Of each stream that is chosen, all events but the last one move to the store's archive: with SQLite a file of its own
-    /// (`orders.db.archive` beside `orders.db`), with PostgreSQL a table of its own. The store may be in use meanwhile. What
+    /// Of each stream that is chosen, all events but the last one move to the store's archive; with SQLite that is a file of
+    /// its own, `orders.db.archive` beside `orders.db`. The store may be in use meanwhile. What
     /// was stopped, by ctrl-c or by a crash, goes on when it is asked for again. A store whose archive is away goes on too,
     /// and refuses reads of what is in it.
     Archive(Archive),

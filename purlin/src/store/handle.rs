@@ -425,8 +425,8 @@ impl Store {
         self.engine.drop_collection(name.to_owned()).await
     }
 
-    /// Writes a copy of the whole store, as of one instant, to a new file. The file has its name once the copy is whole
-    /// and durable; whoever opens it as a store begins a new incarnation of the log.
+    /// Writes a copy of the whole store, as of one instant, to a new file; with an archive, to a second one beside it whose
+    /// name ends with `.archive`. The file has its name once the copy is whole and durable, its archive included; whoever opens it as a store begins a new incarnation of the log.
     pub async fn backup(&self, to: &Path) -> Result<(), Cause> {
         self.engine.backup(to).await
     }

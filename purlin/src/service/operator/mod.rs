@@ -76,7 +76,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Json, Problem};
 use crate::resilience::DeadlineExceeded;
-use crate::store::Store;
+use crate::store::{ReadError, Store};
 
 pub use calls::OperatedCalls;
 pub use socket::{connect, listen, socket_path};
@@ -168,6 +168,12 @@ async fn services_of(State(services): State<Services>) -> Json<Value> {
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What cannot be read, with its causes: an archive that is away is put back by an operator.
+fn unread(error: ReadError) -> Problem {
+    let said = told(&error);
+    Problem::from(error).detail(said)
 }
 
 fn bad_request(detail: impl Into<String>) -> Problem {

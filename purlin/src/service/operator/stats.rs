@@ -10,8 +10,8 @@ use crate::http::{Json, Path, Problem, Query};
 use crate::message::Timestamp;
 use crate::store::{LogFilter, LogPage, Position};
 
-use super::Services;
 use super::streams::SLICE;
+use super::{Services, unread};
 
 /// Events that are read at once.
 const PAGE: usize = 1024;
@@ -66,7 +66,7 @@ pub(super) async fn stats(
     let mut stats = Stats { through: after, head: store.head(), ..Stats::default() };
     let until = Instant::now() + SLICE;
     while stats.through < stats.head && Instant::now() < until {
-        let page = store.read_log(stats.through, &LogFilter::all(), PAGE).await?;
+        let page = store.read_log(stats.through, &LogFilter::all(), PAGE).await.map_err(unread)?;
         if page.through <= stats.through {
             break;
         }

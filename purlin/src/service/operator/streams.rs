@@ -9,7 +9,7 @@ use crate::http::{Json, Limit, Listing, Path, Problem, Query};
 use crate::message::{Tags, Timestamp, Uuid};
 use crate::store::{EventQuery, LogFilter, LogPage, Position, ReadError, Recorded, Store, StreamId};
 
-use super::{Services, bad_request};
+use super::{Services, bad_request, unread};
 
 /// How long one answer looks through the log before it says how far it came.
 pub(super) const SLICE: Duration = Duration::from_secs(2);
@@ -50,10 +50,10 @@ pub(super) async fn list(
     let store = &services.store(&service)?.sealed();
     let Streams { category, tenant, limit, cursor } = wanted;
     let filter = LogFilter { category, tenant, ..LogFilter::births() };
-    let page = look(store, cursor.unwrap_or_default(), &filter, limit.get()).await?;
+    let page = look(store, cursor.unwrap_or_default(), &filter, limit.get()).await.map_err(unread)?;
     let mut items = Vec::with_capacity(page.events.len());
     for born in page.events {
-        let last = store.read_stream_back(&born.stream, u64::MAX, 1).await?.pop();
+        let last = store.read_stream_back(&born.stream, u64::MAX, 1).await.map_err(unread)?.pop();
         let last = last.as_ref().unwrap_or(&born);
         items.push(Listed {
             stream: born.stream.to_string(),
@@ -111,9 +111,9 @@ pub(super) async fn show(
         StreamId::parse(stream.as_str()).map_err(|error| bad_request(format!("`{stream}`: {error}")))?;
     let (limit, from) = (wanted.limit.get(), wanted.from.unwrap_or(1).max(1));
     let events = match wanted.before {
-        None => store.read_stream(&stream, from, limit).await?,
+        None => store.read_stream(&stream, from, limit).await.map_err(unread)?,
         Some(before) => {
-            let mut events = store.read_stream_back(&stream, before, limit).await?;
+            let mut events = store.read_stream_back(&stream, before, limit).await.map_err(unread)?;
             events.retain(|event| event.version >= from);
             events
         }

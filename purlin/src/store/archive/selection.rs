@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ArchiveError;
 use crate::message::Timestamp;
-use crate::store::{Limits, LogFilter, Position, Recorded};
+use crate::store::{Limits, LogFilter, Position, ReadError, Recorded};
 
 /// Which streams are archived: those of a category, of which nothing came lately. What else is said must be met too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,10 @@ impl Selection {
 
     /// Refuses what cannot be meant; otherwise the time of the youngest last event that is old enough.
     pub(super) fn check(&self, limits: Limits, now: Timestamp) -> Result<Timestamp, ArchiveError> {
-        self.births().check()?;
+        self.births().check().map_err(|error| match error {
+            ReadError::Invalid(what) => ArchiveError::Invalid(what),
+            other => ArchiveError::Read(other),
+        })?;
         if let Some(tenant) = self.tenant.as_deref().filter(|tenant| !crate::store::tenant::is_name(tenant)) {
             return Err(ArchiveError::Invalid(format!("`{tenant}` cannot name a tenant")));
         }
