@@ -50,8 +50,8 @@ async fn main() {
         store.define::<Count>().await.expect("a collection");
         store.close().await;
         let fill = format!(
-            "INSERT INTO {schema}._event SELECT n, 'order-' || n - 1, 1, 'order.item_added', gen_random_uuid(), 1, 1, false, \
-             NULL, '{DATA}' FROM generate_series(1, {STREAMS}) AS n; ANALYZE {schema}._event; CHECKPOINT"
+            "INSERT INTO {schema}._hot SELECT n, 'order-' || n - 1, 1, 'order.item_added', gen_random_uuid(), 1, 1, false, \
+             NULL, '{DATA}' FROM generate_series(1, {STREAMS}) AS n; ANALYZE {schema}._hot; CHECKPOINT"
         );
         client.batch_execute(&fill).await.expect("filled");
     }
@@ -156,10 +156,9 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     async fn new(client: &'a Client) -> Self {
         let columns = "position, stream, version, kind, id, at, schema, public, meta, data";
-        let one =
-            format!("INSERT INTO raw._event({columns}) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+        let one = format!("INSERT INTO raw._hot({columns}) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
         let many = format!(
-            "INSERT INTO raw._event({columns}) SELECT $1::bigint + n, s, v, k, i, $2::bigint, c, p, m, d FROM unnest(\
+            "INSERT INTO raw._hot({columns}) SELECT $1::bigint + n, s, v, k, i, $2::bigint, c, p, m, d FROM unnest(\
              $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::integer[], $8::boolean[], $9::bytea[], $10::text[]\
              ) WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n)"
         );

@@ -1,4 +1,4 @@
-//! Events as rows of the `_event` table, and texts that PostgreSQL takes.
+//! Events as rows of the `_event` view, and texts that PostgreSQL takes.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use purlin::store::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::archive;
 use crate::codec::{read_event, read_record, storable};
 use crate::collection::Table;
 use crate::error::{Closed, OpenError, unavailable};
@@ -24,6 +25,7 @@ use crate::writer::{Change, Job, Queued, weigh};
 pub struct Postgres {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
+    archiver: mpsc::Sender<archive::Job>,
     readers: Readers,
 }
 
@@ -35,8 +37,13 @@ impl Postgres {
         answered.await.map_err(|_| OpenError::Unreachable { source: Closed.into() })?
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, jobs: mpsc::Sender<Job>, readers: Readers) -> Self {
-        Self { shared, jobs, readers }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        jobs: mpsc::Sender<Job>,
+        archiver: mpsc::Sender<archive::Job>,
+        readers: Readers,
+    ) -> Self {
+        Self { shared, jobs, archiver, readers }
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
@@ -219,8 +226,12 @@ impl Engine for Postgres {
     }
 
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
-        let _ = (streams, limit);
-        Box::pin(std::future::ready(Err(CommitError::Invalid("this store has no archive".to_owned()))))
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let job = archive::Job { streams, limit, answer };
+            self.archiver.send(job).await.map_err(|_| unavailable(Closed))?;
+            answered.await.map_err(|_| unavailable(Closed))?
+        })
     }
 
     fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

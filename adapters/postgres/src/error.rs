@@ -125,6 +125,14 @@ pub(crate) fn is_stale(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN)
 }
 
+/// Whether the server only reads: a standby, or one that was told to. Another connection may meet another server.
+pub(crate) fn is_of_a_standby(error: &tokio_postgres::Error) -> bool {
+    // A standby does not let a transaction write (25006), nor begin as one that may (0A000).
+    error.code().is_some_and(|code| {
+        [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::FEATURE_NOT_SUPPORTED].contains(code)
+    })
+}
+
 /// What the server said, without what the client adds; or what the client met, and why.
 pub(crate) fn said(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {

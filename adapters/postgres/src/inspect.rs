@@ -66,7 +66,7 @@ const SETTINGS: [&str; 5] = [
 
 const STORES: &str = "SELECT n.nspname::text FROM pg_namespace n \
      WHERE has_schema_privilege(n.oid, 'USAGE') AND (SELECT count(*) FROM pg_class c \
-     WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname IN ('_meta', '_event', '_collection')) = 3 ORDER BY 1";
+     WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'v') AND c.relname IN ('_meta', '_event', '_collection')) = 3 ORDER BY 1";
 
 /// Looks at a database, and changes nothing.
 pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {

@@ -15,8 +15,14 @@
 //! its group under a unique key, and so does, on a new connection, who wants to know what became of it. One of the two
 //! comes first.
 //!
-//! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store (a pool in front of the
-//! server must not hand one session to several clients). Connections are not encrypted: an URL that asks for TLS is
+//! What is archived goes to a table of its own, `_archive`, which may lie in another tablespace
+//! ([`Options::archive_tablespace`]); `_event` is a view of it and of the rest, for whoever reads. With several servers
+//! (`postgres://user@one,two/database`) the store is where commits are taken: when that one dies and another one takes
+//! over, it goes on there by itself, and what was on its way is settled as after any lost connection. Nothing that was
+//! answered is lost if the servers replicate synchronously.
+//!
+//! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store and one more while it
+//! archives (a pool in front of the server must not hand one session to several clients). Connections are not encrypted: an URL that asks for TLS is
 //! refused.
 //!
 //! ```no_run
@@ -28,6 +34,7 @@
 //! # }
 //! ```
 
+mod archive;
 mod codec;
 mod collection;
 mod engine;

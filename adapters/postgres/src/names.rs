@@ -66,7 +66,7 @@ pub(crate) fn index() -> String {
     format!("\"_{}\"", new_id().simple())
 }
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -9,6 +9,9 @@ use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use crate::error::OpenError;
 
+/// What an URL says of the archive.
+const TABLESPACE: &str = "archive_tablespace=";
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -30,6 +33,9 @@ pub struct Options {
     pub patience: Duration,
     /// Tells when a commit happens.
     pub clock: Clock,
+    /// In which tablespace the archive is made; where all else is when none is said, here or in the URL as
+    /// `archive_tablespace=NAME`. An archive that there is stays where it is (`ALTER TABLE .. SET TABLESPACE` moves it).
+    pub archive_tablespace: Option<String>,
     /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
     pub log: Option<LogId>,
 }
@@ -46,13 +52,42 @@ impl Options {
             sole: false,
             patience: Duration::from_secs(5),
             clock: Clock::system(),
+            archive_tablespace: None,
             log: None,
         }
     }
 
+    /// Where the archive is to be made.
+    pub(crate) fn archive_tablespace(&self) -> Result<Option<String>, OpenError> {
+        let said = self.archive_tablespace.clone().or_else(|| self.split().1);
+        let fits = |name: &str| (1..=63).contains(&name.len()) && !name.chars().any(char::is_control);
+        match said {
+            Some(name) if !fits(&name) => Err(OpenError::Name { name }),
+            said => Ok(said),
+        }
+    }
+
+    /// The URL without what PostgreSQL's programs do not know, and that: the archive's tablespace.
+    fn split(&self) -> (String, Option<String>) {
+        let is_url = self.url.contains("://");
+        let (mut rest, mut found) = (self.url.clone(), None);
+        let (before, parameters, separator) = match self.url.split_once('?') {
+            Some((before, parameters)) if is_url => (format!("{before}?"), parameters, '&'),
+            _ if is_url => return (rest, None),
+            _ => (String::new(), self.url.as_str(), ' '),
+        };
+        let ours = |parameter: &&str| parameter.starts_with(TABLESPACE);
+        if let Some(parameter) = parameters.split(separator).find(ours) {
+            found = Some(parameter[TABLESPACE.len()..].to_owned());
+            let others: Vec<&str> = parameters.split(separator).filter(|one| !ours(one)).collect();
+            rest = format!("{before}{}", others.join(&separator.to_string()));
+        }
+        (rest, found)
+    }
+
     /// The URL as the client takes it. A peer that is gone is noticed in a minute unless the URL says otherwise.
     pub(crate) fn config(&self) -> Result<Config, OpenError> {
-        let mut config: Config = self.url.parse().map_err(|source| OpenError::Url { source })?;
+        let mut config: Config = self.split().0.parse().map_err(|source| OpenError::Url { source })?;
         if config.get_ssl_mode() == SslMode::Require {
             return Err(OpenError::Tls);
         }

@@ -181,7 +181,7 @@ const WINDOW: u64 = 50_000;
 /// The head is read first. Whatever it says is in the snapshot of the second statement too, because positions become
 /// visible in order.
 pub(crate) fn log(schema: &Schema, after: Position, filter: &LogFilter, most: usize) -> Vec<Select> {
-    let head = format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event"));
+    let head = format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_hot"));
     let until = signed(after.0.saturating_add(WINDOW));
     let mut page = Select::new(String::new()).with(signed(after.0)).with(until).with(limit(most));
     let mut conditions = "position > $1 AND position <= $2".to_owned();
@@ -220,7 +220,7 @@ impl Readers {
         most: usize,
     ) -> Result<LogPage, ReadError> {
         let many = most.max(FEW);
-        let head = Select::new(format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_event")));
+        let head = Select::new(format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_hot")));
         let answers = self.ask_all(vec![head, tag::find(schema, query, after, many)]).await?;
         let head: i64 = answers[0].first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
         let head = Position(unsigned(head)).max(after);

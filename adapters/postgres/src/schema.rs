@@ -4,12 +4,13 @@ use purlin::message::Uuid;
 use purlin::store::{Cause, LogId};
 use tokio_postgres::{Client, Error};
 
+use crate::archive;
 use crate::error::OpenError;
 use crate::names::Schema;
 use crate::tag;
 
 /// The newest format that this code reads and writes.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 /// Why a schema is not a store.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +32,14 @@ enum SchemaError {
 /// Everything but the collections. Names begin with `_`, so that no collection has one of them.
 ///
 /// `_batch` has a row for each group of commits that happened, until its writer is at a later one: by it one sees what
-/// became of a group. The greatest revision in it is the last that was given out.
-fn tables(schema: &Schema) -> String {
-    let [meta, event, batch, collection] =
-        ["_meta", "_event", "_batch", "_collection"].map(|name| schema.table(name));
+/// became of a group. The greatest revision in it is the last that was given out. Its column `format` has no default:
+/// a program that does not know the format that it writes for cannot commit.
+fn tables(schema: &Schema, tablespace: Option<&str>) -> String {
+    let [meta, hot, batch, collection] =
+        ["_meta", "_hot", "_batch", "_collection"].map(|name| schema.table(name));
     format!(
         "CREATE TABLE {meta}(name text COLLATE \"C\" PRIMARY KEY, value text NOT NULL);
-         CREATE TABLE {event}(
+         CREATE TABLE {hot}(
              position bigint PRIMARY KEY,
              stream text COLLATE \"C\" NOT NULL,
              version bigint NOT NULL,
@@ -55,12 +57,14 @@ fn tables(schema: &Schema) -> String {
              batch bigint NOT NULL,
              at bigint NOT NULL,
              revision bigint NOT NULL,
+             format smallint NOT NULL,
              PRIMARY KEY (writer, batch)
          );
          CREATE INDEX ON {batch}(revision);
          CREATE TABLE {collection}(name text COLLATE \"C\" PRIMARY KEY, fields text NOT NULL);
-         {}",
-        tag::table(schema)
+         {}{}",
+        tag::table(schema),
+        archive::tables(schema, tablespace)
     )
 }
 
@@ -92,8 +96,9 @@ pub(crate) async fn prepare(
     client: &Client,
     schema: &Schema,
     log: Option<LogId>,
+    tablespace: Option<&str>,
 ) -> Result<LogId, OpenError> {
-    prepare_now(client, schema, log).await.map_err(|error| {
+    prepare_now(client, schema, log, tablespace).await.map_err(|error| {
         let schema = schema.name().to_owned();
         match error {
             SchemaError::Newer(found) => OpenError::Newer { schema, found, known: FORMAT },
@@ -102,7 +107,12 @@ pub(crate) async fn prepare(
     })
 }
 
-async fn prepare_now(client: &Client, schema: &Schema, log: Option<LogId>) -> Result<LogId, SchemaError> {
+async fn prepare_now(
+    client: &Client,
+    schema: &Schema,
+    log: Option<LogId>,
+    tablespace: Option<&str>,
+) -> Result<LogId, SchemaError> {
     let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
     if encoding != "UTF8" {
         return Err(SchemaError::Encoding(encoding));
@@ -113,9 +123,9 @@ async fn prepare_now(client: &Client, schema: &Schema, log: Option<LogId>) -> Re
     let there = client.query(names, &[&schema.name()]).await?;
     let there: Vec<String> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let id = if there.is_empty() {
-        make(client, schema, log.unwrap_or_default()).await?
+        make(client, schema, log.unwrap_or_default(), tablespace).await?
     } else if there.iter().any(|name| name == "_meta") && there.iter().any(|name| name == "_event") {
-        read(client, schema).await?
+        read(client, schema, tablespace).await?
     } else {
         return Err(SchemaError::Foreign);
     };
@@ -123,12 +133,17 @@ async fn prepare_now(client: &Client, schema: &Schema, log: Option<LogId>) -> Re
     Ok(id)
 }
 
-async fn make(client: &Client, schema: &Schema, id: LogId) -> Result<LogId, SchemaError> {
+async fn make(
+    client: &Client,
+    schema: &Schema,
+    id: LogId,
+    tablespace: Option<&str>,
+) -> Result<LogId, SchemaError> {
     let known = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
     if client.query_opt(known, &[&schema.name()]).await?.is_none() {
         client.batch_execute(&format!("CREATE SCHEMA {}", schema.quoted())).await?;
     }
-    client.batch_execute(&tables(schema)).await?;
+    client.batch_execute(&tables(schema, tablespace)).await?;
     let insert = format!("INSERT INTO {}(name, value) VALUES($1, $2)", schema.table("_meta"));
     let values = [
         ("format", FORMAT.to_string()),
@@ -142,14 +157,14 @@ async fn make(client: &Client, schema: &Schema, id: LogId) -> Result<LogId, Sche
     Ok(id)
 }
 
-async fn read(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
+async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<LogId, SchemaError> {
     let format = meta(client, schema, "format").await?.and_then(|format| format.parse().ok());
     let format: i64 = format.ok_or(SchemaError::Damaged("no format"))?;
     if format > FORMAT {
         return Err(SchemaError::Newer(format));
     }
     if format < FORMAT {
-        upgrade(client, schema).await?;
+        upgrade(client, schema, tablespace).await?;
     }
     let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
     let incarnation = meta(client, schema, "incarnation").await?.and_then(|number| number.parse().ok());
@@ -160,9 +175,19 @@ async fn read(client: &Client, schema: &Schema) -> Result<LogId, SchemaError> {
 }
 
 /// Gives a store of an older format what it lacks.
-async fn upgrade(client: &Client, schema: &Schema) -> Result<(), SchemaError> {
+async fn upgrade(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<(), SchemaError> {
     // 2: events may have tags.
     client.batch_execute(&tag::table(schema)).await?;
+    // 3: events may be archived. Programs of older formats that run go on to read, by the view, and cannot write: one
+    // does not insert into a view, nor into `_batch` without saying for which format.
+    let (event, batch) = (schema.table("_event"), schema.table("_batch"));
+    let split = format!(
+        "ALTER TABLE {event} RENAME TO _hot; {} \
+         ALTER TABLE {batch} ADD COLUMN format smallint NOT NULL DEFAULT {FORMAT}; \
+         ALTER TABLE {batch} ALTER COLUMN format DROP DEFAULT",
+        archive::tables(schema, tablespace)
+    );
+    client.batch_execute(&split).await?;
     let sql = format!("UPDATE {} SET value = $1 WHERE name = 'format'", schema.table("_meta"));
     client.execute(&sql, &[&FORMAT.to_string()]).await?;
     Ok(())
@@ -182,7 +207,7 @@ pub(crate) fn last_sql(schema: &Schema) -> String {
          LEFT JOIN LATERAL (SELECT position, at FROM {} ORDER BY position DESC LIMIT 1) AS e ON TRUE \
          LEFT JOIN LATERAL (SELECT revision, at FROM {} ORDER BY revision DESC LIMIT 1) AS b ON TRUE",
         schema.table("_meta"),
-        schema.table("_event"),
+        schema.table("_hot"),
         schema.table("_batch"),
     )
 }

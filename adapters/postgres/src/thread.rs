@@ -7,8 +7,10 @@ use purlin::message::{Uuid, new_id};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::archive;
 use crate::engine::Postgres;
 use crate::error::{OpenError, is_lost};
 use crate::followers;
@@ -57,23 +59,27 @@ async fn run(options: Options, answer: Answer) {
         Err(error) => return drop(answer.send(Err(error))),
     };
     let mut tasks = JoinSet::new();
-    let mut keep = |setup: String| {
+    // A connection that writes is none to a standby; those that read may be, when it is the only server.
+    let writable = config.clone().target_session_attrs(TargetSessionAttrs::ReadWrite).clone();
+    let mut keep = |config: &Config, setup: String| {
         let (keeper, link) = Keeper::new(config.clone(), setup, Arc::clone(&shared), options.patience);
         tasks.spawn(keeper.keep());
         link
     };
     let listening = format!("{}SET synchronous_commit = off; LISTEN {}", schema::session(), shared.channel());
     let sole = options.sole.then(|| shared.schema.sole_lock());
-    let writing = keep(schema::writing_session(sole));
-    let first = keep(listening);
-    let others = (1..options.readers.max(1)).map(|_| keep(schema::session().to_owned()));
+    let writing = keep(&writable, schema::writing_session(sole));
+    let first = keep(&config, listening);
+    let others = (1..options.readers.max(1)).map(|_| keep(&config, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
     let (notify, noticed) = tokio::sync::watch::channel(());
     tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
     tasks.spawn(followers::look(Arc::clone(&shared), first));
     let (jobs, queue) = mpsc::channel::<Job>(options.queue.max(1) + 64);
     let writer = Writer::new(Arc::clone(&shared), writing, queue, notify, &options);
-    if answer.send(Ok(Postgres::new(shared, jobs, Readers::new(links)))).is_err() {
+    let (archiver, archiving) = mpsc::channel(16);
+    tasks.spawn(archive::serve(Arc::clone(&shared), writable, options.patience, archiving));
+    if answer.send(Ok(Postgres::new(shared, jobs, archiver, Readers::new(links)))).is_err() {
         return;
     }
     let closing = writer.serve().await;
@@ -134,7 +140,8 @@ async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc
             Err(error) => return Err(OpenError::Unreachable { source: error.into() }),
         }
     }
-    let id = schema::prepare(client, schema, options.log).await?;
+    let tablespace = options.archive_tablespace()?;
+    let id = schema::prepare(client, schema, options.log, tablespace.as_deref()).await?;
     let limits = (options.queue.max(1), options.queue_bytes);
     let writer: Uuid = new_id();
     let shared = Arc::new(Shared::new(id, schema.clone(), writer, limits));

@@ -55,7 +55,7 @@ impl Writer {
         let asked = Asked::by(group.iter().map(|queued| &queued.commit), &tables);
         // What tags others have written is not known here, and nobody pays for tags who has none.
         let rare = asked.tags || asked.dated || !asked.criteria.first.is_empty();
-        let lean = self.lean.as_ref().filter(|_| !rare).and_then(Lean::statement);
+        let lean = self.lean.as_ref().filter(|_| !rare).and_then(Lean::calls);
         let mut transaction = Transaction {
             sql: &self.sql,
             session,
@@ -68,11 +68,11 @@ impl Writer {
         };
         let done = self.waiting.beside(async {
             transaction.batch += 1;
-            if let Some(call) = lean
+            if let Some(calls) = lean
                 && !transaction.sweeps_dead()
                 && let Some(guess) = transaction.heads.guess(&asked, now)
             {
-                match transaction.lean(call, group, guess).await? {
+                match transaction.lean(calls, group, guess).await? {
                     Tried::Done(done) => return Ok(done),
                     Tried::Wrong => transaction.batch += 1,
                 }

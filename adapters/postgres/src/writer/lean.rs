@@ -18,17 +18,25 @@ use super::decision::Decision;
 use super::group::{Done, Failed, Transaction};
 use super::heads::Guess;
 use super::write::{Send, Value, Written, before, send_all};
-use super::{Queued, Statements};
+use super::{Queued, Statements, lone};
 use crate::codec::signed;
-use crate::error::{is_lost, is_stale, said};
+use crate::error::{is_lost, is_of_a_standby, is_stale, said};
 use crate::link::Session;
+use crate::schema::FORMAT;
 use crate::shared::Shared;
 
 /// The function of one session.
 pub(super) struct Lean {
     session: Arc<Session>,
     /// None when the server does not let us make one.
-    statement: Option<Statement>,
+    calls: Option<Calls>,
+}
+
+/// The statements that call what was made.
+#[derive(Clone)]
+pub(super) struct Calls {
+    group: Statement,
+    lone: Statement,
 }
 
 impl Lean {
@@ -41,11 +49,12 @@ impl Lean {
     pub(super) async fn make(session: &Arc<Session>, sql: &Statements) -> Result<Self, Error> {
         let made = async {
             session.client.batch_execute(&sql.lean_function).await?;
-            session.statement(LEAN).await
+            let group = session.statement(LEAN).await?;
+            Ok::<_, Error>(Calls { group, lone: session.statement(lone::LONE).await? })
         };
-        let statement = match made.await {
-            Ok(statement) => Some(statement),
-            Err(error) if is_lost(&error) => return Err(error),
+        let calls = match made.await {
+            Ok(calls) => Some(calls),
+            Err(error) if is_lost(&error) || is_of_a_standby(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(
                     error = said(&error),
@@ -54,12 +63,12 @@ impl Lean {
                 None
             }
         };
-        Ok(Self { session: Arc::clone(session), statement })
+        Ok(Self { session: Arc::clone(session), calls })
     }
 
-    /// The statement that calls it.
-    pub(super) fn statement(&self) -> Option<&Statement> {
-        self.statement.as_ref()
+    /// What calls it.
+    pub(super) fn calls(&self) -> Option<&Calls> {
+        self.calls.as_ref()
     }
 }
 
@@ -72,7 +81,7 @@ const LEAN: &str = "SELECT FROM pg_temp.purlin_append(\
 /// Each of its statements has a snapshot of its own, which is what VOLATILE means in READ COMMITTED: those behind the
 /// lock see all that was written under it before.
 pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
-    let [event, batch, meta] = ["_event", "_batch", "_meta"].map(|name| shared.schema.table(name));
+    let [event, batch, meta] = ["_hot", "_batch", "_meta"].map(|name| shared.schema.table(name));
     // Nothing that a schema may be named can end the text of the function.
     let quote = format!("$purlin_{}$", new_id().simple());
     format!(
@@ -107,7 +116,7 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
                      RETURN FALSE;
                  END IF;
              END IF;
-             INSERT INTO {batch}(writer, batch, at, revision) VALUES(of_writer, number, happened, given);
+             INSERT INTO {batch}(writer, batch, at, revision, format) VALUES(of_writer, number, happened, given, {FORMAT});
              IF cardinality(streams) = 1 THEN
                  INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data)
                  VALUES(before + 1, streams[1], versions[1], kinds[1], ids[1], happened, schemas[1], publics[1], metas[1], datas[1]);
@@ -121,7 +130,9 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
                  DELETE FROM {batch} AS b WHERE b.writer = of_writer AND b.batch >= swept AND b.batch < number;
              END IF;
              RETURN TRUE;
-         END {quote}"
+         END {quote};
+         {}",
+        lone::function(shared, lock, &quote)
     )
 }
 
@@ -136,7 +147,7 @@ impl Transaction<'_> {
     /// Sends a group with what was guessed.
     pub(super) async fn lean(
         &mut self,
-        call: &Statement,
+        calls: &Calls,
         group: &[Queued],
         guess: Guess<'_>,
     ) -> Result<Tried, Failed> {
@@ -151,7 +162,13 @@ impl Transaction<'_> {
         let swept = self.sweeps() && records.is_empty();
         // Events are written by the call, unless it has yet to be seen whether records are as they were guessed.
         let events = records.is_empty();
-        let call = self.call(call, revision, (streams, versions), &decision, (events, swept));
+        let alone = group.len() == 1 && !self.records && decision.events.ids.len() == 1;
+        let call = if alone {
+            let values = self.lone_values(revision, !streams.is_empty(), &decision, swept);
+            Send { statement: calls.lone.clone(), values }
+        } else {
+            self.call(&calls.group, revision, (streams, versions), &decision, (events, swept))
+        };
         let went = match self.records {
             false => self.go_alone(call).await,
             true => self.go_with_records(call, &records, &decision).await,

@@ -6,6 +6,7 @@ mod decision;
 mod group;
 mod heads;
 mod lean;
+mod lone;
 mod settle;
 mod waiting;
 mod write;
@@ -17,10 +18,11 @@ use purlin::message::Clock;
 use purlin::store::{Collection, Commit, CommitError, Committed, WriteKind};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::error::{Away, concerns_all, is_lost, is_of_the_values, said, unavailable};
+use crate::error::{Away, concerns_all, is_lost, is_of_a_standby, is_of_the_values, said, unavailable};
 use crate::link::{Link, Session, State};
 use crate::names::lock;
 use crate::options::Options;
+use crate::schema::FORMAT;
 use crate::shared::Shared;
 use group::Failed;
 use heads::Heads;
@@ -99,7 +101,7 @@ struct Statements {
 impl Statements {
     fn new(shared: &Shared, patience: Duration) -> Self {
         let schema = &shared.schema;
-        let (event, batch) = (schema.table("_event"), schema.table("_batch"));
+        let (event, batch) = (schema.table("_hot"), schema.table("_batch"));
         let (lock, timeout) = (lock(shared.id.log), patience.as_millis().clamp(1, 3_600_000));
         Self {
             // Each statement behind the lock has a snapshot of its own, which is what READ COMMITTED means.
@@ -121,13 +123,15 @@ impl Statements {
             ),
             tags: crate::tag::insert_sql(schema),
             excluded: crate::tag::excluded_sql(schema),
-            batch: format!("INSERT INTO {batch}(writer, batch, at, revision) VALUES($1, $2, $3, $4)"),
+            batch: format!(
+                "INSERT INTO {batch}(writer, batch, at, revision, format) VALUES($1, $2, $3, $4, {FORMAT})"
+            ),
             sweep: format!("DELETE FROM {batch} WHERE writer = $1 AND batch >= $2 AND batch < $3"),
             sweep_dead: format!(
                 "DELETE FROM {batch} WHERE at < $1 AND writer <> $2 AND revision < (SELECT max(revision) FROM {batch})"
             ),
             tombstone: format!(
-                "INSERT INTO {batch}(writer, batch, at, revision) VALUES($1, $2, $3, 0) ON CONFLICT DO NOTHING"
+                "INSERT INTO {batch}(writer, batch, at, revision, format) VALUES($1, $2, $3, 0, {FORMAT}) ON CONFLICT DO NOTHING"
             ),
             lean_function: lean::function(shared, lock, timeout),
         }
@@ -206,6 +210,11 @@ impl Writer {
                 }
                 self.waiting.put_back(group, false);
             }
+            // Nothing was written, and another connection may meet a server that takes it.
+            Err(Failed::NotSent(error) | Failed::Refused(error)) if is_of_a_standby(&error) => {
+                self.lose(session, &error);
+                self.waiting.put_back(group, false);
+            }
             Err(Failed::NotSent(error)) if is_lost(&error) => {
                 self.lose(session, &error);
                 self.waiting.put_back(group, false);
@@ -213,7 +222,7 @@ impl Writer {
             Err(Failed::NotSent(error) | Failed::Refused(error)) => {
                 self.roll_back(session).await;
                 if group.len() == 1 || concerns_all(&error) {
-                    self.refuse(session, group, error);
+                    Self::refuse(group, error);
                 } else {
                     tracing::warn!(
                         error = said(&error),
@@ -247,11 +256,7 @@ impl Writer {
     }
 
     /// Tells all that nothing of theirs was applied, and why.
-    fn refuse(&mut self, session: &Session, group: Vec<Queued>, error: tokio_postgres::Error) {
-        // A server that only reads (a standby) will not change its mind; another connection may meet another server.
-        if error.code().is_some_and(|code| code.code() == "25006") {
-            session.discard();
-        }
+    fn refuse(group: Vec<Queued>, error: tokio_postgres::Error) {
         let invalid = is_of_the_values(&error).then(|| said(&error));
         let error = Arc::new(error);
         for queued in group {
@@ -264,7 +269,10 @@ impl Writer {
     }
 
     fn lose(&self, session: &Session, error: &tokio_postgres::Error) {
-        tracing::warn!(error = said(error), "the connection was lost while something was committed");
+        tracing::warn!(
+            error = said(error),
+            "the connection was lost, or left, while something was committed"
+        );
         session.discard();
     }
 

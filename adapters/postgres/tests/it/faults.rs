@@ -75,7 +75,7 @@ async fn append(store: Store, writer: usize, stop: Arc<AtomicBool>, done: Arc<At
 }
 
 /// Lets clients of so many processes append while something is done to the server, and then counts.
-async fn hold<F: Future<Output = ()>>(
+pub(crate) async fn hold<F: Future<Output = ()>>(
     url: &str,
     name: &str,
     processes: usize,
@@ -138,7 +138,7 @@ async fn count(store: &Store) -> usize {
 }
 
 /// Waits until so many more commits were answered.
-async fn more(done: &AtomicUsize, count: usize) {
+pub(crate) async fn more(done: &AtomicUsize, count: usize) {
     let until = done.load(Ordering::Relaxed) + count;
     while done.load(Ordering::Relaxed) < until {
         tokio::task::yield_now().await;

@@ -96,7 +96,7 @@ async fn a_function_that_is_gone_is_made_again(server: &Server) {
         store.commit(append(1, Expected::Version(n))).await.expect("it is taken");
     }
     // It is the session's own; whoever is mighty enough can harm it all the same.
-    let drop = "DELETE FROM pg_proc WHERE proname = 'purlin_append' AND pronamespace::regnamespace::text LIKE 'pg_temp%'";
+    let drop = "DELETE FROM pg_proc WHERE proname LIKE 'purlin_append%' AND pronamespace::regnamespace::text LIKE 'pg_temp%'";
     server.client().await.batch_execute(drop).await.expect("it is gone");
     let (mut n, mut tries) = (3, 0);
     while n < 6 {
@@ -145,8 +145,8 @@ async fn a_group_that_was_given_up_writes_nothing(server: &Server) {
             proxy.end_all();
             until(&client, given_up, |rows| rows > before).await;
             // Whoever held the lock has committed something, as far as the group can see.
-            let other = "INSERT INTO given_up._batch(writer, batch, at, revision) \
-                         SELECT gen_random_uuid(), 1, max(at), max(revision) + 1 FROM given_up._batch";
+            let other = "INSERT INTO given_up._batch(writer, batch, at, revision, format) \
+                         SELECT gen_random_uuid(), 1, max(at), max(revision) + 1, 3 FROM given_up._batch";
             client.execute(other, &[]).await.expect("it is committed");
             client.execute("SELECT pg_advisory_unlock($1)", &[&lock]).await.expect("it was held");
         };

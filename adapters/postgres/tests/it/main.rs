@@ -1,5 +1,7 @@
 //! The PostgreSQL engine on a server of its own.
 
+mod archive;
+mod failover;
 mod faults;
 mod groups;
 mod histories;

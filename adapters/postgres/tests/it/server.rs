@@ -34,6 +34,31 @@ impl Server {
         Some(server)
     }
 
+    /// Starts a second server that follows this one.
+    pub(crate) fn replica(&self) -> Self {
+        let folder = std::env::temp_dir().join(format!("purlin-postgres-{}", purlin::message::new_id()));
+        run(Path::new(""), "mkdir", &[folder.to_str().expect("a path of ours")]);
+        let replica = Self { programs: self.programs.clone(), folder, port: free_port() };
+        self.program(
+            "pg_basebackup",
+            &["-D", &replica.data(), "-R", "-X", "stream", "-c", "fast", "--no-sync"],
+        );
+        replica.boot();
+        replica
+    }
+
+    /// Ends the server in order, and starts it as one that takes no commits.
+    pub(crate) fn restart_as_a_standby(&self) {
+        run(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "fast", "-w", "stop"]);
+        run(Path::new(""), "touch", &[&self.file("data/standby.signal")]);
+        self.boot();
+    }
+
+    /// Lets a server that follows another one take over.
+    pub(crate) fn promote(&self) {
+        run(&self.programs, "pg_ctl", &["-D", &self.data(), "-w", "promote"]);
+    }
+
     /// Where it is.
     pub(crate) fn url(&self) -> String {
         self.url_of("postgres")
@@ -101,6 +126,18 @@ impl Server {
     /// A file in the server's folder.
     pub(crate) fn file(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
+    }
+
+    /// A new folder of the server's user.
+    pub(crate) fn make_folder(&self, name: &str) -> String {
+        let folder = self.file(name);
+        run(Path::new(""), "mkdir", &[&folder]);
+        folder
+    }
+
+    /// Where it is, in words.
+    pub(crate) fn words(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
     }
 
     fn data(&self) -> String {

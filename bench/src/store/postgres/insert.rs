@@ -36,7 +36,7 @@ impl<'a> Insert<'a> {
         let (client, one, many) = runtime.block_on(async {
             let client = server.client().await?;
             let table =
-                format!("CREATE SCHEMA raw; CREATE TABLE raw._event (LIKE {name}._event INCLUDING ALL)");
+                format!("CREATE SCHEMA raw; CREATE TABLE raw._event (LIKE {name}._hot INCLUDING ALL)");
             client.batch_execute(&table).await?;
             let one = format!(
                 "INSERT INTO raw._event({COLUMNS}) VALUES($1, $2, $3, $4, $5, $6, 1, false, NULL, $7)"

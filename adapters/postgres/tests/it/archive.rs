@@ -1,0 +1,187 @@
+//! The archive: where it lies, how it is read, and what becomes of an older store and of the programs that use it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::{join, join3};
+use purlin::message::Envelope;
+use purlin::store::archive::{Progress, Selection};
+use purlin::store::{Commit, Expected, LogFilter, Position, Recorded, Store, StreamId};
+use tokio_postgres::Client;
+
+use crate::server::Server;
+
+fn stream(key: impl std::fmt::Display) -> StreamId {
+    StreamId::new("thing", key).expect("a name")
+}
+
+fn event() -> Envelope {
+    Envelope::raw("thing.counted", "{\"n\":1}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_seldom_read_lies_apart() {
+    let Some(server) = Server::start() else { return };
+    it_lies_where_it_was_told_to(&server).await;
+    an_older_store_is_split_and_its_programs_read_on_and_cannot_write(&server).await;
+    a_page_is_read_in_the_order_of_two_indexes(&server).await;
+    nobody_misses_what_is_moved_under_him(&server).await;
+}
+
+/// A store with so many streams of four events.
+async fn filled(url: String, name: &str, streams: u64) -> Store {
+    let store = purlin_postgres::open(url, name).await.expect("a store");
+    for key in 0..streams {
+        let four = Commit::new().append(stream(key), Expected::NoStream, (0..4).map(|_| event()));
+        store.commit(four).await.expect("it is taken");
+    }
+    store
+}
+
+async fn log(store: &Store) -> Vec<Recorded> {
+    store.read_log(Position::START, &LogFilter::all(), 100_000).await.expect("readable").events
+}
+
+async fn archive(store: &Store) -> Progress {
+    store.archive(&Selection::category("thing"), |_| ()).await.expect("archived")
+}
+
+async fn number(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.expect("a number").get(0)
+}
+
+async fn it_lies_where_it_was_told_to(server: &Server) {
+    let client = server.client().await;
+    let place = format!("CREATE TABLESPACE \"slow disk\" LOCATION '{}'", server.make_folder("slow"));
+    client.batch_execute(&place).await.expect("a tablespace");
+    let url = format!("{}?application_name=x&archive_tablespace=slow disk", server.url());
+    let store = filled(url, "placed", 3).await;
+    let before = log(&store).await;
+    let moved = archive(&store).await;
+    assert_eq!((moved.events, moved.bytes), (9, 63));
+    assert_eq!(log(&store).await, before);
+    // The table, its two indexes, and what is too large for a row.
+    let there = "SELECT count(*) FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace \
+                 WHERE t.spcname = 'slow disk'";
+    assert_eq!(number(&client, there).await, 5);
+    assert_eq!(number(&client, "SELECT count(*) FROM placed._archive").await, 9);
+    assert_eq!(number(&client, "SELECT count(*) FROM placed._hot").await, 3);
+    store.close().await;
+    let said = format!("{} archive_tablespace=none", server.words());
+    let store = purlin_postgres::open(said, "placed").await.expect("an archive that is there stays");
+    assert_eq!(log(&store).await, before);
+    assert!(purlin_postgres::open(format!("{}?archive_tablespace=none", server.url()), "new").await.is_err());
+}
+
+/// Makes of a store one of format 2.
+const AS_IT_WAS: &str = "DROP VIEW old._event; DROP TABLE old._archive; ALTER TABLE old._hot RENAME TO _event; \
+     ALTER TABLE old._batch DROP COLUMN format; UPDATE old._meta SET value = '2' WHERE name = 'format'";
+
+async fn an_older_store_is_split_and_its_programs_read_on_and_cannot_write(server: &Server) {
+    let store = filled(server.url(), "old", 5).await;
+    let before = log(&store).await;
+    store.close().await;
+    let client = server.client().await;
+    client.batch_execute(AS_IT_WAS).await.expect("as it was");
+    // What a program of that format has prepared, and goes on to say.
+    let read = "SELECT position, data FROM old._event WHERE position > $1 ORDER BY position";
+    let read = client.prepare(read).await.expect("prepared");
+    let append = "INSERT INTO old._event(position, stream, version, kind, id, at, schema, public, meta, data) \
+                  VALUES(21, 'thing-1', 5, 'x', gen_random_uuid(), 1, 1, false, NULL, '1')";
+    let append = client.prepare(append).await.expect("prepared");
+    let group = "INSERT INTO old._batch(writer, batch, at, revision) VALUES(gen_random_uuid(), 1, 1, 1)";
+    let group = client.prepare(group).await.expect("prepared");
+
+    let store = purlin_postgres::open(server.url(), "old").await.expect("it is upgraded");
+    assert_eq!(log(&store).await, before);
+    let moved = archive(&store).await;
+    assert_eq!(moved.events, 15);
+    assert_eq!(client.query(&read, &[&0_i64]).await.expect("it reads").len(), 20, "it misses nothing");
+    for statement in [append, group] {
+        assert!(client.execute(&statement, &[]).await.is_err(), "it cannot write");
+    }
+    let next = store.commit(Commit::new().append(stream(1), Expected::Version(4), [event()])).await;
+    assert_eq!(next.expect("who knows the format can").position, Position(21));
+    assert_eq!(log(&store).await[..20], before);
+    let format = "SELECT value::bigint FROM old._meta WHERE name = 'format'";
+    assert_eq!(number(&client, format).await, 3);
+}
+
+/// Also when the plan was made while the archive was empty, and is used when it no longer is.
+async fn a_page_is_read_in_the_order_of_two_indexes(server: &Server) {
+    let store = filled(server.url(), "plans", 50).await;
+    let client = server.client().await;
+    client
+        .batch_execute("SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan")
+        .await
+        .expect("settings");
+    let asked = "SELECT DISTINCT query FROM pg_stat_activity \
+                 WHERE application_name = 'purlin plans' AND query LIKE '%_event%' LIMIT 1";
+    for (n, moved) in [false, true].into_iter().enumerate() {
+        if moved {
+            archive(&store).await;
+        }
+        for (what, values) in [("log", "0, 50000, 100"), ("stream", "'thing-1', 1, 10")] {
+            // Both connections that read say it, so that nothing else is what they said last.
+            for _ in 0..2 {
+                match what {
+                    "log" => drop(log(&store).await),
+                    _ => drop(store.read_stream(&stream(1), 1, 10).await.expect("readable")),
+                }
+            }
+            let sql: String = client.query_one(asked, &[]).await.expect("it was said").get(0);
+            client.batch_execute(&format!("PREPARE {what}{n} AS {sql}")).await.expect("prepared");
+            let plan =
+                client.query(&format!("EXPLAIN EXECUTE {what}{n}({values})"), &[]).await.expect("a plan");
+            let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+            let plan = plan.join("\n");
+            assert!(plan.contains("Merge Append") && plan.matches("Index Scan using").count() == 2, "{plan}");
+            assert!(!plan.contains("Sort  ") && !plan.contains("Seq Scan"), "{plan}");
+        }
+    }
+}
+
+/// One process appends, a second one archives, and a third one reads pages and streams all the time.
+async fn nobody_misses_what_is_moved_under_him(server: &Server) {
+    const STREAMS: u64 = 8;
+    const EACH: u64 = 60;
+    let open = async || purlin_postgres::open(server.url(), "moved").await.expect("a store");
+    let (writer, archiver, reader) = (open().await, open().await, open().await);
+    let stop = AtomicBool::new(false);
+    let append = async {
+        for n in 0..EACH {
+            for key in 0..STREAMS {
+                let next = Commit::new().append(stream(key), Expected::Version(n), [event()]);
+                writer.commit(next).await.expect("no rival writes this stream");
+            }
+        }
+    };
+    let read = async {
+        let mut looks = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let (mut seen, mut after, until) = (0, Position::START, reader.head());
+            while after < until {
+                let page = reader.read_log(after, &LogFilter::all(), 17).await.expect("a page");
+                for event in &page.events {
+                    seen += 1;
+                    assert_eq!(event.position, Position(seen), "nothing is missing, nothing is there twice");
+                }
+                after = page.through;
+            }
+            let of_one = reader.read_stream(&stream(looks % STREAMS), 1, 1000).await.expect("readable");
+            assert!(of_one.iter().zip(1..).all(|(event, version)| event.version == version));
+            looks += 1;
+        }
+        looks
+    };
+    let move_away = async {
+        let mut moved = 0;
+        while moved < STREAMS * (EACH - 1) {
+            moved += archive(&archiver).await.events;
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let ((), (), looks) = join3(append, move_away, read).await;
+    assert!(looks > 3, "{looks}");
+    let again = join(async { log(&reader).await.len() }, async { reader.head() }).await;
+    assert_eq!(again, ((STREAMS * EACH) as usize, Position(STREAMS * EACH)));
+}
