@@ -16,7 +16,8 @@ use purlin::store::{
 };
 use rusqlite::Connection;
 
-use crate::archive::{self, Archive, Cold};
+use crate::ahead::{Ahead, Next};
+use crate::archive::{self, Archive};
 use crate::checksum::Unchecked;
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
@@ -87,6 +88,7 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
     readers: Readers,
+    pub(crate) ahead: Ahead,
     writer: Mutex<Option<JoinHandle<()>>>,
     clock: Clock,
     /// How many positions are looked through for wanted events at once.
@@ -121,12 +123,7 @@ impl Shared {
     }
 
     /// The last version of a stream. What only the runs know is on the disk: nobody waits for that.
-    pub(crate) fn last_version(
-        &self,
-        hot: &Connection,
-        cold: &Cold,
-        stream: &StreamId,
-    ) -> rusqlite::Result<u64> {
+    pub(crate) fn last_version(&self, connection: &Connection, stream: &StreamId) -> rusqlite::Result<u64> {
         let index = self.index.read().expect("no panic holds the index");
         let key = self.keys.of(stream.as_str());
         if let Some(version) = index.tail.last_version(key) {
@@ -134,7 +131,7 @@ impl Shared {
         }
         let runs = Index::of(index.runs.clone());
         drop(index);
-        Ok(runs.head((hot, cold), stream, key, self.unchecked)?.version)
+        Ok(runs.head(connection, key)?.version)
     }
 
     /// Whether so many bytes more may wait; then they count.
@@ -177,6 +174,7 @@ impl Sqlite {
         let mut connection = opened.map_err(|error| error.of(file))?;
         let (id, unchecked) =
             schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
+        let secret = schema::secret(&connection).map_err(|error| error.of(file))?;
         if options.synchronous == Synchronous::Full {
             // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
             files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;
@@ -188,7 +186,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             id,
             unchecked,
-            keys: Keys::default(),
+            keys: Keys::new(secret),
             file: file.clone(),
             archive: Arc::clone(&archive),
             index: RwLock::default(),
@@ -213,6 +211,7 @@ impl Sqlite {
             shared,
             jobs,
             readers,
+            ahead: Ahead::default(),
             writer: Mutex::new(Some(writer)),
             clock: options.clock.clone(),
             window: options.window.max(1),
@@ -243,6 +242,36 @@ impl Sqlite {
 }
 
 impl Sqlite {
+    /// A page of the log.
+    fn part_of_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> impl FnOnce(&mut Reader) -> Result<LogPage, ReadError> + Send + use<> {
+        // What is committed and not yet made known is left for the next read.
+        let head = *self.shared.head.borrow();
+        let until = Position(head.0.min(after.0.saturating_add(self.window)));
+        let unchecked = self.shared.unchecked;
+        move |reader| match &filter.matching {
+            Some(query) if query.is_by_tag() => {
+                log::read_tagged(reader, (after, head), (&filter, query), limit, unchecked)
+            }
+            _ => log::read(reader, (after, until), &filter, limit, unchecked),
+        }
+    }
+
+    /// Begins the page behind `through`, if there is a whole one, and it is for somebody who goes on and on.
+    fn read_ahead(&self, after: Position, through: Position, filter: LogFilter, limit: usize, goes_on: bool) {
+        let head = *self.shared.head.borrow();
+        if through <= after || head.0 < through.0.saturating_add(limit as u64) {
+            return;
+        }
+        let begin = || self.readers.begin(self.part_of_log(through, filter.clone(), limit));
+        let page = if goes_on { begin() } else { None };
+        self.ahead.expect(Next { after: through, filter, limit, page });
+    }
+
     /// The events of a stream with some versions. An index that turns out to be damaged is made anew by the writer.
     fn part_of_stream(
         &self,
@@ -341,7 +370,7 @@ impl Engine for Sqlite {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let versions = move |shared: &Shared, reader: &Reader, stream: &StreamId| {
-            let to = before.min(shared.last_version(&reader.hot, &reader.cold, stream)? + 1);
+            let to = before.min(shared.last_version(&reader.hot, stream)? + 1);
             Ok(to.saturating_sub(limit as u64).max(1)..to)
         };
         Box::pin(self.part_of_stream(stream, versions, true))
@@ -353,16 +382,20 @@ impl Engine for Sqlite {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        // What is committed and not yet made known is left for the next read.
-        let head = *self.shared.head.borrow();
-        let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        let unchecked = self.shared.unchecked;
-        Box::pin(self.readers.read(move |reader| match &filter.matching {
-            Some(query) if query.is_by_tag() => {
-                log::read_tagged(reader, (after, head), (&filter, query), limit, unchecked)
-            }
-            _ => log::read(reader, (after, until), &filter, limit, unchecked),
-        }))
+        Box::pin(async move {
+            let expected = self.ahead.take(after, &filter, limit);
+            let goes_on = expected.is_some();
+            let begun = match expected.and_then(|next| next.page) {
+                Some(begun) => begun.await.ok(),
+                None => None,
+            };
+            let page = match begun {
+                Some(page) => page?,
+                None => self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?,
+            };
+            self.read_ahead(after, page.through, filter, limit, goes_on);
+            Ok(page)
+        })
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -480,6 +513,7 @@ impl Engine for Sqlite {
         Box::pin(async move {
             *self.backups.lock().await = true;
             *self.archivings.lock().await = true;
+            self.ahead.clear();
             // The readers first: who closes the file last tidies up behind all.
             self.readers.close().await;
             let (answer, answered) = oneshot::channel();

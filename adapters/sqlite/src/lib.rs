@@ -18,6 +18,7 @@
 //! # });
 //! ```
 
+mod ahead;
 mod archive;
 mod check;
 mod checkpoint;

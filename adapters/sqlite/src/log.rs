@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::archive::{Cold, Scan};
 use crate::checksum::Unchecked;
-use crate::codec::{HEADER, Seen, mismatch, read_event, signed, whose};
+use crate::codec::{HEADER, Pool, Seen, mismatch, read_event, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::reader::Reader;
@@ -17,6 +17,9 @@ use crate::tag;
 
 /// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
 const FEW: usize = 256;
+
+/// Events for which a page makes room at once, when all are wanted.
+const ROOM: usize = 4096;
 
 /// The wanted events behind `after` and up to `until`.
 ///
@@ -34,10 +37,15 @@ pub(crate) fn read(
     }
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = hot.transaction().map_err(log)?;
-    let mut walk = Walk { page, bytes: 0, coarse: Coarse::of(filter), filter, limit, unchecked };
+    let (coarse, pool) = (Coarse::of(filter), Pool::of_page());
+    let mut walk = Walk { page, bytes: 0, pool, coarse, filter, limit, unchecked };
     let (sql, values) = walk.coarse.statement(after, until);
     let mut select = transaction.prepare_cached(&sql).map_err(log)?;
     let mut rows = Scan::new(select.query(params_from_iter(values)).map_err(log)?);
+    if *filter == LogFilter::all() {
+        let room = usize::try_from(until.0 - after.0).unwrap_or(ROOM);
+        walk.page.events.reserve(limit.min(ROOM).min(room));
+    }
     let Some(gap) = walk.go(after.0 + 1..until.0 + 1, &mut rows, None)? else { return Ok(walk.page) };
     // From here on both are read side by side. The archive is looked at later than the store: see `archive`.
     let missing = |error| unreadable_as(error, || format!("the event at {gap}"));
@@ -55,6 +63,7 @@ pub(crate) fn read(
 struct Walk<'a> {
     page: LogPage,
     bytes: usize,
+    pool: Pool,
     coarse: Coarse,
     filter: &'a LogFilter,
     limit: usize,
@@ -95,7 +104,7 @@ impl Walk<'_> {
     fn take(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let seen = Seen::read(row, self.unchecked)?;
         if self.coarse.admits(&seen) {
-            let event = seen.event(row)?;
+            let event = seen.event(row, &mut self.pool)?;
             if self.coarse.is_exact || self.filter.admits(&event) {
                 self.bytes += event.envelope.data.len();
                 self.page.events.push(event);
@@ -215,20 +224,18 @@ pub(crate) fn read_stream(
     for position in positions {
         let event =
             event_at((&transaction, cold), position, Some(stream), unchecked).map_err(Unread::Event)?;
-        if event.stream == *stream {
-            let follows = match before {
-                None if backwards => event.version + 1 == versions.end,
-                None => event.version == versions.start.max(1),
-                Some(before) if backwards => event.version + 1 == before,
-                Some(before) => event.version == before + 1,
-            };
-            if !follows {
-                return Err(Unread::Index(mismatch()));
-            }
-            before = Some(event.version);
-            bytes += event.envelope.data.len();
-            events.push(event);
+        let follows = match before {
+            None if backwards => event.version + 1 == versions.end,
+            None => event.version == versions.start.max(1),
+            Some(before) if backwards => event.version + 1 == before,
+            Some(before) => event.version == before + 1,
+        };
+        if !follows || event.stream != *stream {
+            return Err(Unread::Index(mismatch()));
         }
+        before = Some(event.version);
+        bytes += event.envelope.data.len();
+        events.push(event);
         if bytes >= Limits::PAGE {
             break;
         }

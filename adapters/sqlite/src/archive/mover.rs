@@ -4,15 +4,14 @@
 //! with it. It runs on a thread of its own; the writer removes a few events at a time between two groups of commits.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use purlin::store::{Archived, CommitError, StreamId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Cold, Counted, open_writable};
-use crate::codec::{HEADER, Seen, signed, whose};
+use super::{Counted, open_writable};
+use crate::codec::{HEADER, Pool, Seen, signed, whose};
 use crate::engine::Shared;
 use crate::error::{Closed, in_writer, unavailable};
 use crate::index::{Index, Lookup};
@@ -47,7 +46,6 @@ pub(crate) fn move_events(
         jobs,
         synchronous,
         hot: &hot,
-        cold: Cold::new(Arc::clone(&shared.archive)),
         archive: None,
         chunk: Vec::new(),
         chunk_bytes: 0,
@@ -74,7 +72,6 @@ struct Mover<'a> {
     jobs: &'a mpsc::Sender<Job>,
     synchronous: Synchronous,
     hot: &'a Connection,
-    cold: Cold,
     /// Opened with the first event that moves.
     archive: Option<Connection>,
     /// The positions of what is copied and not durable yet.
@@ -89,7 +86,7 @@ struct Mover<'a> {
 impl Mover<'_> {
     /// Moves a stream.
     fn stream(&mut self, stream: &StreamId) -> Result<(), CommitError> {
-        let last = self.shared.last_version(self.hot, &self.cold, stream).map_err(unavailable)?;
+        let last = self.shared.last_version(self.hot, stream).map_err(unavailable)?;
         let mut from = self.first_hot(stream, last).map_err(unavailable)?;
         while from < last && !self.done.more {
             let to = last.min(from + VERSIONS);
@@ -148,7 +145,7 @@ impl Mover<'_> {
             return Ok(());
         }
         // What is damaged stays where it is, and is told.
-        seen.event(row).map_err(damaged)?;
+        seen.event(row, &mut Pool::default()).map_err(damaged)?;
         let bytes =
             row.get_ref(COLUMNS - 1).and_then(|data| Ok(data.as_bytes()?.len() as u64)).map_err(damaged)?;
         self.copy(row).map_err(unavailable)?;
@@ -176,7 +173,7 @@ impl Mover<'_> {
             .query_row([position], |_| Ok(()))
             .optional()?;
         let columns = (0..COLUMNS).map(|n| row.get_ref(n).map(Raw)).collect::<rusqlite::Result<Vec<_>>>()?;
-        let marks = vec!["?"; COLUMNS].join(", ");
+        let marks = ["?"; COLUMNS].join(", ");
         // What a copy of another life of the log may have brought is not what is here.
         let sql = format!("INSERT OR REPLACE INTO _event({HEADER}, data) VALUES({marks})");
         let bytes = columns[COLUMNS - 1].len();

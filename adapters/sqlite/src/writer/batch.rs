@@ -15,12 +15,12 @@ use purlin::store::{
 
 use super::Queued;
 use super::heads::Heads;
-use crate::archive::Cold;
 use crate::checksum::{EventSum, Sum};
 use crate::codec::{place, signed};
 use crate::collection::Table;
 use crate::engine::Shared;
 use crate::error::{in_writer, unavailable};
+use crate::index::run::LAST_VERSION;
 use crate::index::{Head, Index, Key, KeyMap};
 use crate::{schema, tag};
 
@@ -49,7 +49,6 @@ pub(super) struct Applied {
 /// Applies commits inside a transaction of the writer. It learns nothing about whether the transaction happens.
 pub(super) struct Batch<'a> {
     connection: &'a Connection,
-    cold: &'a Cold,
     index: &'a Index,
     tables: &'a HashMap<String, Arc<Table>>,
     heads: &'a mut Heads,
@@ -73,7 +72,7 @@ const INSERT: &str = "INSERT INTO _event(position, stream, version, kind, id, at
 
 impl<'a> Batch<'a> {
     pub(super) fn new(
-        (connection, cold): (&'a Connection, &'a Cold),
+        connection: &'a Connection,
         shared: &'a Shared,
         (index, tables): (&'a Index, &'a HashMap<String, Arc<Table>>),
         heads: &'a mut Heads,
@@ -83,7 +82,6 @@ impl<'a> Batch<'a> {
         let (appended, before, meta) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             connection,
-            cold,
             index,
             tables,
             heads,
@@ -112,6 +110,20 @@ impl<'a> Batch<'a> {
         Ok(Applied { position, last, revision, appended, trace })
     }
 
+    /// Finds the ends of all streams that are not in mind, together: that takes less time than one after the other.
+    pub(super) fn prepare(&mut self, waiting: &[Queued]) {
+        let keys = waiting.iter().flat_map(|queued| &queued.keys).copied();
+        let unknown =
+            keys.filter(|key| !self.heads.has(*key) && self.index.tail.last_version(*key).is_none());
+        let unknown: Vec<Key> = unknown.collect();
+        // One alone is found when it is wanted.
+        if unknown.len() > 1 {
+            for (key, head) in self.index.heads(self.connection, unknown) {
+                self.heads.set(key, head);
+            }
+        }
+    }
+
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
     pub(super) fn apply(&mut self, queued: &Queued) -> rusqlite::Result<Result<Committed, CommitError>> {
         let Queued { commit, keys, sums, .. } = queued;
@@ -135,6 +147,10 @@ impl<'a> Batch<'a> {
     fn check(&mut self, commit: &Commit, keys: &[Key]) -> rusqlite::Result<Result<(), CommitError>> {
         if let Err(conflict) = self.check_appends(&commit.appends, keys)? {
             return Ok(Err(CommitError::Conflict(conflict)));
+        }
+        let ends = self.before.iter().zip(&commit.appends).map(|(n, append)| n + append.events.len() as u64);
+        if ends.max() > Some(LAST_VERSION) {
+            return Ok(Err(full(commit)));
         }
         let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
         let written = commit.writes.iter().map(|w| (&w.collection, &w.key, w.expected));
@@ -206,7 +222,7 @@ impl<'a> Batch<'a> {
         if let Some(head) = self.heads.get(key) {
             return Ok(head);
         }
-        let head = self.index.head((self.connection, self.cold), stream, key, self.shared.unchecked);
+        let head = self.index.head(self.connection, key);
         let head = head.map_err(|error| in_writer(error, || format!("the end of the stream `{stream}`")))?;
         self.heads.set(key, head);
         Ok(head)
@@ -282,6 +298,12 @@ impl Trace {
             Self::Revision(revision) => Ok(schema::revision(connection)? == *revision),
         }
     }
+}
+
+#[cold]
+fn full(commit: &Commit) -> CommitError {
+    let streams: Vec<&str> = commit.appends.iter().map(|append| append.stream.as_str()).collect();
+    CommitError::Invalid(format!("a stream has {LAST_VERSION} events at the most: {}", streams.join(", ")))
 }
 
 #[cold]

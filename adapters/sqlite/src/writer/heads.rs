@@ -28,6 +28,11 @@ impl Heads {
         Some(head)
     }
 
+    /// Whether it would be found.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.young.contains_key(&key) || self.old.contains_key(&key)
+    }
+
     pub(super) fn set(&mut self, key: Key, head: Head) {
         if self.young.len() >= self.capacity && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
@@ -49,7 +54,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_keeps_what_is_used() {
-        let keys = Keys::default();
+        let keys = Keys::new([0; 16]);
         let key = |n: usize| keys.of(&n.to_string());
         let mut heads = Heads::new(0);
         let capacity = heads.capacity;

@@ -111,6 +111,8 @@ pub(crate) struct Writer {
     run: usize,
     /// As `run`, or more after a run could not be written.
     seal_at: usize,
+    /// Events and records that were committed since a slice of the upkeep.
+    since_upkeep: usize,
     /// After it failed, the upkeep of the index rests until then.
     upkeep_after: Option<Instant>,
     /// There may be rows of collections that were removed.
@@ -182,6 +184,7 @@ impl Writer {
             revision: 0,
             run: options.run.max(1),
             seal_at: 0,
+            since_upkeep: 0,
             upkeep_after: None,
             gone: true,
             synchronous: options.synchronous,
@@ -281,6 +284,7 @@ impl Writer {
             return;
         }
         self.shared.took(waiting.iter().map(|queued| queued.bytes).sum());
+        self.since_upkeep += waiting.iter().map(Queued::items).sum::<usize>();
         self.commit_taken(waiting);
     }
 
@@ -321,10 +325,10 @@ impl Writer {
         let tables = shared.tables.read().expect("no panic holds the tables");
         execute(connection, "BEGIN IMMEDIATE").map_err(Failed::RolledBack)?;
         let state = (self.position, self.revision, self.at, self.last);
-        let mut batch =
-            Batch::new((connection, &self.cold), &shared, (&index, &tables), &mut self.heads, state)
-                .map_err(Failed::RolledBack)?;
+        let mut batch = Batch::new(connection, &shared, (&index, &tables), &mut self.heads, state)
+            .map_err(Failed::RolledBack)?;
         let mut outcomes = Vec::with_capacity(waiting.len());
+        batch.prepare(waiting);
         for queued in waiting {
             outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);
         }
