@@ -147,7 +147,7 @@ async fn more_commits_than_the_queue_holds_are_refused_at_once() {
     let options = Options { queue: 4, ..Options::new(folder.file("a")) };
     let store = Store::new(Sqlite::open(options).await.unwrap());
     let append = |key| store.commit(Commit::new().append(stream(key), Expected::Any, [event()]));
-    let outcomes = futures_util::future::join_all((0..2000).map(append)).await;
+    let outcomes = join_all((0..2000).map(append)).await;
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let refused = outcomes
         .iter()
