@@ -48,10 +48,10 @@ pub(super) async fn archive(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Progress>, Problem> {
     let store = services.store(&service)?;
-    let mut archiving = Archiving::new(store, &wanted.selection()).map_err(refused)?;
+    let mut archiving = Archiving::new(store, &wanted.selection()).map_err(|error| refused(&error))?;
     let until = Instant::now() + SLICE;
     let before = archiving.progress().through;
-    while archiving.step().await.map_err(refused)? {
+    while archiving.step().await.map_err(|error| refused(&error))? {
         let Progress { through, events, .. } = archiving.progress();
         // Who asks again has come on.
         if Instant::now() >= until && (through > before || events > 0) {
@@ -65,11 +65,11 @@ pub(super) async fn archive(
     Ok(Json(progress))
 }
 
-fn refused(error: ArchiveError) -> Problem {
+fn refused(error: &ArchiveError) -> Problem {
     match error {
-        ArchiveError::Invalid(_) => bad_request(told(&error)),
+        ArchiveError::Invalid(_) => bad_request(told(error)),
         ArchiveError::Read(_) | ArchiveError::Move(_) => {
-            Problem::new(StatusCode::CONFLICT, "not-archived").detail(told(&error))
+            Problem::new(StatusCode::CONFLICT, "not-archived").detail(told(error))
         }
     }
 }

@@ -108,7 +108,6 @@ impl Selection {
 
     /// Whether a stream with this last event is chosen.
     pub(super) fn admits(&self, last: &Recorded, until: Timestamp) -> bool {
-        last.at <= until
-            && (self.ended_by.is_empty() || self.ended_by.iter().any(|kind| *kind == last.envelope.kind))
+        last.at <= until && (self.ended_by.is_empty() || self.ended_by.contains(&last.envelope.kind))
     }
 }
