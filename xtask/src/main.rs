@@ -60,8 +60,10 @@ fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// Benchmarks that set the framework beside its peers; they are in a package outside the workspace.
-const BESIDE_PEERS: &[(&str, &str)] =
-    &[("store", "the store on SQLite and PostgreSQL, beside raw inserts and other event stores")];
+const BESIDE_PEERS: &[(&str, &str)] = &[
+    ("store", "the store on SQLite and PostgreSQL, beside raw inserts and other event stores"),
+    ("resilience", "what a breaker and a whole caller add to a call, beside other circuit breakers"),
+];
 
 /// The benchmarks are packages of their own, which nobody compiles in release who does not measure.
 fn bench(arguments: &[String]) -> Result<()> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aggregate;
+mod allocations;
 mod audit;
 mod bus;
 mod chaos;
@@ -21,3 +22,7 @@ mod store;
 mod transfer;
 mod view_limits;
 mod view_races;
+
+/// Counts what is allocated where a test says that nothing is.
+#[global_allocator]
+static ALLOCATOR: assert_no_alloc::AllocDisabler = assert_no_alloc::AllocDisabler;

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::serve::ListenerExt as _;
 use purlin::http::{Edge, layers};
 use purlin::message::Clock;
-use purlin::resilience::Breakers;
+use purlin::resilience::{BreakerClock, Breakers};
 use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, raise_descriptors, serve};
 use purlin::store::{Cause, Store};
 use purlin::telemetry::{Health, Metrics, service};
@@ -47,7 +47,7 @@ pub struct Process {
 impl Process {
     /// A process that runs nothing yet.
     pub fn new(config: &Config, clock: Clock) -> anyhow::Result<Self> {
-        let (health, metrics, breakers) = (Health::new(), Metrics::new(), Breakers::new());
+        let (health, metrics, breakers) = (Health::new(), Metrics::new(), Breakers::with_clock(BreakerClock::Coarse));
         breakers.observe(&metrics);
         let crash = Crash::from_environment(&metrics)?;
         let (doors_close, rooms_close) = (Shutdown::new(), Shutdown::new());

@@ -10,6 +10,7 @@ pub(super) const OUR_LICENCE: &str = "MIT OR Apache-2.0";
 pub(super) const ALLOWED_LICENCES: &[&str] = &[
     "0BSD",
     "Apache-2.0",
+    "BSD-1-Clause",
     "BSD-2-Clause",
     "BSD-3-Clause",
     "CDLA-Permissive-2.0",

@@ -71,6 +71,7 @@ mod open;
 mod permit;
 mod place;
 mod registry;
+mod results;
 mod shared;
 mod status;
 mod stripes;

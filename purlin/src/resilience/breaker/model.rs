@@ -1,5 +1,5 @@
 //! The breaker beside a model that is slow and obviously right: it keeps every result of the present state, and looks
-//! at all of them whenever one is bad.
+//! at all of them whenever one is bad. `PROPTEST_CASES=20000` looks longer.
 
 use std::time::Duration;
 
@@ -203,6 +203,8 @@ fn name(reason: &Reason) -> &'static str {
 #[derive(Debug, Clone)]
 enum Step {
     Admit,
+    /// So many calls that end well, one after the other.
+    GoodCalls(u32),
     /// One of the calls that are under way ends.
     End(prop::sample::Index, End),
     Forward(Duration),
@@ -219,6 +221,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let forced = prop_oneof![Just(None), Just(Some(Forced::Open)), Just(Some(Forced::Closed))];
     let step = prop_oneof![
         80 => Just(Step::Admit),
+        10 => (1..25_u32).prop_map(Step::GoodCalls),
         80 => (any::<prop::sample::Index>(), end).prop_map(|(which, end)| Step::End(which, end)),
         12 => span(0, 1500).prop_map(Step::Forward),
         6 => span(0, 20_000).prop_map(Step::Forward),
@@ -269,8 +272,6 @@ fn config() -> impl Strategy<Value = BreakerConfig> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
     /// Whatever happens in whatever order, with calls that are given up at any point, a clock that steps forward and
     /// back and an operator who interferes: the breaker lets through, refuses and changes exactly as the model does.
     #[test]
@@ -293,6 +294,15 @@ proptest! {
                     let (permit, call) = (breaker.admit(at), model.admit(model_at));
                     prop_assert_eq!(permit.is_ok(), call.is_some());
                     under_way.extend(permit.ok().zip(call));
+                }
+                Step::GoodCalls(calls) => {
+                    for _ in 0..calls {
+                        let (permit, call) = (breaker.admit(at), model.admit(model_at));
+                        prop_assert_eq!(permit.is_ok(), call.is_some());
+                        let (Ok(permit), Some(call)) = (permit, call) else { break };
+                        permit.succeeded_at(at);
+                        model.end(call, End::Good, model_at);
+                    }
                 }
                 Step::End(which, end) if !under_way.is_empty() => {
                     let (permit, call) = under_way.swap_remove(which.index(under_way.len()));

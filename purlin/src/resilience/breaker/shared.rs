@@ -13,7 +13,7 @@ use crate::resilience::CallError;
 use super::changes::Feed;
 use super::clock::Time;
 use super::gate::Gate;
-use super::machine::{Generation, Outcome, Phase, Transition};
+use super::machine::{Generation, Phase, Transition};
 use super::permit::Leave;
 use super::permit::OwnedPermit;
 use super::stripes::Tally;
@@ -25,15 +25,15 @@ use super::{
 /// A circuit breaker for one callee; cheap to clone.
 #[derive(Clone)]
 pub struct Breaker {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     name: Arc<str>,
     callee: Callee,
     config: BreakerConfig,
-    time: Time,
-    gate: Gate,
+    pub(super) time: Time,
+    pub(super) gate: Gate,
     rejected: Tally,
     feed: Feed,
     /// Of all breakers of a registry.
@@ -220,65 +220,12 @@ impl Breaker {
     }
 
     #[inline]
-    pub(super) fn waits(&self, leave: &mut Leave) {
-        if leave.since.is_none() {
-            leave.since = Some(self.shared.time.now());
-        }
-    }
-
-    #[inline]
-    pub(super) fn succeeded(&self, leave: Leave, now: Option<Instant>) {
-        if self.shared.gate.is_timed() {
-            return self.succeeded_in_time(leave, now);
-        }
-        // The time matters only to the machine.
-        if !self.shared.gate.count_good(leave.generation, Duration::ZERO) {
-            self.settle(leave, Outcome::Success { slow: false }, self.time(now));
-        }
-    }
-
-    fn succeeded_in_time(&self, leave: Leave, now: Option<Instant>) {
-        let now = self.time(now);
-        let slow = self.is_slow(leave, now);
-        if slow || !self.shared.gate.count_good(leave.generation, now) {
-            self.settle(leave, Outcome::Success { slow }, now);
-        }
-    }
-
-    #[cold]
-    pub(super) fn failed(&self, leave: Leave, now: Option<Instant>) {
-        let now = self.time(now);
-        self.settle(leave, Outcome::Failure { slow: self.is_slow(leave, now) }, now);
-    }
-
-    #[cold]
-    pub(super) fn abandoned(&self, leave: Leave, now: Option<Instant>) {
-        let now = self.time(now);
-        let took = leave.since.map(|since| now.saturating_sub(since));
-        let outcome = match took.is_some_and(|took| took >= self.config().abandoned_after) {
-            true => Outcome::Failure { slow: self.is_slow(leave, now) },
-            false => Outcome::Abandoned,
-        };
-        self.settle(leave, outcome, now);
-    }
-
-    #[cold]
-    fn settle(&self, leave: Leave, outcome: Outcome, now: Duration) {
-        self.told(now, |told| self.shared.gate.settle(leave.generation, outcome, now, told));
-    }
-
-    fn is_slow(&self, leave: Leave, now: Duration) -> bool {
-        let took = leave.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        self.config().slow_after().is_some_and(|slow| took >= slow)
-    }
-
-    #[inline]
-    fn time(&self, now: Option<Instant>) -> Duration {
+    pub(super) fn time(&self, now: Option<Instant>) -> Duration {
         now.map_or_else(|| self.shared.time.now(), |now| self.shared.time.since(now))
     }
 
     /// Does something that may change the state, and tells of it: subscribers in order, the log when the lock is free.
-    fn told<T>(&self, now: Duration, act: impl FnOnce(&mut dyn FnMut(Transition)) -> T) -> T {
+    pub(super) fn told<T>(&self, now: Duration, act: impl FnOnce(&mut dyn FnMut(Transition)) -> T) -> T {
         let mut change = None;
         let answer = act(&mut |transition| {
             let Transition { from, to, reason } = transition;

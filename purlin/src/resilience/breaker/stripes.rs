@@ -74,19 +74,24 @@ pub(super) struct Successes {
     lines: Box<[Line<[AtomicU64; PARTS]>]>,
 }
 
-/// A part's count in one word: generation (12 bits), number of the part (20), calls (32). The upper two are cut off;
-/// that an old one looks like a new one takes a million parts of time in which a thread counted nothing, or 4096
-/// changes of state within a window.
+/// A part's count in one word: generation (10 bits), number of the part (26), calls (28). Of the first two only the lower
+/// bits are kept, so that whether one is behind another can be said only where they are near.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Part(u64);
 
 impl Part {
-    const CALLS: u64 = u32::MAX as u64;
-    const TICK_BITS: u32 = 20;
+    const CALLS_BITS: u32 = 28;
+    const TICK_BITS: u32 = 26;
+    const CALLS: u64 = (1 << Self::CALLS_BITS) - 1;
+    /// A call that comes so many generations late, or fewer, is late; one that seems to be later was very long ago what
+    /// stands in its place.
+    const LATE_GENERATIONS: i32 = 64;
+    /// The same for parts of time.
+    const LATE_TICKS: i32 = 1 << 20;
 
     fn new(generation: u32, tick: u64) -> Self {
         let tick = tick & ((1 << Self::TICK_BITS) - 1);
-        Self(u64::from(generation & 0xFFF) << 52 | tick << 32)
+        Self(u64::from(generation) << (Self::TICK_BITS + Self::CALLS_BITS) | tick << Self::CALLS_BITS)
     }
 
     fn calls(self) -> u64 {
@@ -94,17 +99,19 @@ impl Part {
     }
 
     fn tag(self) -> u64 {
-        self.0 >> 32
+        self.0 >> Self::CALLS_BITS
     }
 
-    /// How many parts this is ahead of another of its generation, or behind it.
+    /// How many parts of time this is ahead of another, or behind it.
     fn ahead_of(self, other: Self) -> i32 {
-        let unused = 32 - Self::TICK_BITS;
+        let unused = u32::BITS - Self::TICK_BITS;
         ((self.tag() as u32) << unused).wrapping_sub((other.tag() as u32) << unused) as i32 >> unused
     }
 
-    fn is_of_the_generation_of(self, other: Self) -> bool {
-        self.0 >> 52 == other.0 >> 52
+    /// How many generations.
+    fn generations_ahead_of(self, other: Self) -> i32 {
+        let generation = |part: Self| (part.0 >> u32::BITS) as u32 & (u32::MAX << (u32::BITS - 10));
+        generation(self).wrapping_sub(generation(other)) as i32 >> (u32::BITS - 10)
     }
 
     /// What stands in the place of this part after one more call in `new`; none if that one came too late.
@@ -113,13 +120,12 @@ impl Part {
         if self.tag() == new.tag() {
             return Some(self.0 + u64::from(self.calls() < Self::CALLS));
         }
-        let generations = ((new.0 >> 52) as i32 - (self.0 >> 52) as i32) << 20;
-        let newer = match generations {
-            0 => new.ahead_of(self) > 0,
-            // The lower 12 bits of the difference, with their sign.
-            other => other > 0,
+        let late = match self.generations_ahead_of(new) {
+            0 => (1..=Self::LATE_TICKS).contains(&self.ahead_of(new)),
+            generations => (1..=Self::LATE_GENERATIONS).contains(&generations),
         };
-        newer.then_some(new.0 + 1)
+        // Where nothing was counted nobody can be late.
+        (!late || self.calls() == 0).then_some(new.0 + 1)
     }
 }
 
@@ -154,7 +160,7 @@ impl Successes {
         for place in self.lines.iter().flat_map(|line| &line.0) {
             let part = Part(place.load(Ordering::Relaxed));
             let held = tick.checked_add_signed(part.ahead_of(present).into());
-            if let Some(held) = held.filter(|_| part.calls() > 0 && part.is_of_the_generation_of(present)) {
+            if let Some(held) = held.filter(|_| part.calls() > 0 && part.generations_ahead_of(present) == 0) {
                 sum.add_at(held, Counts { calls: part.calls(), ..Counts::default() });
             }
         }

@@ -1,0 +1,72 @@
+//! A tower service behind the breaker's layer, beside tower-resilience.
+
+use std::hint::black_box;
+
+use anyhow::Result;
+use purlin::message::Refusal;
+use purlin::resilience::layer::BreakerLayer;
+use purlin_bench::{Comparison, Session};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_resilience::circuitbreaker::CircuitBreakerLayer;
+
+use super::nanoseconds::{Calls, Threads, finish, repeat};
+use super::{ADDED, BENCH, FOR_EVER, down, opened, ours};
+
+pub(super) fn run(session: &mut Session) -> Result<()> {
+    for threads in Threads::ALL {
+        for closed in [true, false] {
+            compare(session, threads, closed)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the callee answers: whether it is well is the request.
+async fn answer(well: bool) -> Result<u64, Refusal> {
+    if black_box(well) { Ok(7) } else { Err(down()) }
+}
+
+/// Asks the service whether it is ready, and calls it.
+fn through<'a, S>(mut service: S) -> Calls<'a>
+where
+    S: Service<bool> + 'a,
+    S::Error: 'a,
+{
+    repeat(move || {
+        finish(async {
+            match service.ready().await {
+                Ok(ready) => ready.call(true).await,
+                Err(error) => Err(error),
+            }
+        })
+    })
+}
+
+fn bare<'a>() -> Calls<'a> {
+    through(service_fn(answer))
+}
+
+fn compare(session: &mut Session, threads: Threads, closed: bool) -> Result<()> {
+    let case = if closed { "layer closed" } else { "layer refused" };
+    let (name, time) = (format!("{case} {}", threads.name()), session.duration());
+    let breaker = if closed { ours() } else { opened(ours()) };
+    let ours = BreakerLayer::by_kind(breaker).layer(service_fn(answer));
+    let peer = CircuitBreakerLayer::builder()
+        .failure_rate_threshold(0.5)
+        .sliding_window_size(100)
+        .wait_duration_in_open(FOR_EVER)
+        .build()?;
+    let peer: tower_resilience::circuitbreaker::CircuitBreaker<_, _> = peer.layer_fn(service_fn(answer));
+    if !closed {
+        let mut failing = peer.clone();
+        for _ in 0..200 {
+            let _ = finish(async { failing.ready().await?.call(false).await });
+        }
+    }
+    let comparison =
+        Comparison::new(BENCH.name, ADDED, || threads.added(time, &bare, &|| through(ours.clone())))
+            .peer(format!("{name} tower-resilience"), || {
+                threads.added(time, &bare, &|| through(peer.clone()))
+            });
+    session.comparison(&name, comparison)
+}

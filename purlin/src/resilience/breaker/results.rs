@@ -1,0 +1,64 @@
+//! What becomes of the result of a call.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Breaker;
+use super::machine::Outcome;
+use super::permit::Leave;
+
+impl Breaker {
+    #[inline]
+    pub(super) fn waits(&self, leave: &mut Leave) {
+        if leave.since.is_none() {
+            leave.since = Some(self.shared.time.now());
+        }
+    }
+
+    #[inline]
+    pub(super) fn succeeded(&self, leave: Leave, now: Option<Instant>) {
+        if self.shared.gate.is_timed() {
+            return self.succeeded_in_time(leave, now);
+        }
+        // The time matters only to the machine.
+        if !self.shared.gate.count_good(leave.generation, Duration::ZERO) {
+            self.settle(leave, Outcome::Success { slow: false }, self.time(now));
+        }
+    }
+
+    fn succeeded_in_time(&self, leave: Leave, now: Option<Instant>) {
+        let now = self.time(now);
+        let slow = self.is_slow(leave, now);
+        if slow || !self.shared.gate.count_good(leave.generation, now) {
+            self.settle(leave, Outcome::Success { slow }, now);
+        }
+    }
+
+    #[cold]
+    pub(super) fn failed(&self, leave: Leave, now: Option<Instant>) {
+        let now = self.time(now);
+        self.settle(leave, Outcome::Failure { slow: self.is_slow(leave, now) }, now);
+    }
+
+    #[cold]
+    pub(super) fn abandoned(&self, leave: Leave, now: Option<Instant>) {
+        let now = self.time(now);
+        let took = leave.since.map(|since| now.saturating_sub(since));
+        let outcome = match took.is_some_and(|took| took >= self.config().abandoned_after) {
+            true => Outcome::Failure { slow: self.is_slow(leave, now) },
+            false => Outcome::Abandoned,
+        };
+        self.settle(leave, outcome, now);
+    }
+
+    #[cold]
+    fn settle(&self, leave: Leave, outcome: Outcome, now: Duration) {
+        self.told(now, |told| self.shared.gate.settle(leave.generation, outcome, now, told));
+    }
+
+    fn is_slow(&self, leave: Leave, now: Duration) -> bool {
+        let took = leave.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        self.config().slow_after().is_some_and(|slow| took >= slow)
+    }
+}

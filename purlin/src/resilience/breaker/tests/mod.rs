@@ -1,0 +1,149 @@
+//! What surrounds the decisions of a breaker.
+
+mod calls;
+mod config;
+mod threads;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::telemetry::Metrics;
+
+use super::buckets::{Buckets, Counts};
+use super::stripes::Successes;
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config() -> BreakerConfig {
+    BreakerConfig { failure_threshold: 3, window: 10, success_threshold: 3, ..BreakerConfig::default() }
+}
+
+fn trip(breaker: &Breaker, now: Instant) {
+    while let Ok(permit) = breaker.admit(now) {
+        permit.failed(now);
+    }
+}
+
+#[test]
+fn refusals_are_counted_and_say_who_and_how_long() {
+    let (breaker, now) = (Breaker::new("callee", config()), Instant::now());
+    trip(&breaker, now);
+    let refused = breaker.admit(now + SECOND).unwrap_err();
+    assert_eq!(refused.to_string(), "the circuit breaker for `callee` is open");
+    let expected = breaker.config().timeout - SECOND;
+    assert!(refused.retry_after >= expected && refused.retry_after <= expected + SECOND / 500);
+    let status = breaker.status(now);
+    assert_eq!((status.state, status.opened, status.rejected), (BreakerState::Open, 1, 2));
+}
+
+#[test]
+fn breakers_are_listed_and_shown_in_metrics() {
+    let (breakers, metrics) = (Breakers::new(), Metrics::new());
+    breakers.observe(&metrics);
+    let now = Instant::now();
+    breakers.breaker("users", config());
+    trip(&breakers.breaker("payments", config()), now);
+    breakers.breaker("payments", config());
+    let states: Vec<_> = breakers.list(now).into_iter().map(|s| (s.name, s.state)).collect();
+    let expected = [("payments", BreakerState::Open), ("users", BreakerState::Closed)];
+    assert_eq!(states, expected.map(|(name, state)| (name.to_owned(), state)));
+    assert!(metrics.render().contains("purlin_breaker_state{callee=\"payments\"} 2"));
+
+    breakers.find("payments").unwrap().force(Some(Forced::Closed));
+    assert!(breakers.find("payments").unwrap().admit(now).is_ok());
+    assert!(breakers.find("nobody").is_none());
+}
+
+#[test]
+fn keys_have_breakers_of_their_own_and_never_more_than_there_are_places() {
+    let (keyed, now) = (KeyedBreakers::new("hosts", config(), 3), Instant::now());
+    trip(&keyed.breaker("a"), now);
+    assert!(keyed.breaker("a").admit(now).is_err());
+    assert!(keyed.breaker("b").admit(now).is_ok(), "another key's trouble");
+    for key in 0..1000 {
+        keyed.breaker(&key.to_string()).admit(now).unwrap().succeeded();
+        assert!(keyed.len() <= 3);
+    }
+    let refused = keyed.breaker("a").admit(now).unwrap_err();
+    assert_eq!(&*refused.callee, "hosts/a", "one that is open is not forgotten for those that are well");
+    for key in ["c", "d", "e"] {
+        trip(&keyed.breaker(key), now);
+    }
+    let shared = keyed.breaker("f").admit(now).unwrap_err();
+    assert_eq!(&*shared.callee, "hosts/other", "no key can make room");
+}
+
+#[test]
+fn a_registry_lists_of_many_keys_those_that_are_not_well() {
+    let (breakers, now) = (Breakers::new(), Instant::now());
+    let keyed = breakers.keyed("hosts", config(), 100);
+    for key in ["a", "b", "c"] {
+        keyed.breaker(key).admit(now).unwrap().succeeded();
+    }
+    trip(&breakers.keyed("hosts", config(), 100).breaker("b"), now);
+    let listed: Vec<_> = breakers.list(now).into_iter().map(|status| (status.name, status.state)).collect();
+    assert_eq!(listed, [("hosts/b".to_owned(), BreakerState::Open)]);
+    assert!(breakers.find("hosts/b").unwrap().admit(now).is_err());
+    assert!(breakers.find("hosts/nobody").is_none());
+}
+
+#[test]
+fn the_coarse_clock_tells_the_time() {
+    let coarse = Breaker::with_clock("callee", config(), BreakerClock::Coarse);
+    let before = Instant::now();
+    trip(&coarse, before);
+    let refused = coarse.enter().unwrap_err().retry_after;
+    let timeout = coarse.config().timeout;
+    assert!(refused <= timeout + SECOND && refused + before.elapsed() + SECOND >= timeout, "{refused:?}");
+}
+
+#[test]
+fn a_long_name_is_told_as_well_as_a_short_one() {
+    for name in ["", "a", "thirty bytes are short, are so!", &"x".repeat(300)] {
+        let (breaker, now) = (Breaker::new(name, config()), Instant::now());
+        trip(&breaker, now);
+        let refused = breaker.admit(now).unwrap_err();
+        assert_eq!(&*refused.callee, name);
+        assert_eq!(format!("{:?}", refused.callee), format!("{name:?}"));
+    }
+}
+
+#[test]
+fn a_window_of_time_ends_with_the_newest_call_though_the_clock_goes_back() {
+    let (mut window, one) = (Buckets::new(10 * SECOND), Counts { calls: 1, ..Counts::default() });
+    for second in [20, 11, 10, 9] {
+        window.add(SECOND * second, one);
+    }
+    assert_eq!(window.counts(12 * SECOND, None).calls, 2, "of 20 and 11");
+    assert_eq!(window.counts(21 * SECOND, None).calls, 1, "of 20");
+}
+
+#[test]
+fn a_late_good_call_of_an_older_generation_replaces_no_newer_one() {
+    for newer in [7, 600, 1023, 1024, 1025, 5000, (1 << 21) - 1] {
+        let (successes, older) = (Successes::new(10 * SECOND), newer - 1);
+        let count = |generation| successes.of(generation, 5 * SECOND).counts(5 * SECOND, None).calls;
+        successes.add(older, 5 * SECOND);
+        assert_eq!(count(older), 1);
+        successes.add(newer, 5 * SECOND);
+        // In the same place, ten parts later.
+        for second in [5, 15] {
+            successes.add(older, SECOND * second);
+            assert_eq!((count(newer), count(older)), (1, 0), "generation {newer}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_counted_nothing_for_long_counts_again() {
+    for (generation, later) in [(0, 1), (0, 1 << 22), (0, 3 << 22), (600, 1), (1500, 1 << 24), (1 << 20, 1)] {
+        let successes = Successes::new(10 * SECOND);
+        successes.add(0, 5 * SECOND);
+        let now = (5 + 10 * later) * SECOND;
+        successes.add(generation, now);
+        let counts = successes.of(generation, now).counts(now, None);
+        assert_eq!(counts.calls, 1, "generation {generation}, {later} windows later");
+    }
+}
