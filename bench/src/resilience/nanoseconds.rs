@@ -17,8 +17,11 @@ pub(super) type Calls<'a> = Box<dyn FnMut(u64) + 'a>;
 /// Calls between two looks at the clock.
 const CHUNK: u64 = 10_000;
 
-/// Threads that shared a core say nothing about two that share a breaker.
+/// Threads that shared a core say nothing about two that share a breaker: so often it is tried to have a core for each,
+/// until both were on theirs for so much of the time; below the least it is not a measurement.
 const TRIES: usize = 20;
+const ENOUGH: f64 = 0.95;
+const LEAST: f64 = 0.75;
 
 /// A column of the table: how many threads share a breaker.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +73,13 @@ fn chunk(calls: &mut Calls<'_>) -> f64 {
 }
 
 /// The time of a call of two threads that make them at once, each on a core of its own: the median of all chunks of both,
-/// so that a stretch in which one was alone does not count. That both ran all the time is checked.
+/// so that a stretch in which one was alone does not count. That both ran nearly all the time is looked at; on a machine
+/// that others share it takes some tries.
 fn at_once<'a>(make: &(dyn Fn() -> Calls<'a> + Sync), time: Duration) -> Result<Reading> {
     let allowed = sched_getaffinity(None)?;
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).take(2).collect();
     let [first, second] = cores[..] else { bail!("two threads at once need two cores") };
+    let (time, mut best) = (time / 4, None::<(f64, Vec<f64>)>);
     for _ in 0..TRIES {
         let (barrier, stop) = (Barrier::new(2), AtomicBool::new(false));
         let (a, b) = std::thread::scope(|scope| {
@@ -84,13 +89,20 @@ fn at_once<'a>(make: &(dyn Fn() -> Calls<'a> + Sync), time: Duration) -> Result<
         });
         let (a, b) = (a?, b?);
         let share = a.on_core.min(b.on_core);
-        if share >= 0.9 {
-            let mut all = [a.chunks, b.chunks].concat();
-            all.sort_by(f64::total_cmp);
-            return Ok(Reading::from(all[all.len() / 2]).with("share of a core", share));
+        if best.as_ref().is_none_or(|(most, _)| share > *most) {
+            best = Some((share, [a.chunks, b.chunks].concat()));
+        }
+        if share >= ENOUGH {
+            break;
         }
     }
-    bail!("the two threads never had a core each: the machine is too busy to measure them")
+    match best {
+        Some((share, mut all)) if share >= LEAST => {
+            all.sort_by(f64::total_cmp);
+            Ok(Reading::from(all[all.len() / 2]).with("share of a core", share))
+        }
+        _ => bail!("the two threads never had a core each: the machine is too busy to measure them"),
+    }
 }
 
 struct Ran {

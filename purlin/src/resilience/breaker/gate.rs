@@ -22,6 +22,10 @@ use super::{BreakerConfig, Over};
 pub(super) struct Gate {
     word: AtomicU64,
     reach: u64,
+    /// Whether slow calls count.
+    slow: bool,
+    /// Whether a good call needs to be told with its time.
+    timed: bool,
     config: BreakerConfig,
     successes: Option<Successes>,
     machine: Mutex<Machine>,
@@ -37,6 +41,8 @@ impl Gate {
         Self {
             word: AtomicU64::new(Word::of(&machine).0),
             reach: config.reach().into(),
+            slow: config.slow_after().is_some(),
+            timed: config.slow_after().is_some() || successes.is_some(),
             config,
             successes,
             machine: Mutex::new(machine),
@@ -46,7 +52,13 @@ impl Gate {
     /// Whether a good call needs to be told with its time.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
-        self.successes.is_some() || self.config.slow_after().is_some()
+        self.timed
+    }
+
+    /// Whether slow calls count.
+    #[inline]
+    pub(super) fn counts_slow(&self) -> bool {
+        self.slow
     }
 
     /// The generation, while it is closed: the leave for a call, whatever the time is.

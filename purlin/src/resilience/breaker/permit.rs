@@ -66,10 +66,9 @@ impl<'a> Permit<'a> {
     /// Whether the answer was good, by whoever can tell.
     #[inline]
     pub(super) fn judged(self, failed: bool) {
-        if failed {
-            self.breaker.failed(self.leave, None)
-        } else {
-            self.breaker.succeeded(self.leave, None)
+        match failed {
+            true => self.breaker.failed(self.leave, None),
+            false => self.breaker.succeeded(self.leave, None),
         }
         std::mem::forget(self);
     }
@@ -95,7 +94,10 @@ impl OwnedPermit {
     /// The callee answered, or, if it `failed`, it did not, or could not do its work.
     pub(in crate::resilience) fn judged(mut self, failed: bool) {
         if let Some(leave) = self.leave.take() {
-            if failed { self.breaker.failed(leave, None) } else { self.breaker.succeeded(leave, None) }
+            match failed {
+                true => self.breaker.failed(leave, None),
+                false => self.breaker.succeeded(leave, None),
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl Breaker {
         }
     }
 
+    #[inline(never)]
     fn succeeded_in_time(&self, leave: Leave, now: Option<Instant>) {
         let now = self.time(now);
         let slow = self.is_slow(leave, now);

@@ -197,8 +197,7 @@ impl Breaker {
 
     #[inline]
     fn leave(&self) -> Result<Leave, Open> {
-        let is_slow_of_interest = self.shared.config.slow_after().is_some();
-        let since = is_slow_of_interest.then(|| self.shared.time.now());
+        let since = self.shared.gate.counts_slow().then(|| self.shared.time.now());
         Ok(Leave { generation: self.generation(since)?, since })
     }
 
@@ -211,6 +210,7 @@ impl Breaker {
         }
     }
 
+    #[inline(never)]
     fn ask(&self, now: Duration) -> Result<Generation, Open> {
         let answer = self.told(now, |told| self.shared.gate.admit(now, told));
         answer.map_err(|retry_after| {

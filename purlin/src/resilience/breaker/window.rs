@@ -20,7 +20,7 @@ pub(super) struct Window {
 enum Shares {
     None,
     Calls(RateConfig, Last),
-    Time(RateConfig, Buckets),
+    Time(RateConfig, Box<Buckets>),
 }
 
 /// A call that failed, was slow, or both.
@@ -44,7 +44,7 @@ impl Window {
             None => Shares::None,
             Some(rates) => match rates.over {
                 Over::Calls(calls) => Shares::Calls(rates, Last::new(calls)),
-                Over::Time(time) => Shares::Time(rates, Buckets::new(time)),
+                Over::Time(time) => Shares::Time(rates, Box::new(Buckets::new(time))),
             },
         };
         Self { calls: 0, failures: VecDeque::new(), shares }
