@@ -47,7 +47,8 @@ pub struct Process {
 impl Process {
     /// A process that runs nothing yet.
     pub fn new(config: &Config, clock: Clock) -> anyhow::Result<Self> {
-        let (health, metrics, breakers) = (Health::new(), Metrics::new(), Breakers::with_clock(BreakerClock::Coarse));
+        let (health, metrics, breakers) =
+            (Health::new(), Metrics::new(), Breakers::with_clock(BreakerClock::Coarse));
         breakers.observe(&metrics);
         let crash = Crash::from_environment(&metrics)?;
         let (doors_close, rooms_close) = (Shutdown::new(), Shutdown::new());
