@@ -119,7 +119,7 @@ impl Shared {
         }
         let runs = Index::of(index.runs.clone());
         drop(index);
-        Ok(runs.head(connection, stream, key, self.unchecked)?.version)
+        Ok(runs.head(connection, key)?.version)
     }
 
     /// Whether so many bytes more may wait; then they count.
@@ -162,6 +162,7 @@ impl Sqlite {
         let mut connection = opened.map_err(|error| error.of(file))?;
         let (id, unchecked) =
             schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
+        let secret = schema::secret(&connection).map_err(|error| error.of(file))?;
         if options.synchronous == Synchronous::Full {
             // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
             files::sync_folder(file).map_err(|source| failed((file.clone(), source)))?;
@@ -170,7 +171,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             id,
             unchecked,
-            keys: Keys::default(),
+            keys: Keys::new(secret),
             file: file.clone(),
             index: RwLock::default(),
             tables: RwLock::default(),

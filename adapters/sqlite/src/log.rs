@@ -170,20 +170,18 @@ pub(crate) fn read_stream(
     let (mut events, mut bytes, mut before) = (Vec::new(), 0, None);
     for position in positions {
         let event = event_at(&transaction, position, Some(stream), unchecked).map_err(Unread::Event)?;
-        if event.stream == *stream {
-            let follows = match before {
-                None if backwards => event.version + 1 == versions.end,
-                None => event.version == versions.start.max(1),
-                Some(before) if backwards => event.version + 1 == before,
-                Some(before) => event.version == before + 1,
-            };
-            if !follows {
-                return Err(Unread::Index(mismatch()));
-            }
-            before = Some(event.version);
-            bytes += event.envelope.data.len();
-            events.push(event);
+        let follows = match before {
+            None if backwards => event.version + 1 == versions.end,
+            None => event.version == versions.start.max(1),
+            Some(before) if backwards => event.version + 1 == before,
+            Some(before) => event.version == before + 1,
+        };
+        if !follows || event.stream != *stream {
+            return Err(Unread::Index(mismatch()));
         }
+        before = Some(event.version);
+        bytes += event.envelope.data.len();
+        events.push(event);
         if bytes >= Limits::PAGE {
             break;
         }

@@ -14,8 +14,9 @@ use crate::files;
 use crate::synchronous::Synchronous;
 use crate::{collection, tag};
 
-/// The newest format that this code reads and writes. Format 1 had neither checksums nor tags.
-pub(crate) const FORMAT: i64 = 2;
+/// The newest format that this code reads and writes. Format 1 had neither checksums nor tags; up to format 2 the index
+/// knew streams by 64 bits that it took from their names alone.
+pub(crate) const FORMAT: i64 = 3;
 
 /// How long a connection waits for another's lock.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -65,6 +66,10 @@ pub(crate) enum SchemaError {
     Newer(i64),
     #[error("the file is an SQLite database, but not a store")]
     Foreign,
+    #[error(
+        "the file was written by an older version (format {0}), which wrote no checksums: open the store once"
+    )]
+    Older(i64),
     #[error("there is nothing in the file")]
     Empty,
     #[error("the file cannot be given a write-ahead log: its journal mode stays `{0}`")]
@@ -177,6 +182,7 @@ pub(crate) fn prepare(
         transaction.execute_batch(tag::TABLE)?;
         transaction.execute_batch(INDEX)?;
         set_meta(&transaction, "log", id.log.as_bytes().as_slice())?;
+        set_secret(&transaction)?;
     } else {
         let log: Vec<u8> = meta(&transaction, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
         id.log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
@@ -186,6 +192,12 @@ pub(crate) fn prepare(
             Some(1) => (unchecked, changed) = (upgrade(&transaction)?, true),
             _ if meta(&transaction, "sum")? != Some(identity_sum(id, unchecked)) => {
                 return Err(SchemaError::Damaged("its identity does not match its checksum"));
+            }
+            Some(2) => {
+                // It is made anew from the log.
+                forget_index(&transaction)?;
+                set_secret(&transaction)?;
+                changed = true;
             }
             _ => {}
         }
@@ -222,6 +234,7 @@ fn upgrade(connection: &Connection) -> rusqlite::Result<Unchecked> {
     connection
         .execute_batch("ALTER TABLE _event ADD COLUMN sum INTEGER; DROP TABLE _run; DROP TABLE _block;")?;
     connection.execute_batch(INDEX)?;
+    set_secret(connection)?;
     connection.execute_batch(tag::TABLE)?;
     collection::add_checksums(connection)?;
     let last = "SELECT coalesce(max(position), 0) FROM _event";
@@ -239,6 +252,21 @@ pub(crate) fn read_unchecked(connection: &Connection) -> rusqlite::Result<Unchec
 fn identity_sum(id: LogId, unchecked: Unchecked) -> i64 {
     let numbers = [u64::from(id.incarnation), unchecked.position, unchecked.revision];
     Sum::default().bytes(id.log.as_bytes()).numbers(numbers).stored()
+}
+
+/// Gives a store the secret under which its index knows streams; whoever has another cannot read the index.
+fn set_secret(connection: &Connection) -> rusqlite::Result<()> {
+    let secret = Uuid::new_v4().into_bytes();
+    let sum = Sum::default().bytes(&secret).to_bytes();
+    set_meta(connection, "secret", [&secret[..], &sum].concat())
+}
+
+/// The secret under which the index knows streams.
+pub(crate) fn secret(connection: &Connection) -> Result<[u8; 16], SchemaError> {
+    let stored: Vec<u8> = meta(connection, "secret")?.ok_or(SchemaError::Damaged("no secret"))?;
+    let secret = stored.split_first_chunk::<16>();
+    let whole = secret.filter(|(secret, sum)| Sum::default().bytes(*secret).to_bytes() == **sum);
+    whole.map(|(secret, _)| *secret).ok_or(SchemaError::Damaged("the secret does not match its checksum"))
 }
 
 /// Throws the stream index away; part of a transaction of the caller's.

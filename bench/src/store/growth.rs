@@ -23,12 +23,13 @@ const FEW: u64 = 10_000;
 const MANY: u64 = 10_000_000;
 
 /// What is committed, by how many callers, and the events of a commit.
-const COMMITS: [(Kind, &str, usize, usize); 5] = [
+const COMMITS: [(Kind, &str, usize, usize); 6] = [
     (Kind::Spread, "commit", 1, 1),
     (Kind::Spread, "commit", 128, 1),
     (Kind::Spread, "commit", 1024, 1),
     (Kind::Spread, "batch of 10", 128, 10),
     (Kind::NewStream, "new stream", 128, 1),
+    (Kind::NewStream, "new stream", 1024, 1),
 ];
 
 static ASKED: OnceLock<u64> = OnceLock::new();

@@ -1,32 +1,53 @@
-//! A stream's name as two numbers, so that the writer neither hashes nor compares a text.
+//! A stream's name as a number, so that nobody reads or compares a text to know which stream is meant.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// Stands for a stream in memory: its place in the runs, and a second hash under a secret of this process.
+use siphasher::sip128::SipHasher13;
+
+/// Stands for a stream in memory and in the runs: the first 104 bits of SipHash-1-3-128 (Aumasson, Bernstein, 2012) of
+/// its name, under a secret of the store.
 ///
-/// Two names with equal keys are taken for the same stream. Of names that nobody chose for it, 128 bits must be equal;
-/// who chooses names with equal places cannot know the secret half, and has to be lucky in 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub(crate) place: u64,
-    secret: u64,
+/// Two names with equal keys are taken for the same stream. Among a billion streams that happens once in 40 trillion
+/// stores. Who chooses names cannot make it likelier without the secret, which is in the store's file only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(u128);
+
+impl Key {
+    /// Bytes of a key as it is stored.
+    pub(super) const BYTES: usize = 13;
+
+    /// Its high bits: a hash of the name.
+    pub(crate) fn high(self) -> u64 {
+        u64::try_from(self.0 >> (8 * Self::BYTES - 64)).expect("a key has 104 bits")
+    }
+
+    /// In an order that is the order of keys.
+    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+        *self.0.to_be_bytes().last_chunk().expect("it is shorter than a number")
+    }
+
+    pub(super) fn from_bytes(stored: [u8; Self::BYTES]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[16 - Self::BYTES..].copy_from_slice(&stored);
+        Self(u128::from_be_bytes(bytes))
+    }
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.secret);
+        state.write_u64(self.high());
     }
 }
 
 /// What is kept by key.
-pub(crate) type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<Secret>>;
+pub(crate) type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<Hashed>>;
 
-/// Passes the secret half on: it is a hash already.
+/// Passes a hash on as it is.
 #[derive(Default)]
-pub(crate) struct Secret(u64);
+pub(crate) struct Hashed(u64);
 
-impl Hasher for Secret {
+impl Hasher for Hashed {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -35,45 +56,48 @@ impl Hasher for Secret {
         unreachable!("a key is hashed as one number");
     }
 
-    fn write_u64(&mut self, secret: u64) {
-        self.0 = secret;
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 
-/// Makes the keys of one open store.
-#[derive(Default)]
-pub(crate) struct Keys(RandomState);
+/// Makes the keys of a store.
+#[derive(Clone, Copy)]
+pub(crate) struct Keys(SipHasher13);
 
 impl Keys {
-    /// The key of a stream's name.
-    pub(crate) fn of(&self, stream: &str) -> Key {
-        Key { place: place(stream), secret: self.0.hash_one(stream) }
+    /// Under the store's secret.
+    pub(crate) fn new(secret: [u8; 16]) -> Self {
+        Self(SipHasher13::new_with_key(&secret))
     }
-}
 
-/// A stream's place in a run. It is stored, so it must never change: FNV-1a (Fowler, Noll, Vo) and, since its high
-/// bits are weak, the finishing steps of MurmurHash3 (Appleby).
-pub(crate) fn place(stream: &str) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in stream.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    /// The key of a stream's name. It is stored, so it must never change.
+    pub(crate) fn of(&self, stream: &str) -> Key {
+        let hash = self.0.hash(stream.as_bytes()).as_u128();
+        Key(hash >> (128 - 8 * Key::BYTES))
     }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    // The digest's first 13 bytes, as an implementation in another language has it.
     #[test]
-    fn a_place_is_the_same_for_ever_and_a_key_only_in_its_store() {
-        let stream = "order-4711";
-        assert_eq!(place(stream), 1_445_485_977_547_546_305);
-        let (one, other) = (Keys::default(), Keys::default());
-        assert_eq!(one.of(stream), one.of(stream));
-        assert_ne!(one.of(stream), other.of(stream));
-        assert_ne!(one.of(stream), one.of("order-4712"));
+    fn a_key_is_the_same_for_ever_and_another_in_another_store() {
+        let secret = std::array::from_fn(|n| n as u8);
+        let (keys, stream) = (Keys::new(secret), "order-4711");
+        assert_eq!(keys.of(stream), Key(6_856_919_540_802_219_511_419_349_188_448));
+        assert_eq!(keys.of(stream), Key::from_bytes(keys.of(stream).to_bytes()));
+        assert_ne!(keys.of(stream), Keys::new([7; 16]).of(stream));
+        assert_ne!(keys.of(stream), keys.of("order-4712"));
+    }
+
+    #[test]
+    fn stored_keys_have_the_order_of_keys() {
+        let keys = Keys::new([1; 16]);
+        let mut all: Vec<Key> = (0..100).map(|n| keys.of(&n.to_string())).collect();
+        all.sort_unstable();
+        assert!(all.is_sorted_by_key(|key| key.to_bytes()));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::Index;
-use super::run::{BUILDING, Builder, Entry, RETIRED, Run};
+use super::run::{BUILDING, Builder, RETIRED, Run, Stored};
 use crate::codec::{mismatch, signed};
 
 /// So many runs of a level become one of the next.
@@ -50,8 +50,8 @@ impl Retired {
 struct Cursor {
     run: Arc<Run>,
     next_block: usize,
-    entries: std::vec::IntoIter<Entry>,
-    peeked: Option<Entry>,
+    entries: Vec<Stored>,
+    at: usize,
 }
 
 /// What a slice changed about the runs, to be made known once it is committed.
@@ -160,25 +160,22 @@ impl Merge {
              SELECT ?1, 0, coalesce(max(block), 0) + 1, x'', x'', 0 FROM _block",
         )?;
         let id = insert.insert([BUILDING])?;
-        let cursor = |run| Cursor { run, next_block: 0, entries: Vec::new().into_iter(), peeked: None };
-        Ok(Self { id, inputs: inputs.into_iter().map(cursor).collect(), builder: Builder::new(size) })
+        let cursor = |run| Cursor { run, next_block: 0, entries: Vec::new(), at: 0 };
+        let mut inputs: Vec<Cursor> = inputs.into_iter().map(cursor).collect();
+        inputs.iter_mut().try_for_each(|input| input.fill(connection))?;
+        Ok(Self { id, inputs, builder: Builder::new(size) })
     }
 
     /// Writes some blocks; true when there is no entry left.
     fn slice(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let until = self.builder.blocks() + SLICE;
         while self.builder.blocks() < until {
-            let mut least: Option<(usize, Entry)> = None;
-            for (n, input) in self.inputs.iter_mut().enumerate() {
-                if let Some(entry) = input.peek(connection)?
-                    && least.is_none_or(|(_, found)| entry < found)
-                {
-                    least = Some((n, entry));
-                }
-            }
-            let Some((n, entry)) = least else { return Ok(true) };
-            self.inputs[n].peeked = None;
+            let inputs = self.inputs.iter().enumerate();
+            let least = inputs.filter_map(|(n, input)| input.peek().map(|least| (least, n))).min();
+            let Some(((_, entry), n)) = least else { return Ok(true) };
             self.builder.push(connection, entry)?;
+            self.inputs[n].at += 1;
+            self.inputs[n].fill(connection)?;
         }
         Ok(false)
     }
@@ -196,17 +193,18 @@ impl Merge {
 }
 
 impl Cursor {
-    fn peek(&mut self, connection: &Connection) -> rusqlite::Result<Option<Entry>> {
-        if self.peeked.is_none() {
-            self.peeked = match self.entries.next() {
-                Some(entry) => Some(entry),
-                None => {
-                    self.entries = self.run.nth_block(connection, self.next_block)?.into_iter();
-                    self.next_block += 1;
-                    self.entries.next()
-                }
-            };
+    /// Its least entry that is left, behind its beginning as a number, by which nearly all are told apart.
+    fn peek(&self) -> Option<(u64, &Stored)> {
+        let entry = self.entries.get(self.at)?;
+        entry.first_chunk().map(|first| (u64::from_be_bytes(*first), entry))
+    }
+
+    /// Reads the next block, when there is nothing left of the one before.
+    fn fill(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.at == self.entries.len() {
+            self.entries = self.run.nth_block(connection, self.next_block)?;
+            (self.next_block, self.at) = (self.next_block + 1, 0);
         }
-        Ok(self.peeked)
+        Ok(())
     }
 }

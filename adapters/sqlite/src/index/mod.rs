@@ -1,7 +1,7 @@
 //! Which positions belong to a stream, kept so that a commit touches nothing random.
 //!
 //! The newest events' positions are in memory (the *tail*). When they are many they become a *run*: entries
-//! (place of the stream, version, position) in sorted order, cut into blocks of a page each, written at the right
+//! (key of the stream, version, position) in sorted order, cut into blocks of a page each, written at the right
 //! edge of a table, with a filter that says which streams it may have. Runs of a level are merged into one of the
 //! next level, a slice at a time ([`merge`]). After a crash the tail is read from the log again: it is what lies
 //! behind the last run. This is a log-structured merge tree (O'Neil et al., 1996) with tiered merging, of keys
@@ -16,7 +16,6 @@ mod tail;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use purlin::store::StreamId;
 use rusqlite::Connection;
 
 use crate::checksum::Unchecked;
@@ -42,7 +41,7 @@ pub(crate) struct Head {
 
 /// What a reader needs to find a stream's events; taken at one instant.
 pub(crate) struct Lookup {
-    place: u64,
+    key: Key,
     runs: Vec<Arc<Run>>,
     tail: Vec<Entry>,
 }
@@ -106,7 +105,7 @@ impl Index {
         let entries = self.tail.sorted();
         let mut builder = Builder::new(entries.len());
         for entry in entries {
-            builder.push(connection, entry)?;
+            builder.push(connection, &entry.to_bytes())?;
         }
         builder.finish(connection, None, 0, (self.through() + 1, self.head_position()))
     }
@@ -117,36 +116,20 @@ impl Index {
         self.tail.clear();
     }
 
-    /// A stream's last version.
-    pub(crate) fn head(
-        &self,
-        connection: &Connection,
-        stream: &StreamId,
-        key: Key,
-        unchecked: Unchecked,
-    ) -> rusqlite::Result<Head> {
-        let belongs = |position| belongs(connection, position, stream, unchecked);
-        let suspect = |error: &rusqlite::Error| {
-            if is_damage(error) {
-                self.suspect();
-            }
-        };
+    /// A stream's last version. A stream that no run has costs no look at the disk, or nearly never one.
+    pub(crate) fn head(&self, connection: &Connection, key: Key) -> rusqlite::Result<Head> {
         if let Some(version) = self.tail.last_version(key) {
             return Ok(Head { version });
         }
-        for run in self.runs.iter().rev().filter(|run| run.filter.may_have(key.place)) {
-            // The filter may be wrong.
-            let last = run.last(connection, key.place).inspect_err(suspect)?;
-            let Some(last) = last else { continue };
-            if belongs(last.position)? {
-                return Ok(Head { version: last.version });
-            }
-            // Another stream has the same place.
-            let entries = run.entries(connection, key.place, 0, u64::MAX).inspect_err(suspect)?;
-            for entry in entries.iter().rev() {
-                if belongs(entry.position)? {
-                    return Ok(Head { version: entry.version });
+        for run in self.runs.iter().rev().filter(|run| run.filter.may_have(key.high())) {
+            let last = run.last(connection, key).inspect_err(|error| {
+                if is_damage(error) {
+                    self.suspect();
                 }
+            })?;
+            // The filter may be wrong.
+            if let Some(last) = last {
+                return Ok(Head { version: last.version });
             }
         }
         Ok(Head::default())
@@ -158,14 +141,13 @@ impl Index {
         // What begins in the tail, or behind its end, needs no run.
         let covered = self.tail.first_version(key).is_some_and(|first| first <= from);
         let runs =
-            self.runs.iter().filter(|run| !covered && run.filter.may_have(key.place)).cloned().collect();
-        Lookup { place: key.place, runs, tail }
+            self.runs.iter().filter(|run| !covered && run.filter.may_have(key.high())).cloned().collect();
+        Lookup { key, runs, tail }
     }
 }
 
 impl Lookup {
-    /// The positions that versions in `from..to` have, in order; a few may be those of another stream with the
-    /// same place.
+    /// The positions that versions in `from..to` have, in order.
     pub(crate) fn positions(
         &self,
         connection: &Connection,
@@ -174,24 +156,10 @@ impl Lookup {
     ) -> rusqlite::Result<Vec<u64>> {
         let mut positions = Vec::new();
         for run in &self.runs {
-            let entries = run.entries(connection, self.place, from, to)?;
+            let entries = run.entries(connection, self.key, from, to)?;
             positions.extend(entries.iter().map(|entry| entry.position));
         }
         positions.extend(self.tail.iter().map(|entry| entry.position));
         Ok(positions)
     }
-}
-
-/// Whether the event at a position is of this stream.
-fn belongs(
-    connection: &Connection,
-    position: u64,
-    stream: &StreamId,
-    unchecked: Unchecked,
-) -> rusqlite::Result<bool> {
-    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum FROM _event WHERE position = ?1";
-    let mut select = connection.prepare_cached(SELECT)?;
-    let mut rows = select.query([signed(position)])?;
-    let row = rows.next()?.ok_or_else(mismatch)?;
-    Ok(Seen::read(row, unchecked)?.header.stream == stream.as_str())
 }

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::filter::Filter;
+use super::key::Key;
 use crate::checksum::Sum;
 use crate::codec::{mismatch, signed, unsigned};
 
 /// Entries of a block: with their checksum and SQLite's own bytes they fill a page of 4 KiB.
 const BLOCK: usize = 166;
 
-/// Bytes of an entry, and of a fence.
-const ENTRY: usize = 24;
+/// Bytes of an entry, and of a fence: of its key, its version and its position.
+const ENTRY: usize = Key::BYTES + VERSION + 6;
+const VERSION: usize = 5;
+
+/// The last version that an entry has room for; a stream with so many events fills what SQLite can hold in a file.
+pub(crate) const LAST_VERSION: u64 = (1 << (8 * VERSION)) - 1;
 
 /// Bytes of a block's checksum, behind its entries.
 const SUM: usize = 4;
@@ -20,10 +25,13 @@ const SUM: usize = 4;
 /// An event's place in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
-    pub(crate) place: u64,
+    pub(crate) key: Key,
     pub(crate) version: u64,
     pub(crate) position: u64,
 }
+
+/// An entry as it is on the disk; in the order of entries.
+pub(super) type Stored = [u8; ENTRY];
 
 /// A sealed part of the index; its entries are on disk.
 pub(crate) struct Run {
@@ -44,19 +52,22 @@ pub(crate) const RETIRED: i64 = -1;
 pub(crate) const BUILDING: i64 = -2;
 
 impl Entry {
-    fn to_bytes(self) -> [u8; ENTRY] {
+    pub(super) fn to_bytes(self) -> Stored {
+        debug_assert!(self.version <= LAST_VERSION && self.position >> 48 == 0, "it has room");
         let mut bytes = [0; ENTRY];
-        for (part, value) in
-            bytes.as_chunks_mut::<8>().0.iter_mut().zip([self.place, self.version, self.position])
-        {
-            *part = value.to_be_bytes();
-        }
+        let (key, numbers) = bytes.split_at_mut(Key::BYTES);
+        let (version, position) = numbers.split_at_mut(VERSION);
+        key.copy_from_slice(&self.key.to_bytes());
+        version.copy_from_slice(&self.version.to_be_bytes()[8 - VERSION..]);
+        position.copy_from_slice(&self.position.to_be_bytes()[2..]);
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; ENTRY]) -> Self {
-        let part = |at: usize| u64::from_be_bytes(bytes.as_chunks::<8>().0[at]);
-        Self { place: part(0), version: part(1), position: part(2) }
+    fn from_bytes(bytes: &Stored) -> Self {
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let (key, numbers) = bytes.split_first_chunk().expect("a key is a part of an entry");
+        let (version, position) = numbers.split_at(VERSION);
+        Self { key: Key::from_bytes(*key), version: number(version), position: number(position) }
     }
 }
 
@@ -69,25 +80,25 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// The entries of a block that begins as its fence says, and is as it was written.
-fn check_block<'b>(bytes: &'b [u8], fence: &Entry) -> Option<&'b [[u8; ENTRY]]> {
+fn check_block<'b>(bytes: &'b [u8], fence: &Entry) -> Option<&'b [Stored]> {
     let (entries, sum) = bytes.split_last_chunk::<SUM>()?;
     let (entries, rest) = entries.as_chunks::<ENTRY>();
     let first = Entry::from_bytes(entries.first()?);
-    let fits = rest.is_empty() && (first.place, first.version) == (fence.place, fence.version);
+    let fits = rest.is_empty() && (first.key, first.version) == (fence.key, fence.version);
     (fits && Sum::default().bytes(entries.as_flattened()).to_bytes() == *sum).then_some(entries)
 }
 
 impl Run {
-    /// The entries of a place with versions in `from..to`.
+    /// The entries of a stream with versions in `from..to`.
     pub(crate) fn entries(
         &self,
         connection: &Connection,
-        place: u64,
+        key: Key,
         from: u64,
         to: u64,
     ) -> rusqlite::Result<Vec<Entry>> {
-        let before = |entry: &Entry| (entry.place, entry.version) < (place, from);
-        let within = |entry: &Entry| (entry.place, entry.version) < (place, to);
+        let before = |entry: &Entry| (entry.key, entry.version) < (key, from);
+        let within = |entry: &Entry| (entry.key, entry.version) < (key, to);
         let first = self.fences.partition_point(before).saturating_sub(1);
         let last = self.fences.partition_point(within);
         let mut found = Vec::new();
@@ -100,28 +111,47 @@ impl Run {
         Ok(found)
     }
 
-    /// The last entry of a place.
-    pub(crate) fn last(&self, connection: &Connection, place: u64) -> rusqlite::Result<Option<Entry>> {
-        let behind = self.fences.partition_point(|fence| fence.place <= place);
-        let Some(fence) = behind.checked_sub(1).map(|n| &self.fences[n]) else { return Ok(None) };
+    /// The last entry of a stream.
+    pub(crate) fn last(&self, connection: &Connection, key: Key) -> rusqlite::Result<Option<Entry>> {
+        let Some(fence) = self.behind(key).checked_sub(1).map(|n| &self.fences[n]) else { return Ok(None) };
+        let stored = key.to_bytes();
         self.block(connection, fence, |entries| {
-            let behind = entries.partition_point(|entry| Entry::from_bytes(entry).place <= place);
-            let last = behind.checked_sub(1).map(|n| Entry::from_bytes(&entries[n]));
-            last.filter(|last| last.place == place)
+            let behind = entries.partition_point(|entry| entry[..Key::BYTES] <= stored[..]);
+            let last = behind.checked_sub(1).map(|n| &entries[n]);
+            last.filter(|last| last[..Key::BYTES] == stored[..]).map(Entry::from_bytes)
         })
     }
 
+    /// How many blocks begin with this key or an earlier one. Keys are spread evenly: that many stand about where the
+    /// key's place among all is, and the search begins there.
+    fn behind(&self, key: Key) -> usize {
+        let fences = &self.fences;
+        let guess = (u128::from(key.high()) * fences.len() as u128) >> 64;
+        let guess = usize::try_from(guess).expect("less than there are");
+        let (mut low, mut high, mut step) = (guess, guess, 4);
+        while low > 0 && fences[low - 1].key > key {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        step = 4;
+        while high < fences.len() && fences[high].key <= key {
+            high = (high + step).min(fences.len());
+            step *= 2;
+        }
+        low + fences[low..high].partition_point(|fence| fence.key <= key)
+    }
+
     /// The entries of its n-th block; empty behind the last.
-    pub(super) fn nth_block(&self, connection: &Connection, n: usize) -> rusqlite::Result<Vec<Entry>> {
-        let decode = |entries: &[[u8; ENTRY]]| entries.iter().map(Entry::from_bytes).collect();
-        self.fences.get(n).map_or(Ok(Vec::new()), |fence| self.block(connection, fence, decode))
+    pub(super) fn nth_block(&self, connection: &Connection, n: usize) -> rusqlite::Result<Vec<Stored>> {
+        let fence = self.fences.get(n);
+        fence.map_or(Ok(Vec::new()), |fence| self.block(connection, fence, <[Stored]>::to_vec))
     }
 
     fn block<T>(
         &self,
         connection: &Connection,
         fence: &Entry,
-        read: impl FnOnce(&[[u8; ENTRY]]) -> T,
+        read: impl FnOnce(&[Stored]) -> T,
     ) -> rusqlite::Result<T> {
         let mut select = connection.prepare_cached("SELECT entries FROM _block WHERE block = ?1")?;
         select.query_row([signed(fence.position)], |row| {
@@ -182,7 +212,7 @@ impl Run {
 pub(crate) struct Builder {
     fences: Vec<Entry>,
     filter: Filter,
-    pending: Vec<Entry>,
+    pending: Vec<u8>,
 }
 
 impl Builder {
@@ -191,24 +221,24 @@ impl Builder {
         Self {
             fences: Vec::with_capacity(len / BLOCK + 1),
             filter: Filter::new(len),
-            pending: Vec::with_capacity(BLOCK),
+            pending: Vec::with_capacity(BLOCK * ENTRY + SUM),
         }
     }
 
     /// Takes the next entry.
-    pub(crate) fn push(&mut self, connection: &Connection, entry: Entry) -> rusqlite::Result<()> {
-        self.filter.add(entry.place);
-        self.pending.push(entry);
-        if self.pending.len() == BLOCK { self.write(connection) } else { Ok(()) }
+    pub(crate) fn push(&mut self, connection: &Connection, entry: &Stored) -> rusqlite::Result<()> {
+        self.filter.add(Entry::from_bytes(entry).key.high());
+        self.pending.extend_from_slice(entry);
+        if self.pending.len() == BLOCK * ENTRY { self.write(connection) } else { Ok(()) }
     }
 
     fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let Some(first) = self.pending.first() else { return Ok(()) };
+        let Some(first) = self.pending.first_chunk().map(Entry::from_bytes) else { return Ok(()) };
         let mut insert = connection.prepare_cached("INSERT INTO _block(entries) VALUES(?1)")?;
-        let mut block = encode(&self.pending);
-        block.extend(Sum::default().bytes(&block).to_bytes());
-        let block = insert.insert([block])?;
-        self.fences.push(Entry { position: unsigned(block), ..*first });
+        let sum = Sum::default().bytes(&self.pending).to_bytes();
+        self.pending.extend(sum);
+        let block = insert.insert([&self.pending])?;
+        self.fences.push(Entry { position: unsigned(block), ..first });
         self.pending.clear();
         Ok(())
     }

@@ -29,7 +29,7 @@ impl Tail {
     /// Adds a committed event; events of a stream come in order.
     pub(crate) fn push(&mut self, key: Key, version: u64, position: u64) {
         let at = self.events.len();
-        let entry = Entry { place: key.place, version, position };
+        let entry = Entry { key, version, position };
         let mut before = None;
         self.streams
             .entry(key)
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_stream_is_found_among_others() {
-        let keys = Keys::default();
+        let keys = Keys::new([0; 16]);
         let key = |name: &str| keys.of(name);
         let mut tail = Tail::default();
         for n in 0..10 {

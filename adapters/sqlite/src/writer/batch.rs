@@ -20,6 +20,7 @@ use crate::codec::{place, signed};
 use crate::collection::Table;
 use crate::engine::Shared;
 use crate::error::{in_writer, unavailable};
+use crate::index::run::LAST_VERSION;
 use crate::index::{Head, Index, Key, KeyMap};
 use crate::{schema, tag};
 
@@ -133,6 +134,10 @@ impl<'a> Batch<'a> {
         if let Err(conflict) = self.check_appends(&commit.appends, keys)? {
             return Ok(Err(CommitError::Conflict(conflict)));
         }
+        let ends = self.before.iter().zip(&commit.appends).map(|(n, append)| n + append.events.len() as u64);
+        if ends.max() > Some(LAST_VERSION) {
+            return Ok(Err(full(commit)));
+        }
         let required = commit.requirements.iter().map(|r| (&r.collection, &r.key, r.expected));
         let written = commit.writes.iter().map(|w| (&w.collection, &w.key, w.expected));
         for (collection, key, expected) in required.chain(written) {
@@ -203,7 +208,7 @@ impl<'a> Batch<'a> {
         if let Some(head) = self.heads.get(key) {
             return Ok(head);
         }
-        let head = self.index.head(self.connection, stream, key, self.shared.unchecked);
+        let head = self.index.head(self.connection, key);
         let head = head.map_err(|error| in_writer(error, || format!("the end of the stream `{stream}`")))?;
         self.heads.set(key, head);
         Ok(head)
@@ -279,6 +284,12 @@ impl Trace {
             Self::Revision(revision) => Ok(schema::revision(connection)? == *revision),
         }
     }
+}
+
+#[cold]
+fn full(commit: &Commit) -> CommitError {
+    let streams: Vec<&str> = commit.appends.iter().map(|append| append.stream.as_str()).collect();
+    CommitError::Invalid(format!("a stream has {LAST_VERSION} events at the most: {}", streams.join(", ")))
 }
 
 #[cold]

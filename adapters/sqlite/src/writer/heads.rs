@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_keeps_what_is_used() {
-        let keys = Keys::default();
+        let keys = Keys::new([0; 16]);
         let key = |n: usize| keys.of(&n.to_string());
         let mut heads = Heads::new(0);
         let capacity = heads.capacity;

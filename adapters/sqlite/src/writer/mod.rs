@@ -106,6 +106,8 @@ pub(crate) struct Writer {
     run: usize,
     /// As `run`, or more after a run could not be written.
     seal_at: usize,
+    /// Events and records that were committed since a slice of the upkeep.
+    since_upkeep: usize,
     /// After it failed, the upkeep of the index rests until then.
     upkeep_after: Option<Instant>,
     /// There may be rows of collections that were removed.
@@ -176,6 +178,7 @@ impl Writer {
             revision: 0,
             run: options.run.max(1),
             seal_at: 0,
+            since_upkeep: 0,
             upkeep_after: None,
             gone: true,
             synchronous: options.synchronous,
@@ -270,6 +273,7 @@ impl Writer {
             return;
         }
         self.shared.took(waiting.iter().map(|queued| queued.bytes).sum());
+        self.since_upkeep += waiting.iter().map(Queued::items).sum::<usize>();
         self.commit_taken(waiting);
     }
 

@@ -30,6 +30,13 @@ const WAL_IS_LONG: i64 = 8 * WAL_PAGES;
 /// must not need to write as a rule.
 const LOADED: usize = 4;
 
+/// While commits wait, so many slices of the upkeep are done in the time in which a run is filled: a run's events are
+/// merged once a level, which takes five slices. More would delay the commits for what can wait.
+const SLICES: usize = 16;
+
+/// When there are more runs than this, the upkeep does not wait: each is asked for every stream that is not in mind.
+const CROWDED: usize = 32;
+
 fn in_transaction<T>(
     connection: &Connection,
     work: impl FnOnce() -> rusqlite::Result<T>,
@@ -53,7 +60,15 @@ impl Writer {
         if tail >= self.seal_at {
             self.seal(tail);
         }
-        self.keep_up();
+        if self.is_upkeep_due() {
+            self.keep_up();
+        }
+    }
+
+    /// Whether commits that wait have to wait for a slice of the upkeep.
+    fn is_upkeep_due(&self) -> bool {
+        self.since_upkeep >= self.run / SLICES
+            || self.shared.index.read().expect("no panic holds the index").runs.len() > CROWDED
     }
 
     /// Lets the next commit begin the WAL anew, if it is long.
@@ -178,6 +193,7 @@ impl Writer {
 
     /// A slice of what is to be tidied up, if there is anything.
     pub(super) fn keep_up(&mut self) -> bool {
+        self.since_upkeep = 0;
         if self.upkeep_after.is_some_and(|after| Instant::now() < after)
             || self.shared.damage().admits_writes().is_err()
         {

@@ -341,7 +341,12 @@ async fn a_file_without_checksums_is_given_them_from_then_on() {
     let file = rusqlite::Connection::open(folder.file("a")).unwrap();
     file.pragma_update(None, "journal_mode", "WAL").unwrap();
     file.execute_batch(FORMAT_1).unwrap();
+    // A stream that cannot have one event more.
+    let full = "UPDATE _event SET stream = 'other-1', version = (1 << 40) - 1 WHERE position = 500";
+    file.execute(full, []).unwrap();
     drop(file);
+    let refused = purlin_sqlite::check(folder.file("a")).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("Older(1)"), "{refused:?}");
     let marks = Collection { name: "marks".into(), fields: [].as_slice().into() };
     for life in 0..2 {
         let store = open(&folder.file("a")).await;
@@ -350,6 +355,8 @@ async fn a_file_without_checksums_is_given_them_from_then_on() {
         assert_eq!(store.read_stream(&stream(4), 1, 50).await.unwrap().len(), 50);
         assert_eq!(store.get_record("marks", "a").await.unwrap().unwrap().revision, 77);
         let event = Envelope::raw("thing.counted", "{}");
+        let full = Commit::new().append(stream(1), Expected::Any, [event.clone()]);
+        assert!(matches!(store.commit(full).await, Err(CommitError::Invalid(_))));
         let commit = Commit::new().append(stream(4), Expected::Version(50 + life), [event]);
         let put = commit.put_in(&marks, format!("new-{life}"), &7, Revision::Absent, None);
         store.commit(put).await.unwrap();
