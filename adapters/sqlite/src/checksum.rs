@@ -63,15 +63,39 @@ pub(crate) struct EventSum {
 impl Header<'_> {
     /// The checksum, but for the event's place.
     fn sum(&self) -> Sum {
+        self.sum_before(&[])
+    }
+
+    /// The checksum of it and what stands behind it. Its parts are laid side by side, since one long sum takes a third
+    /// of the time of several short ones.
+    fn sum_before(&self, behind: &[u8]) -> Sum {
+        const ROOM: usize = 384;
         let lengths = [self.stream.len(), self.kind.len(), self.meta.len()].map(|len| len as u64);
         let flags = u64::from(self.schema) << 1 | u64::from(self.public);
-        let sum = Sum::default().numbers([lengths[0], lengths[1], lengths[2], flags]);
-        sum.bytes(self.id).bytes(self.stream.as_bytes()).bytes(self.kind.as_bytes()).bytes(self.meta)
+        let numbers = [lengths[0], lengths[1], lengths[2], flags].map(u64::to_le_bytes);
+        let parts = [
+            numbers.as_flattened(),
+            self.id,
+            self.stream.as_bytes(),
+            self.kind.as_bytes(),
+            self.meta,
+            behind,
+        ];
+        if parts.iter().map(|part| part.len()).sum::<usize>() > ROOM {
+            return parts.iter().fold(Sum::default(), |sum, part| sum.bytes(part));
+        }
+        let (mut room, mut len) = ([0; ROOM], 0);
+        for part in parts {
+            room[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        Sum::default().bytes(&room[..len])
     }
 
     /// Whether this header at this place has the first half of a stored sum.
     pub(crate) fn fits(&self, place: [u64; 3], stored: i64) -> bool {
-        u64::from(self.sum().numbers(place).0) == stored.cast_unsigned() >> 32
+        let sum = self.sum_before(place.map(u64::to_le_bytes).as_flattened());
+        u64::from(sum.0) == stored.cast_unsigned() >> 32
     }
 }
 
@@ -110,6 +134,20 @@ mod tests {
         let header = Header { stream: "a-1", kind: "a.b", id: &[7; 16], schema: 1, public: false, meta: &[] };
         assert_eq!(EventSum::of(&header, b"{}").at([1, 2, 3]), 4_939_262_427_464_978_602);
         assert_eq!(of_record("k", None, b"{}").numbers([1, 2]).stored(), 687_780_449);
+    }
+
+    #[test]
+    fn a_long_header_has_the_sum_of_its_parts() {
+        for len in [0, 1, 200, 300, 400, 5000] {
+            let meta = vec![7; len];
+            let header =
+                Header { stream: "a-1", kind: "a.b", id: &[7; 16], schema: 1, public: true, meta: &meta };
+            let parts = Sum::default().numbers([3, 3, len as u64, 3]).bytes(&[7; 16]).bytes(b"a-1a.b");
+            assert_eq!(header.sum(), parts.bytes(&meta));
+            let place = [4, 5, 6];
+            assert!(header.fits(place, EventSum::of(&header, b"{}").at(place)), "{len}");
+            assert!(!header.fits([4, 5, 7], EventSum::of(&header, b"{}").at(place)));
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use purlin::message::{Envelope, Meta, Timestamp, Uuid};
-use purlin::store::{Position, Recorded, StreamId};
+use purlin::store::{Position, Recorded, StreamId, StreamIdError};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
@@ -50,18 +50,72 @@ pub(crate) fn place(position: u64, version: u64, at: i64) -> [u64; 3] {
 
 /// The event of a row of [`HEADER`] and `data`.
 pub(crate) fn read_event(row: &Row<'_>, unchecked: Unchecked) -> rusqlite::Result<Recorded> {
-    Seen::read(row, unchecked)?.event(row)
+    Seen::read(row, unchecked)?.event(row, &mut Pool::default())
+}
+
+/// What the events of a page share: a kind or a stream that they have in common is kept once, and data stand side by
+/// side in chunks, so that an event costs one allocation, of its stream's name, in place of three.
+///
+/// Who keeps the data of one event keeps the chunk that they are in, which is no larger than [`Pool::CHUNK`].
+#[derive(Default)]
+pub(crate) struct Pool {
+    kinds: [Option<Arc<str>>; 8],
+    oldest: usize,
+    stream: Option<StreamId>,
+    room: BytesMut,
+    /// Bytes of the next chunk; 0: data stand alone.
+    chunk: usize,
+}
+
+impl Pool {
+    const CHUNK: usize = 64 << 10;
+
+    /// For many events.
+    pub(crate) fn of_page() -> Self {
+        Self { chunk: 4 << 10, ..Self::default() }
+    }
+
+    fn kind(&mut self, kind: &str) -> Arc<str> {
+        if let Some(known) = self.kinds.iter().flatten().find(|known| ***known == *kind) {
+            return Arc::clone(known);
+        }
+        let kind: Arc<str> = kind.into();
+        self.kinds[self.oldest] = Some(Arc::clone(&kind));
+        self.oldest = (self.oldest + 1) % self.kinds.len();
+        kind
+    }
+
+    fn stream(&mut self, name: &str) -> Result<StreamId, StreamIdError> {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.as_str() == name) {
+            return Ok(stream.clone());
+        }
+        let stream = StreamId::parse(name)?;
+        self.stream = Some(stream.clone());
+        Ok(stream)
+    }
+
+    fn data(&mut self, data: &[u8]) -> Bytes {
+        if data.len() >= self.chunk / 4 {
+            return Bytes::copy_from_slice(data);
+        }
+        if self.room.capacity() < data.len() {
+            self.room = BytesMut::with_capacity(self.chunk);
+            self.chunk = (2 * self.chunk).min(Self::CHUNK);
+        }
+        self.room.extend_from_slice(data);
+        self.room.split().freeze()
+    }
 }
 
 impl Seen<'_> {
     /// The event, with the data that stand behind its header.
-    pub(crate) fn event(self, row: &Row<'_>) -> rusqlite::Result<Recorded> {
+    pub(crate) fn event(self, row: &Row<'_>, pool: &mut Pool) -> rusqlite::Result<Recorded> {
         let data = row.get_ref(10)?.as_bytes()?;
         if self.sum.is_some_and(|sum| !data_fits(data, sum)) {
             return Err(mismatch());
         }
         let header = self.header;
-        let stream = StreamId::parse(header.stream).map_err(|error| damaged(1, Type::Text, error))?;
+        let stream = pool.stream(header.stream).map_err(|error| damaged(1, Type::Text, error))?;
         let id = Uuid::from_slice(header.id).map_err(|error| damaged(4, Type::Blob, error))?;
         let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(5, Type::Integer, error))?;
         let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?;
@@ -72,12 +126,12 @@ impl Seen<'_> {
             at,
             envelope: Envelope {
                 id,
-                kind: Arc::from(header.kind),
+                kind: pool.kind(header.kind),
                 schema: header.schema,
                 public: header.public,
                 meta,
                 tags,
-                data: Bytes::copy_from_slice(data),
+                data: pool.data(data),
             },
         })
     }

@@ -16,6 +16,7 @@ use purlin::store::{
 };
 use rusqlite::Connection;
 
+use crate::ahead::{Ahead, Next};
 use crate::checksum::Unchecked;
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
@@ -81,6 +82,7 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
     readers: Readers,
+    pub(crate) ahead: Ahead,
     writer: Mutex<Option<JoinHandle<()>>>,
     clock: Clock,
     /// How many positions are looked through for wanted events at once.
@@ -195,6 +197,7 @@ impl Sqlite {
             shared,
             jobs,
             readers,
+            ahead: Ahead::default(),
             writer: Mutex::new(Some(writer)),
             clock: options.clock.clone(),
             window: options.window.max(1),
@@ -223,6 +226,36 @@ impl Sqlite {
 }
 
 impl Sqlite {
+    /// A page of the log.
+    fn part_of_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> impl FnOnce(&mut Connection) -> Result<LogPage, ReadError> + Send + use<> {
+        // What is committed and not yet made known is left for the next read.
+        let head = *self.shared.head.borrow();
+        let until = Position(head.0.min(after.0.saturating_add(self.window)));
+        let unchecked = self.shared.unchecked;
+        move |connection| match &filter.matching {
+            Some(query) if query.is_by_tag() => {
+                log::read_tagged(connection, (after, head), (&filter, query), limit, unchecked)
+            }
+            _ => log::read(connection, (after, until), &filter, limit, unchecked),
+        }
+    }
+
+    /// Begins the page behind `through`, if there is a whole one, and it is for somebody who goes on and on.
+    fn read_ahead(&self, after: Position, through: Position, filter: LogFilter, limit: usize, goes_on: bool) {
+        let head = *self.shared.head.borrow();
+        if through <= after || head.0 < through.0.saturating_add(limit as u64) {
+            return;
+        }
+        let begin = || self.readers.begin(self.part_of_log(through, filter.clone(), limit));
+        let page = if goes_on { begin() } else { None };
+        self.ahead.expect(Next { after: through, filter, limit, page });
+    }
+
     /// The events of a stream with some versions. An index that turns out to be damaged is made anew by the writer.
     fn part_of_stream(
         &self,
@@ -333,16 +366,20 @@ impl Engine for Sqlite {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        // What is committed and not yet made known is left for the next read.
-        let head = *self.shared.head.borrow();
-        let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        let unchecked = self.shared.unchecked;
-        Box::pin(self.readers.read(move |connection| match &filter.matching {
-            Some(query) if query.is_by_tag() => {
-                log::read_tagged(connection, (after, head), (&filter, query), limit, unchecked)
-            }
-            _ => log::read(connection, (after, until), &filter, limit, unchecked),
-        }))
+        Box::pin(async move {
+            let expected = self.ahead.take(after, &filter, limit);
+            let goes_on = expected.is_some();
+            let begun = match expected.and_then(|next| next.page) {
+                Some(begun) => begun.await.ok(),
+                None => None,
+            };
+            let page = match begun {
+                Some(page) => page?,
+                None => self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?,
+            };
+            self.read_ahead(after, page.through, filter, limit, goes_on);
+            Ok(page)
+        })
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -436,6 +473,7 @@ impl Engine for Sqlite {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             *self.backups.lock().await = true;
+            self.ahead.clear();
             // The readers first: who closes the file last tidies up behind all.
             self.readers.close().await;
             let (answer, answered) = oneshot::channel();

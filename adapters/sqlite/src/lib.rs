@@ -17,6 +17,7 @@
 //! # });
 //! ```
 
+mod ahead;
 mod check;
 mod checkpoint;
 mod checksum;

@@ -8,13 +8,16 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::checksum::Unchecked;
-use crate::codec::{HEADER, Seen, mismatch, read_event, signed, whose};
+use crate::codec::{HEADER, Pool, Seen, mismatch, read_event, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::tag;
 
 /// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
 const FEW: usize = 256;
+
+/// Events for which a page makes room at once, when all are wanted.
+const ROOM: usize = 4096;
 
 /// The wanted events behind `after` and up to `until`.
 ///
@@ -36,7 +39,10 @@ pub(crate) fn read(
     let (sql, values) = coarse.statement(after, until);
     let mut select = transaction.prepare_cached(&sql).map_err(log)?;
     let mut rows = select.query(params_from_iter(values)).map_err(log)?;
-    let mut bytes = 0;
+    if *filter == LogFilter::all() {
+        page.events.reserve(limit.min(ROOM).min(usize::try_from(until.0 - after.0).unwrap_or(ROOM)));
+    }
+    let (mut bytes, mut pool) = (0, Pool::of_page());
     for position in after.0 + 1..=until.0 {
         if page.events.len() == limit || bytes >= Limits::PAGE {
             page.through = Position(position - 1);
@@ -52,7 +58,7 @@ pub(crate) fn read(
         if !coarse.admits(&seen) {
             continue;
         }
-        let event = seen.event(row).map_err(damaged)?;
+        let event = seen.event(row, &mut pool).map_err(damaged)?;
         if coarse.is_exact || filter.admits(&event) {
             bytes += event.envelope.data.len();
             page.events.push(event);

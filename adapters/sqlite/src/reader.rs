@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use purlin::store::ReadError;
 
@@ -104,6 +104,25 @@ impl Readers {
         read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(unreadable)?;
+        let answered = self.push(place, read).ok_or_else(|| unreadable(Closed))?;
+        answered.await.map_err(|_| unreadable(Closed))?
+    }
+
+    /// Begins a read that nobody waits for yet; none when others wait for a thread.
+    pub(crate) fn begin<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Option<oneshot::Receiver<Result<T, ReadError>>> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        self.push(place, read)
+    }
+
+    /// Hands a read over; none when the threads are stopped.
+    fn push<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Option<oneshot::Receiver<Result<T, ReadError>>> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             // Whoever asked may have gone; then nobody needs the answer.
@@ -112,10 +131,7 @@ impl Readers {
             }
             drop(place);
         });
-        if !self.queue.push(job) {
-            return Err(unreadable(Closed));
-        }
-        answered.await.map_err(|_| unreadable(Closed))?
+        self.queue.push(job).then_some(answered)
     }
 
     /// Takes no more reads: the threads finish what was asked, and end.

@@ -48,6 +48,9 @@ struct Table {
     records: BTreeMap<String, Record>,
 }
 
+/// Events for which a page makes room at once.
+const PAGE: usize = 4096;
+
 const CLOSED: &str = "the store is closed";
 
 /// What the engine does wrong on purpose.
@@ -306,8 +309,9 @@ impl Engine for Memory {
             Ok(state) => state,
             Err(closed) => return Box::pin(std::future::ready(Err(closed))),
         };
-        let mut page = LogPage { events: Vec::new(), through: after };
         let skip = usize::try_from(after.0).unwrap_or(usize::MAX);
+        let room = state.events.len().saturating_sub(skip).min(limit).min(PAGE);
+        let mut page = LogPage { events: Vec::with_capacity(room), through: after };
         for event in state.events.iter().skip(skip).take(self.shared.window.load(Ordering::Relaxed)) {
             if page.events.len() == limit {
                 break;

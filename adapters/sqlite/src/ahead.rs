@@ -1,0 +1,93 @@
+//! Pages of the log that are read before they are asked for: who goes through the log decodes one page while a thread
+//! reads the next.
+//!
+//! Nothing that is committed changes, so that a page is as good as it was when it was read. One is begun only for a
+//! reader who was seen to go on where he stood, and only where the log has a whole page: who reads once, or follows the
+//! end of the log, causes none.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+
+use purlin::store::{LogFilter, LogPage, Position, ReadError};
+use tokio::sync::oneshot::Receiver;
+
+/// Readers who are kept in mind. Each may have left a page that nobody fetches, of at most
+/// [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes or so.
+const READERS: usize = 4;
+
+/// The next pages of those who read lately.
+#[derive(Default)]
+pub(crate) struct Ahead(Mutex<VecDeque<Next>>);
+
+/// What somebody is expected to ask for.
+pub(crate) struct Next {
+    pub(crate) after: Position,
+    pub(crate) filter: LogFilter,
+    pub(crate) limit: usize,
+    /// On its way, or there; none when it is not begun.
+    pub(crate) page: Option<Receiver<Result<LogPage, ReadError>>>,
+}
+
+impl Ahead {
+    /// What is asked for, if it was expected.
+    pub(crate) fn take(&self, after: Position, filter: &LogFilter, limit: usize) -> Option<Next> {
+        let mut expected = self.expected();
+        let asked = |next: &Next| next.after == after && next.limit == limit && next.filter == *filter;
+        let at = expected.iter().position(asked)?;
+        expected.remove(at)
+    }
+
+    /// Expects something, in place of what has been expected longest.
+    pub(crate) fn expect(&self, next: Next) {
+        let mut expected = self.expected();
+        if expected.len() == READERS {
+            expected.pop_front();
+        }
+        expected.push_back(next);
+    }
+
+    /// Expects nothing any more.
+    pub(crate) fn clear(&self) {
+        self.expected().clear();
+    }
+
+    fn expected(&self) -> MutexGuard<'_, VecDeque<Next>> {
+        self.0.lock().expect("no panic holds what is expected")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use purlin::message::{Envelope, new_id};
+    use purlin::store::{Commit, Engine, Expected, StreamId};
+
+    use super::*;
+    use crate::{Options, Sqlite};
+
+    #[tokio::test]
+    async fn a_page_is_begun_for_who_goes_on_and_for_nobody_else() {
+        let folder = std::env::temp_dir().join(format!("purlin-ahead-{}", new_id()));
+        let engine = Sqlite::open(Options::new(folder.join("a.db"))).await.unwrap();
+        let stream = StreamId::new("thing", 1).unwrap();
+        let events = (0..100).map(|n| Envelope::raw("thing.counted", n.to_string()));
+        engine.commit(Commit::new().append(stream, Expected::Any, events)).await.unwrap();
+        let begun = || engine.ahead.expected().iter().filter(|next| next.page.is_some()).count();
+        let read = async |after: u64| {
+            let page = engine.read_log(Position(after), LogFilter::all(), 30).await.unwrap();
+            assert_eq!(page.events[0].position, Position(after + 1));
+            page.through.0
+        };
+        assert_eq!((read(0).await, begun()), (30, 0), "it may be the only one");
+        assert_eq!((read(0).await, begun()), (30, 0), "as this one");
+        assert_eq!((read(30).await, begun()), (60, 1), "it is the second");
+        assert_eq!((read(60).await, begun()), (90, 0), "there is no whole page behind it");
+        assert_eq!((read(90).await, begun()), (100, 0));
+        for after in 0..10 {
+            read(after).await;
+        }
+        assert_eq!(engine.ahead.expected().len(), READERS);
+        engine.close().await;
+        assert!(engine.ahead.expected().is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
