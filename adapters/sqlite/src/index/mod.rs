@@ -135,6 +135,30 @@ impl Index {
         Ok(Head::default())
     }
 
+    /// The last versions of many streams that have nothing in the tail. All filters are asked before any block is read,
+    /// so that the processor waits for many of their lines at once, and blocks are read in their order. Of a stream
+    /// whose blocks cannot be read nothing is said.
+    pub(crate) fn heads(&self, connection: &Connection, mut keys: Vec<Key>) -> Vec<(Key, Head)> {
+        keys.sort_unstable();
+        keys.dedup();
+        let mut heads = Vec::with_capacity(keys.len());
+        for run in self.runs.iter().rev() {
+            let (maybe, not) = keys.into_iter().partition(|key| run.filter.may_have(key.high()));
+            keys = not;
+            let maybe: Vec<Key> = maybe;
+            for key in maybe {
+                match run.last(connection, key) {
+                    Ok(Some(last)) => heads.push((key, Head { version: last.version })),
+                    // The filter was wrong.
+                    Ok(None) => keys.push(key),
+                    Err(_) => {}
+                }
+            }
+        }
+        heads.extend(keys.into_iter().map(|key| (key, Head::default())));
+        heads
+    }
+
     /// What is needed to find the events of a stream with versions in `from..to`.
     pub(crate) fn lookup(&self, key: Key, from: u64, to: u64) -> Lookup {
         let tail = self.tail.entries(key, from, to);

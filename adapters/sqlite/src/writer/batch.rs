@@ -110,6 +110,20 @@ impl<'a> Batch<'a> {
         Ok(Applied { position, last, revision, appended, trace })
     }
 
+    /// Finds the ends of all streams that are not in mind, together: that takes less time than one after the other.
+    pub(super) fn prepare(&mut self, waiting: &[Queued]) {
+        let keys = waiting.iter().flat_map(|queued| &queued.keys).copied();
+        let unknown =
+            keys.filter(|key| !self.heads.has(*key) && self.index.tail.last_version(*key).is_none());
+        let unknown: Vec<Key> = unknown.collect();
+        // One alone is found when it is wanted.
+        if unknown.len() > 1 {
+            for (key, head) in self.index.heads(self.connection, unknown) {
+                self.heads.set(key, head);
+            }
+        }
+    }
+
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
     pub(super) fn apply(&mut self, queued: &Queued) -> rusqlite::Result<Result<Committed, CommitError>> {
         let Queued { commit, keys, sums, .. } = queued;

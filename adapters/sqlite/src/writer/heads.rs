@@ -28,6 +28,11 @@ impl Heads {
         Some(head)
     }
 
+    /// Whether it would be found.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.young.contains_key(&key) || self.old.contains_key(&key)
+    }
+
     pub(super) fn set(&mut self, key: Key, head: Head) {
         if self.young.len() >= self.capacity && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);

@@ -317,6 +317,7 @@ impl Writer {
         let mut batch = Batch::new(connection, &shared, (&index, &tables), &mut self.heads, state)
             .map_err(Failed::RolledBack)?;
         let mut outcomes = Vec::with_capacity(waiting.len());
+        batch.prepare(waiting);
         for queued in waiting {
             outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);
         }
