@@ -50,7 +50,7 @@ pub(crate) fn excluded(connection: &Connection, condition: &Condition) -> rusqli
     for criterion in condition.query.criteria() {
         let mut values = Vec::new();
         let behind = [("position > ", signed(condition.after.0))];
-        let Some(positions) = of_criterion(criterion, &behind, &mut values) else { continue };
+        let Some(positions) = of_criterion(connection, criterion, &behind, &mut values)? else { continue };
         let sql = format!("{positions} ORDER BY t0.position DESC LIMIT 1");
         let mut select = connection.prepare_cached(&sql)?;
         last = last.max(select.query_row(params_from_iter(values), |row| row.get(0)).optional()?);
@@ -72,7 +72,7 @@ pub(crate) fn find(
     for criterion in query.criteria() {
         let mut values = Vec::new();
         let between = [("position > ", signed(after.0)), ("position <= ", signed(until.0))];
-        let Some(sql) = of_criterion(criterion, &between, &mut values) else { continue };
+        let Some(sql) = of_criterion(connection, criterion, &between, &mut values)? else { continue };
         values.push(Value::Integer(i64::try_from(most).unwrap_or(i64::MAX)));
         let mut select = connection.prepare_cached(&format!("{sql} ORDER BY t0.position LIMIT ?"))?;
         let found = select.query_map(params_from_iter(values), |row| row.get(0).map(unsigned))?;
@@ -88,19 +88,26 @@ pub(crate) fn find(
     Ok((positions, through))
 }
 
-/// The statement of the positions that a criterion finds by its tags; none when it names no tag.
-fn of_criterion(criterion: &Criterion, positions: &[(&str, i64)], values: &mut Vec<Value>) -> Option<String> {
+/// The statement of the positions that a criterion finds by its tags; none when it names no tag. It goes through those
+/// of the rarest tag, and asks each whether it has the others.
+fn of_criterion(
+    connection: &Connection,
+    criterion: &Criterion,
+    positions: &[(&str, i64)],
+    values: &mut Vec<Value>,
+) -> rusqlite::Result<Option<String>> {
     if criterion.tags.is_empty() {
-        return None;
+        return Ok(None);
     }
+    let rarest = rarest(connection, criterion, positions)?;
     let mut sql = "SELECT t0.position FROM _tag AS t0".to_owned();
-    for (n, tag) in criterion.tags.iter().enumerate().skip(1) {
+    let others = criterion.tags.iter().filter(|tag| *tag != rarest);
+    for (n, tag) in (1..).zip(others) {
         sql.push_str(&format!(" CROSS JOIN _tag AS t{n} ON t{n}.tag = ? AND t{n}.position = t0.position"));
         values.push(Value::Text(tag.to_owned()));
     }
-    let first = criterion.tags.iter().next().unwrap_or_default();
     sql.push_str(" WHERE t0.tag = ?");
-    values.push(Value::Text(first.to_owned()));
+    values.push(Value::Text(rarest.to_owned()));
     for (than, position) in positions {
         sql.push_str(&format!(" AND t0.{than}?"));
         values.push(Value::Integer(*position));
@@ -108,7 +115,37 @@ fn of_criterion(criterion: &Criterion, positions: &[(&str, i64)], values: &mut V
     if let Some(kinds) = one_of("t0.kind", criterion, values) {
         sql.push_str(&format!(" AND {kinds}"));
     }
-    Some(sql)
+    Ok(Some(sql))
+}
+
+/// The tag of a criterion that fewest events between some positions have. They are counted up to a number that grows
+/// until one has fewer, so that this takes no longer than some times as long as going through those of that one.
+fn rarest<'c>(
+    connection: &Connection,
+    criterion: &'c Criterion,
+    positions: &[(&str, i64)],
+) -> rusqlite::Result<&'c str> {
+    let first = criterion.tags.iter().next().unwrap_or_default();
+    if criterion.tags.len() < 2 {
+        return Ok(first);
+    }
+    let between: String = positions.iter().map(|(than, _)| format!(" AND {than}?")).collect();
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM _tag WHERE tag = ?{between} LIMIT ?)");
+    let mut count = connection.prepare_cached(&sql)?;
+    let mut most = 16_i64;
+    loop {
+        let mut least = (most, first);
+        for tag in criterion.tags.iter() {
+            let numbers = positions.iter().map(|(_, position)| Value::Integer(*position));
+            let values = std::iter::once(Value::Text(tag.to_owned())).chain(numbers);
+            let values = values.chain([Value::Integer(least.0)]);
+            least = least.min((count.query_row(params_from_iter(values), |row| row.get(0))?, tag));
+        }
+        if least.0 < most {
+            return Ok(least.1);
+        }
+        most = most.saturating_mul(8);
+    }
 }
 
 /// The condition that a kind is one of those that a criterion names, if it names any.
@@ -119,4 +156,32 @@ fn one_of(column: &str, criterion: &Criterion, values: &mut Vec<Value>) -> Optio
     values.extend(criterion.kinds.iter().map(|kind| Value::Text(kind.to_string())));
     let marks = vec!["?"; criterion.kinds.len()].join(", ");
     Some(format!("{column} IN ({marks})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use purlin::message::Tags;
+
+    use super::*;
+
+    #[test]
+    fn a_criterion_goes_by_its_rarest_tag() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLE).unwrap();
+        let fill = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?2)
+                    INSERT INTO _tag SELECT ?1, n, 'k' FROM n";
+        for (tag, count) in [("all", 10_000), ("many", 1_000), ("some", 17), ("two", 2)] {
+            connection.execute(fill, (tag, count)).unwrap();
+        }
+        let rarest = |tags: &[&'static str], after| {
+            let criterion = Criterion { kinds: Vec::new(), tags: Tags::new(tags.iter().copied()) };
+            rarest(&connection, &criterion, &[("position > ", after)]).unwrap().to_owned()
+        };
+        assert_eq!(rarest(&["all", "many"], 0), "many");
+        assert_eq!(rarest(&["all", "many", "some"], 0), "some");
+        assert_eq!(rarest(&["all", "two", "some"], 0), "two");
+        assert_eq!(rarest(&["all", "none"], 0), "none");
+        assert_eq!(rarest(&["all", "many"], 9_999), "many", "behind a position");
+        assert_eq!(rarest(&["all"], 0), "all");
+    }
 }
