@@ -246,7 +246,7 @@ async fn the_server_is_away(server: &Server) {
     }
     let mut unread = 0;
     let events = loop {
-        match store.read_stream(&stream, 1, 10).await {
+        match store.read_stream(&stream, 1, 1000).await {
             Ok(events) => break events,
             Err(_) => unread += 1,
         }
