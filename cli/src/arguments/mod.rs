@@ -53,6 +53,12 @@ pub(crate) enum Subject {
     /// The stores: copies of them, and moving them.
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(Store),
+    /// Circuit breakers of a running process: how they stand, and holding them.
+    #[command(subcommand, after_help = BREAKERS)]
+    Breakers(Breakers),
+    /// How a running process calls others: the policies in force, and reading them again.
+    #[command(subcommand, after_help = CALLS)]
+    Calls(Calls),
     /// Check an installation, and say what to do about what is wrong.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(Doctor),
@@ -71,6 +77,51 @@ Examples:
   purlin sagas list --state stuck                those that need somebody
   purlin sagas show ID                           each step, its attempts, and its error
   purlin sagas retry ID                          try again what a stuck saga gave up";
+
+const BREAKERS: &str = "\
+Examples:
+  purlin breakers list
+  purlin breakers open payments                  refuse calls to payments, until `reset`
+  purlin breakers close payments                 let calls through however they end, until `reset`
+  purlin breakers reset payments                 let the breaker decide again";
+
+/// What to do with breakers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Breakers {
+    /// List them.
+    List,
+    /// Hold one open: calls are refused.
+    Open(Callee),
+    /// Hold one closed: calls go through.
+    Close(Callee),
+    /// Let one decide again, beginning closed.
+    Reset(Callee),
+}
+
+const CALLS: &str = "\
+Examples:
+  purlin calls show                              every value of every policy, and where it comes from
+  purlin calls show payments
+  purlin calls reload                            read the policies again";
+
+/// What to do with the policies of calls.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Calls {
+    /// Show them.
+    Show {
+        /// Only the one for this callee.
+        callee: Option<String>,
+    },
+    /// Read them again, from the file of the process.
+    Reload,
+}
+
+/// Who is called.
+#[derive(Debug, Args)]
+pub(crate) struct Callee {
+    /// Its name, as the list gives it.
+    pub(crate) name: String,
+}
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]

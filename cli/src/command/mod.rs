@@ -1,5 +1,7 @@
 //! The commands, one subject a file.
 
+mod breakers;
+mod calls;
 mod dead_letters;
 mod doctor;
 mod projections;
@@ -48,6 +50,8 @@ async fn ask(operator: &Operator, subject: &Subject, json: bool) -> Result<Outco
         Subject::Sagas(command) => sagas::run(operator, command).await,
         Subject::Projections(command) => projections::run(operator, command, json).await,
         Subject::Streams(command) => streams::run(operator, command, json).await,
+        Subject::Breakers(command) => breakers::run(operator, command).await,
+        Subject::Calls(command) => calls::run(operator, command).await,
         Subject::Store(_) | Subject::Doctor(_) => Ok(Outcome::Said),
     }
 }
@@ -210,6 +214,12 @@ async fn act(operator: &Operator, subject: &str, one: &One, verb: &str) -> Resul
     let (service, _) = find(operator, subject, one).await?;
     let answer = operator.post(&format!("{}/{verb}", path(&service, subject, &one.id))).await?;
     Ok((service, answer))
+}
+
+/// Refuses what only a running process can answer.
+fn of_a_process(operator: &Operator) -> Result<(), Failure> {
+    let none = "no process runs on this data: how it calls others is known when it does";
+    if matches!(operator, Operator::Process(_)) { Ok(()) } else { Err(Failure::Refused(none.into())) }
 }
 
 fn path(service: &str, subject: &str, id: &str) -> String {

@@ -28,6 +28,7 @@ async fn fill(store: &Store) {
             trace: Some(TraceContext { trace_id: 1 << 100, span_id: n + 1, flags: 1 }),
             correlation: Some(new_id()),
             causation: (n % 2 == 0).then(new_id),
+            deadline: Timestamp::from_second(2_000_000_000).ok().filter(|_| n % 5 == 0),
         };
         let data = format!("{{\"n\": {n}.50, \"text\": \"\u{1F9F5} \\u0041\"}}");
         let placed = Envelope { meta, schema: 2, ..Envelope::raw("order.placed", data) }.public();

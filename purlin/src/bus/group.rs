@@ -110,7 +110,10 @@ impl Group {
         self
     }
 
-    /// How long a handler may take before it counts as failed.
+    /// How long a handler may take before it counts as failed; less if the message has an earlier deadline
+    /// ([`Envelope::until`](crate::message::Envelope::until)). A message whose deadline has passed is handled all the
+    /// same, and its handler is told ([`deadline::current`](crate::resilience::deadline::current)): it may give up
+    /// in its own way, and calls that it makes fail at once.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -1,12 +1,13 @@
 //! One handling of a message: the handler within its bounds, and its effects on their way into the store.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::{Fault, FaultKind, TraceContext};
-use crate::resilience::{Deadline, DeadlineExceeded};
+use crate::resilience::{Deadline, DeadlineExceeded, deadline};
 use crate::store::{Commit, CommitError, Committed, Conflict, ReadError};
 use crate::telemetry;
 
@@ -39,16 +40,39 @@ impl Group {
             let reason = format!("the group has no handler for `{}`", message.subject());
             return Err(Failure::new(FaultKind::Bug, reason));
         };
-        let message = message.clone();
-        let work = AssertUnwindSafe(async move { handler(message).await }).catch_unwind();
-        match Deadline::after(self.timeout).enforce(work).await {
+        let left = self.left(message);
+        let handled = message.clone();
+        let work = AssertUnwindSafe(async move { handler(handled).await }).catch_unwind();
+        let outcome = match left {
+            // An event is a fact: a late one is handled too, by a handler that is told that it is late.
+            Some(Duration::ZERO) => {
+                Deadline::after(self.timeout)
+                    .enforce(deadline::within(Deadline::after(Duration::ZERO), work))
+                    .await
+            }
+            left => {
+                Deadline::after(left.map_or(self.timeout, |left| left.min(self.timeout))).enforce(work).await
+            }
+        };
+        match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(Failure::panic(&*panic)),
             Err(DeadlineExceeded) => {
-                let reason = format!("the handler took longer than {:?}", self.timeout);
+                let reason = match left.filter(|left| !left.is_zero() && *left < self.timeout) {
+                    Some(left) => {
+                        format!("the handler took longer than the {left:?} until the message's deadline")
+                    }
+                    None => format!("the handler took longer than {:?}", self.timeout),
+                };
                 Err(Failure::new(FaultKind::Timeout, reason))
             }
         }
+    }
+
+    /// How long it is until the message's deadline: zero once it has passed, none without one.
+    fn left(&self, message: &Message) -> Option<Duration> {
+        let left = message.deadline()?.duration_since(self.clock.now());
+        Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
     }
 
     /// Applies a commit; a store that cannot take it at the moment is asked until it can, or until the group stops.
@@ -121,6 +145,10 @@ fn stamp(mut effects: Commit, message: &Message, trace: TraceContext) -> Commit 
         event.meta.trace.get_or_insert(trace);
         event.meta.causation.get_or_insert(message.id());
         event.meta.correlation.get_or_insert(message.correlation());
+        // What a message brings about is of use no longer than the message.
+        if let (Some(own), Some(cause)) = (event.meta.deadline, message.deadline()) {
+            event.meta.deadline = Some(own.min(cause));
+        }
     }
     effects
 }

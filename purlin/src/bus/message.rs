@@ -64,6 +64,11 @@ impl Message {
         UnreadableMessage { id: self.id(), from: Arc::clone(&self.source), source }
     }
 
+    /// Until when handling it is of use, if its producer said so.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.meta().deadline
+    }
+
     /// The first message of the conversation that this one belongs to.
     pub(super) fn correlation(&self) -> Uuid {
         self.meta().correlation.unwrap_or_else(|| self.id())
@@ -146,6 +151,8 @@ pub(super) struct StoredMessage {
     trace: Option<String>,
     correlation: Option<Uuid>,
     causation: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Timestamp>,
     data: Box<RawValue>,
 }
 
@@ -166,6 +173,7 @@ impl StoredMessage {
             trace: meta.trace.map(|trace| trace.to_string()),
             correlation: meta.correlation,
             causation: meta.causation,
+            deadline: meta.deadline,
             data: data.expect("a message's data were one JSON value when it was read"),
         }
     }
@@ -186,7 +194,12 @@ impl StoredMessage {
             kind: self.subject.into(),
             schema: self.schema,
             public: true,
-            meta: Meta { trace, correlation: self.correlation, causation: self.causation },
+            meta: Meta {
+                trace,
+                correlation: self.correlation,
+                causation: self.causation,
+                deadline: self.deadline,
+            },
             tags: Tags::none(),
             data: Bytes::from(Box::<str>::from(self.data).into_string()),
         };
@@ -207,6 +220,7 @@ mod tests {
             trace: Some(TraceContext::root()),
             correlation: Some(crate::message::new_id()),
             causation: Some(crate::message::new_id()),
+            deadline: Timestamp::from_microsecond(1_700_000_060_000_001).ok(),
         };
         Recorded {
             position: Position(7),

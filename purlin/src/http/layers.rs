@@ -13,8 +13,8 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
-use crate::message::{TraceContext, new_id};
-use crate::resilience::{Deadline, DeadlineExceeded, deadline};
+use crate::message::{Fault, TraceContext, new_id};
+use crate::resilience::{Bulkhead, Criticality, Deadline, DeadlineExceeded, criticality, deadline};
 use crate::store::Store;
 use crate::telemetry::metrics::{Counter, Family, Histogram, SECONDS};
 use crate::telemetry::{self, Metrics};
@@ -40,6 +40,7 @@ pub struct Edge {
     service: Arc<str>,
     max_timeout: Duration,
     log: Option<Store>,
+    places: Option<Bulkhead>,
     requests: Family<Counter, 4>,
     seconds: Family<Histogram, 3>,
 }
@@ -51,6 +52,7 @@ impl Edge {
             service: service.into(),
             max_timeout: Duration::from_secs(30),
             log: None,
+            places: None,
             requests: metrics.counter(
                 "purlin_http_requests",
                 "Requests answered",
@@ -72,6 +74,13 @@ impl Edge {
         self
     }
 
+    /// Answers no more requests at once than there are places here: the others are answered 503 (`RESOURCE_EXHAUSTED`),
+    /// the least critical first (`x-criticality`).
+    pub fn places(mut self, places: &Bulkhead) -> Self {
+        self.places = Some(places.clone());
+        self
+    }
+
     /// The longest time that a request gets, whatever it asks for.
     pub fn max_timeout(mut self, timeout: Duration) -> Self {
         self.max_timeout = timeout;
@@ -82,8 +91,9 @@ impl Edge {
 /// Puts the edge of a service around its routes, REST and gRPC.
 ///
 /// From the outside in: the request gets an id (its `x-request-id` or a new one), a trace (its valid `traceparent` is
-/// continued), the service's name and a deadline (`x-request-timeout-ms` or `grpc-timeout`, capped); it is counted
-/// and logged; a handler that is too late is cut off with 504; one that panics is answered 500; every error that
+/// continued), the service's name, its criticality (`x-criticality`) and a deadline (`x-request-timeout-ms` or
+/// `grpc-timeout`, capped); it is counted and logged; one that comes too late, or for which there is no place, is not
+/// begun; a handler that is too late is cut off with 504; one that panics is answered 500; every error that
 /// has no problem yet (an unknown path, a wrong method) gets one.
 pub fn layers(router: Router, edge: Edge) -> Router {
     router.layer(from_fn_with_state(edge, around))
@@ -98,7 +108,9 @@ async fn around(State(edge): State<Edge>, request: Request, next: Next) -> Respo
     let service = Arc::clone(&edge.service);
     let writes = !request.method().is_safe() && !grpc::is_grpc(request.headers());
     let log = edge.log.clone().filter(|_| writes);
+    let class = criticality_of(request.headers());
     let answer = deadline::within(deadline, Box::pin(counted(edge, request, next)));
+    let answer = criticality::within(class, answer);
     let answer = telemetry::service::within(service, exchange::within(exchange, answer));
     let mut response = telemetry::in_trace(trace, answer).await;
     for (name, value) in [(REQUEST_ID, request_id), (TRACEPARENT, trace.to_string())] {
@@ -118,7 +130,13 @@ async fn counted(edge: Edge, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let response = as_problem(&method, cut_off(request, next).await).await;
+    let is_grpc = grpc::is_grpc(request.headers());
+    let answer = match &edge.places {
+        Some(places) => places.answering(cut_off(request, next)).await,
+        None => Ok(cut_off(request, next).await),
+    };
+    let response = answer.unwrap_or_else(|full| refused(is_grpc, &full));
+    let response = as_problem(&method, response).await;
     let (took, status) = (began.elapsed(), response.status());
     edge.requests.with([&edge.service, method.as_str(), &route, status.as_str()]).inc();
     edge.seconds.with([&edge.service, method.as_str(), &route]).observe(took.as_secs_f64());
@@ -133,7 +151,11 @@ async fn counted(edge: Edge, request: Request, next: Next) -> Response {
 /// The handler's answer, if it comes in time and without a panic.
 async fn cut_off(request: Request, next: Next) -> Response {
     let is_grpc = grpc::is_grpc(request.headers());
-    let remaining = deadline::current().map_or(Duration::MAX, Deadline::remaining).saturating_add(GRACE);
+    let remaining = deadline::current().map_or(Duration::MAX, Deadline::remaining);
+    if remaining.is_zero() {
+        return refused(is_grpc, &DeadlineExceeded);
+    }
+    let remaining = remaining.saturating_add(GRACE);
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     let problem = match tokio::time::timeout(remaining, answer).await {
         Ok(Ok(response)) => return response,
@@ -141,12 +163,20 @@ async fn cut_off(request: Request, next: Next) -> Response {
             tracing::error!(panic = panic_text(&*panic), "a handler panicked");
             Problem::bug()
         }
-        Err(_) => DeadlineExceeded.into(),
+        Err(_) => return refused(is_grpc, &DeadlineExceeded),
     };
-    match (is_grpc, problem.status) {
-        (false, _) => problem.into_response(),
-        (true, StatusCode::GATEWAY_TIMEOUT) => grpc::status_from_fault(&DeadlineExceeded).into_http(),
-        (true, _) => tonic::Status::internal("something went wrong that should not have").into_http(),
+    match is_grpc {
+        false => problem.into_response(),
+        true => tonic::Status::internal("something went wrong that should not have").into_http(),
+    }
+}
+
+/// The answer that a fault becomes, in the language of who asked.
+fn refused(is_grpc: bool, fault: &dyn Fault) -> Response {
+    if is_grpc {
+        grpc::status_from_fault(fault).into_http()
+    } else {
+        Problem::from_fault(fault).into_response()
     }
 }
 
@@ -194,6 +224,11 @@ fn exchange_of(request: &Request) -> Exchange {
 fn trace_of(headers: &HeaderMap) -> TraceContext {
     let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceContext>().ok());
     given.map_or_else(TraceContext::root, TraceContext::child)
+}
+
+fn criticality_of(headers: &HeaderMap) -> Criticality {
+    let said = headers.get(criticality::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    said.unwrap_or_default()
 }
 
 fn timeout_of(headers: &HeaderMap) -> Option<Duration> {

@@ -22,6 +22,7 @@
 //! ```
 
 pub mod body;
+pub mod client;
 pub mod exchange;
 mod extract;
 pub mod grpc;

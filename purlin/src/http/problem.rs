@@ -85,6 +85,9 @@ impl Problem {
     pub fn from_fault(fault: &dyn Fault) -> Self {
         let status = status_of(fault.kind());
         let problem = Self::new(status, fault.code());
+        // Who is told never to come again is not told when.
+        let after = fault.retry_after().filter(|after| *after < Duration::MAX);
+        let problem = after.into_iter().fold(problem, Self::retry_after);
         match fault.kind() {
             FaultKind::Bug => {
                 tracing::error!(error = %chain(fault), "a request met a bug");
@@ -94,7 +97,10 @@ impl Problem {
                 tracing::warn!(error = %chain(fault), "a request could not be answered");
                 problem.detail(fault.to_string())
             }
-            FaultKind::Overloaded => problem.detail(fault.to_string()).retry_after(Duration::from_secs(1)),
+            FaultKind::Overloaded => {
+                let after = after.unwrap_or(Duration::from_secs(1));
+                problem.detail(fault.to_string()).retry_after(after)
+            }
             FaultKind::Rejected | FaultKind::NotFound | FaultKind::Conflict => {
                 problem.detail(fault.to_string())
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::codec::encode;
-use super::{EncodeError, Event, Meta, Tags, event, new_id};
+use super::{EncodeError, Event, Meta, Tags, Timestamp, event, new_id};
 
 /// An event that somebody wants recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,15 @@ impl Envelope {
     /// The same event, to be copied to the bus.
     pub fn public(mut self) -> Self {
         self.public = true;
+        self
+    }
+
+    /// The same event, whose handling is of use only until then: a consumer's handler gets no longer, and is told
+    /// ([`deadline::current`](crate::resilience::deadline::current)). It is a time of day, so that it survives being
+    /// stored; clocks that differ by a second move it by a second.
+    pub fn until(mut self, deadline: Timestamp) -> Self {
+        let whole = Timestamp::from_microsecond(deadline.as_microsecond());
+        self.meta.deadline = whole.ok();
         self
     }
 

@@ -1,5 +1,7 @@
 //! Whose fault an error is, and whether trying again may help.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What kind of failure an error is; retry, breaker, bus, saga, HTTP and gRPC all decide by it.
@@ -58,6 +60,12 @@ pub trait Fault: std::error::Error + Send + Sync + 'static {
     /// It becomes the last part of a problem's `type` (`/problems/empty-order`); by default the kind's name.
     fn code(&self) -> &str {
         self.kind().as_str()
+    }
+
+    /// After how long the same request may succeed, if whoever failed it has said so: an HTTP `Retry-After`, a gRPC
+    /// `RetryInfo`, an open breaker. A retry waits at least so long; [`Duration::MAX`] is: never.
+    fn retry_after(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Tags, TraceContext};
+use super::{Tags, Timestamp, TraceContext};
 
 /// Where an event comes from; each part is absent when nobody knew it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,12 +13,16 @@ pub struct Meta {
     pub correlation: Option<Uuid>,
     /// The message whose handling recorded this.
     pub causation: Option<Uuid>,
+    /// Until when handling it is of use to somebody, in whole microseconds (the rest is cut off).
+    pub deadline: Option<Timestamp>,
 }
 
 const TRACE: u8 = 1;
 const CORRELATION: u8 = 2;
 const CAUSATION: u8 = 4;
 const TAGS: u8 = 8;
+/// Written behind all else, so that programs which do not know it read the rest.
+const DEADLINE: u8 = 16;
 
 impl Meta {
     /// Writes it and the event's tags as an engine stores them, in place of what is there: a byte that says which
@@ -49,6 +53,10 @@ impl Meta {
                 into.push(u8::try_from(tag.len()).unwrap_or(u8::MAX));
                 into.extend_from_slice(tag.as_bytes());
             }
+        }
+        if let Some(deadline) = self.deadline {
+            into[0] |= DEADLINE;
+            into.extend_from_slice(&deadline.as_microsecond().to_be_bytes());
         }
     }
 
@@ -82,6 +90,10 @@ impl Meta {
             }
             tags = Tags::new(all);
         }
+        if parts & DEADLINE != 0 {
+            let micros = i64::from_be_bytes(take(8)?.try_into().ok()?);
+            meta.deadline = Some(Timestamp::from_microsecond(micros).ok()?);
+        }
         Some((meta, tags))
     }
 }
@@ -93,12 +105,18 @@ mod tests {
     #[test]
     fn it_is_read_back_whatever_is_absent_and_not_when_it_is_cut() {
         let trace = Some(TraceContext { trace_id: 7, span_id: 8, flags: 1 });
+        let late = Timestamp::from_microsecond(1_700_000_000_123_456).ok();
         let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
         for trace in [None, trace] {
             for correlation in [None, one] {
                 for causation in [None, two] {
-                    for tags in [Tags::none(), Tags::new(["a:1", "ключ:2"])] {
-                        let meta = Meta { trace, correlation, causation };
+                    for (tags, deadline) in [
+                        (Tags::none(), None),
+                        (Tags::new(["a:1", "ключ:2"]), None),
+                        (Tags::none(), late),
+                        (Tags::new(["a:1"]), late),
+                    ] {
+                        let meta = Meta { trace, correlation, causation, deadline };
                         let mut bytes = Vec::new();
                         meta.encode(&tags, &mut bytes);
                         assert_eq!(Meta::decode(&bytes), Some((meta, tags)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::{Fault, FaultKind};
+use crate::message::{Fault, FaultKind, Timestamp};
 
 tokio::task_local! {
     static CURRENT: Deadline;
@@ -54,6 +54,12 @@ impl Deadline {
     /// Whether it is over.
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
+    }
+
+    /// The time of day at which it passes, for what is stored ([`Envelope::until`](crate::message::Envelope::until));
+    /// `now` is the present one.
+    pub fn time_of_day(self, now: Timestamp) -> Timestamp {
+        now.checked_add(self.remaining()).unwrap_or(Timestamp::MAX)
     }
 
     /// The earlier one of this and the running task's deadline.

@@ -1,13 +1,13 @@
-//! When to try again: a plan for one call, and a budget for all calls together.
+//! When one call is tried again.
+//!
+//! Pauses double, and by default all of each is left to chance ("full jitter", Marc Brooker, *Exponential Backoff And
+//! Jitter*, AWS Architecture Blog 2015): of those who failed together, few then come back together.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::message::Uuid;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
-
-use crate::message::Uuid;
 
 /// How often, and after which pauses, something that failed is tried again. In files, pauses are written
 /// `50ms`.
@@ -28,13 +28,13 @@ pub struct Retry {
 }
 
 impl Default for Retry {
-    /// 3 attempts, with pauses of up to 50 and 100 ms, half of each left to chance.
+    /// 3 attempts, with pauses of up to 50 and 100 ms, all of each left to chance.
     fn default() -> Self {
         Self {
             max_attempts: 3,
             first_delay: Duration::from_millis(50),
             max_delay: Duration::from_secs(2),
-            jitter: 0.5,
+            jitter: 1.0,
         }
     }
 }
@@ -64,65 +64,6 @@ pub(crate) fn dice() -> f64 {
     f64::from(Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX)
 }
 
-/// How many retries all calls to one callee may make together.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RetryBudgetConfig {
-    /// Retries for each call: 0.2 adds at most a fifth to the callee's load.
-    pub ratio: f64,
-    /// Retries a second besides, so that few calls have retries too.
-    pub per_second: f64,
-    /// How many retries can be saved up.
-    pub saved: f64,
-}
-
-impl Default for RetryBudgetConfig {
-    /// A fifth, and 10 a second, of which up to 100 are saved up.
-    fn default() -> Self {
-        Self { ratio: 0.2, per_second: 10.0, saved: 100.0 }
-    }
-}
-
-/// The retries that are left: when everything fails, retries must not multiply the load.
-#[derive(Debug)]
-pub struct RetryBudget {
-    config: RetryBudgetConfig,
-    account: Mutex<Account>,
-}
-
-#[derive(Debug)]
-struct Account {
-    tokens: f64,
-    paid_until: Instant,
-}
-
-impl RetryBudget {
-    /// With all that can be saved up.
-    pub fn new(config: RetryBudgetConfig, now: Instant) -> Self {
-        Self { config, account: Mutex::new(Account { tokens: config.saved, paid_until: now }) }
-    }
-
-    /// A call is made: that earns a part of a retry.
-    pub fn earn(&self) {
-        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-        account.tokens = (account.tokens + self.config.ratio).min(self.config.saved);
-    }
-
-    /// Takes one retry, if one is left.
-    pub fn spend(&self, now: Instant) -> bool {
-        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = now.saturating_duration_since(account.paid_until);
-        let income = since.as_secs_f64() * self.config.per_second;
-        account.tokens = (account.tokens + income).min(self.config.saved);
-        account.paid_until += since;
-        let enough = account.tokens >= 1.0;
-        if enough {
-            account.tokens -= 1.0;
-        }
-        enough
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -146,33 +87,6 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(|failed| retry.allows(failed)), [true, true, false, false]);
         assert!(!Retry::NEVER.allows(1));
         assert!(Retry { max_attempts: u32::MAX, ..retry }.allows(u32::MAX));
-    }
-
-    #[test]
-    fn retries_stay_a_part_of_the_calls() {
-        let start = Instant::now();
-        let budget = RetryBudget::new(RetryBudgetConfig { ratio: 0.25, per_second: 0.0, saved: 10.0 }, start);
-        let mut retries = 0;
-        for _ in 0..1000 {
-            budget.earn();
-            retries += (0..3).filter(|_| budget.spend(start)).count();
-        }
-        assert_eq!(
-            retries,
-            10 + 250 - 1,
-            "what was saved up, and a quarter of a thousand, of which the first call finds no room for its part"
-        );
-    }
-
-    #[test]
-    fn time_earns_retries_too_but_only_so_many_are_saved() {
-        let start = Instant::now();
-        let budget = RetryBudget::new(RetryBudgetConfig { ratio: 0.0, per_second: 10.0, saved: 5.0 }, start);
-        let spend_all = |now| (0..100).filter(|_| budget.spend(now)).count();
-        assert_eq!(spend_all(start), 5);
-        assert_eq!(spend_all(start + 200 * MS), 2);
-        assert_eq!(spend_all(start + 100 * MS), 0, "a clock that a caller read earlier earns nothing");
-        assert_eq!(spend_all(start + 100_000 * MS), 5);
     }
 
     proptest! {

@@ -66,6 +66,8 @@ on_memory! {
     a_replay_while_nobody_runs_is_noticed_at_the_next_start,
     a_panic_is_a_bug_and_harms_nothing_else,
     a_handler_that_hangs_is_cut_off,
+    a_handler_runs_within_its_messages_deadline_and_a_late_one_is_told,
+    what_a_message_brings_about_is_of_use_no_longer_than_the_message,
     a_lost_race_runs_the_handler_again_and_is_no_failure,
     a_handling_that_loses_every_race_is_parked,
     effects_that_can_never_be_applied_are_parked,
@@ -474,6 +476,44 @@ pub(crate) async fn a_handler_that_hangs_is_cut_off(open: Open) {
     world.until(group, dead).await;
     let letter = world.dead_letters().list(None, None, 9).await.unwrap().items.remove(0);
     assert_eq!((letter.kind, letter.attempts), (Some(FaultKind::Timeout), 3));
+}
+
+pub(crate) async fn a_handler_runs_within_its_messages_deadline_and_a_late_one_is_told(open: Open) {
+    let world = World::new(open).await;
+    let until = world.clock.now().checked_add(50 * MS).unwrap();
+    world.append("a", Envelope::raw("order.created", "7").public().until(until)).await;
+    let start = tokio::time::Instant::now();
+    let patient = async |message: Message| {
+        let left = purlin::resilience::deadline::current().unwrap().remaining();
+        assert!(left <= 50 * MS, "{left:?}");
+        if !left.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        Ok::<_, Failure>(effect(&message))
+    };
+    let group = || world.group("g").timeout(Duration::from_secs(60)).on("order.created", patient);
+    world.until_effects(group, 1).await;
+    assert!(start.elapsed() < Duration::from_secs(1), "cut off after {:?}", start.elapsed());
+}
+
+pub(crate) async fn what_a_message_brings_about_is_of_use_no_longer_than_the_message(open: Open) {
+    let world = World::new(open).await;
+    let later = |seconds| world.clock.now().checked_add(Duration::from_secs(seconds)).unwrap();
+    let (hour, day) = (later(3600), later(86_400));
+    world.append("a", Envelope::raw("order.created", "1").public().until(hour)).await;
+    let with = [hour, day];
+    let handle = async |[hour, day]: [Timestamp; 2], message: Message| {
+        assert_eq!(message.deadline(), Some(hour));
+        let effects = [Some(day), None].map(|until| {
+            let made = Envelope::raw("effect.made", "1");
+            until.map_or(made.clone(), |until| made.until(until))
+        });
+        Ok::<_, Failure>(Commit::new().append(effect_stream("a"), Expected::Any, effects))
+    };
+    world.until_effects(|| world.group("g").on_with("order.created", &with, handle), 2).await;
+    let events = world.shop.read_stream(&effect_stream("a"), 1, 2).await.unwrap();
+    let deadlines: Vec<_> = events.iter().map(|event| event.envelope.meta.deadline).collect();
+    assert_eq!(deadlines, [Some(hour), None]);
 }
 
 /// Somebody else appends to the stream of the effects between the handler's look at it and its commit.

@@ -29,7 +29,7 @@ async fn full() -> Store {
     for n in 0..50_u64 {
         hand.advance(std::time::Duration::from_micros(1_234_567));
         let trace = Some(TraceContext { trace_id: u128::from(n) + 1, span_id: 2, flags: 1 });
-        let meta = Meta { trace, correlation: Some(new_id()), causation: None };
+        let meta = Meta { trace, correlation: Some(new_id()), causation: None, deadline: None };
         let data = if n % 7 == 0 { "{\n \"pretty\": true }".to_owned() } else { format!("{{\"n\":{n}.0}}") };
         let first = Envelope { meta, schema: 3, ..Envelope::raw("order.placed", data) };
         let second = Envelope::raw("order.paid", "null").tagged(["a:1", "b"]).public();

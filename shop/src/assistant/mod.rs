@@ -5,6 +5,7 @@ mod rest;
 mod tools;
 
 use axum::{Extension, Router};
+use purlin::resilience::Caller;
 use purlin::store::Cause;
 use purlin_agent::Agent;
 use purlin_gateway::auth::Verifier;
@@ -21,8 +22,8 @@ struct Assistant {
 }
 
 /// What it answers.
-pub fn router(model: &Model, orders: Orders, verifier: Verifier) -> Result<Router, Cause> {
-    let agent = model::agent(model)?.system(SYSTEM).tools([tools::search_orders()?])?;
+pub fn router(model: &Model, line: Caller, orders: Orders, verifier: Verifier) -> Result<Router, Cause> {
+    let agent = model::agent(model, line)?.system(SYSTEM).tools([tools::search_orders()?])?;
     Ok(rest::router(Assistant { agent, orders }).layer(Extension(verifier)))
 }
 

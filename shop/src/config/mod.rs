@@ -1,20 +1,23 @@
 //! What the operator wants: options, then the environment, then `shop.toml`, then defaults.
 
+mod calls;
 mod duration;
 mod options;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use purlin::resilience::Policies;
 use purlin::store::personal::MasterKey;
 use purlin::telemetry::logs::Format;
 
 use crate::contracts::numbers::SHORTEST_PASSWORD;
 
+pub use calls::reread as reread_calls;
 pub use options::{Options, Role};
 
 /// How the program runs.
@@ -56,6 +59,10 @@ pub struct Config {
     pub connections_per_address: Option<usize>,
     /// Registrations and log-ins a second of one address.
     pub sign_in_rate: Rate,
+    /// How others are called.
+    pub calls: Policies,
+    /// The file that says so, and that is read again when it has changed.
+    pub file: PathBuf,
 }
 
 /// Which model the assistant asks.
@@ -87,11 +94,13 @@ impl Config {
     /// Reads the command line, the environment and `shop.toml`.
     pub fn read() -> anyhow::Result<Self> {
         let given = Options::parse();
-        let file = read_file(given.config.as_ref())?;
+        let (path, named) = file_of(&given);
+        let file = read_file(&path, named)?;
         Self::from(given.or(file))
     }
 
     fn from(options: Options) -> anyhow::Result<Self> {
+        let (file, _) = file_of(&options);
         if options.role.is_none() {
             if options.listen.is_some() {
                 bail!(
@@ -140,21 +149,29 @@ impl Config {
                 per_second: options.sign_in_rate.unwrap_or(10),
                 burst: options.sign_in_burst.unwrap_or(50),
             },
+            calls: calls::policies(options.calls, &file)?,
+            file,
             data,
         })
     }
 }
 
-/// The file that was named, or `shop.toml` if there is one.
-fn read_file(named: Option<&PathBuf>) -> anyhow::Result<Options> {
-    let path = named.cloned().unwrap_or_else(|| PathBuf::from("shop.toml"));
-    match std::fs::read_to_string(&path) {
+/// The file of options that need not be there.
+const DEFAULT_FILE: &str = "shop.toml";
+
+/// The file that was named, or `shop.toml`; and whether it was named.
+fn file_of(options: &Options) -> (PathBuf, bool) {
+    let named = options.config.is_some();
+    (options.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)), named)
+}
+
+/// What a file says; only a named one must be there.
+fn read_file(path: &Path, named: bool) -> anyhow::Result<Options> {
+    match std::fs::read_to_string(path) {
         Ok(text) => {
             toml::from_str(&text).with_context(|| format!("{} is not as it should be", path.display()))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
-            Ok(Options::default())
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => Ok(Options::default()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
@@ -263,6 +280,18 @@ mod tests {
         assert!(with("short").is_err());
         assert!(with("long enough").is_ok());
         assert!(with("").unwrap().admin_password.is_none(), "an empty one is none");
+    }
+
+    #[test]
+    fn what_the_file_says_of_calls_goes_before_what_the_shop_says() {
+        let file: Options = toml::from_str("[calls.payments]\ntimeout = \"9s\"").unwrap();
+        let calls = Config::from(file).unwrap().calls;
+        let (payments, keys) = (calls.of("payments").policy, calls.of("keys-users").policy);
+        assert_eq!((payments.timeout, payments.attempt), (Duration::from_secs(9), Duration::from_secs(8)));
+        assert_eq!((keys.timeout, keys.retry.max_attempts), (Duration::from_secs(1), 1));
+        let wrong: Options = toml::from_str("[calls.payments]\nattempt = \"9s\"").unwrap();
+        let error = Config::from(wrong).unwrap_err().to_string();
+        assert!(error.starts_with("shop.toml: `calls.payments.attempt`"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use purlin::resilience::policies::Section;
 use serde::Deserialize;
 
 use super::duration::Span;
@@ -93,6 +94,9 @@ pub struct Options {
     /// Registrations, and log-ins, at once of each address [default: 50]
     #[arg(long, env = "SHOP_SIGN_IN_BURST", value_name = "N")]
     pub sign_in_burst: Option<u32>,
+    /// How others are called; only in the file, as its table `calls`.
+    #[arg(skip)]
+    pub calls: Option<Section>,
 }
 
 /// What a process can be.
@@ -198,6 +202,7 @@ impl Options {
             anthropic_model: self.anthropic_model.or(other.anthropic_model),
             rate: self.rate.or(other.rate),
             rate_burst: self.rate_burst.or(other.rate_burst),
+            calls: self.calls.or(other.calls),
             connections_per_address: self.connections_per_address.or(other.connections_per_address),
             sign_in_rate: self.sign_in_rate.or(other.sign_in_rate),
             sign_in_burst: self.sign_in_burst.or(other.sign_in_burst),

@@ -209,8 +209,8 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_hangs_stops_nobody_however_little_time_he_has() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (deadline, attempt) = (Duration::from_secs(60), Duration::from_secs(30));
-        let policy = CallPolicy { deadline, attempt, retry: Retry::NEVER, ..CallPolicy::default() };
+        let (timeout, attempt) = (Duration::from_secs(60), Duration::from_secs(30));
+        let policy = CallPolicy { timeout, attempt, retry: Retry::NEVER, ..CallPolicy::default() };
         let calls = Calls::new("keys-users", policy, &Breakers::new());
         let line = Line::new(&format!("http://{}", silent.local_addr().unwrap()), calls).unwrap();
         let users = Elsewhere { name: "users", keys: clients::Keys(line), of: Of::Users };

@@ -37,6 +37,9 @@ pub fn gateway(config: &Config, addresses: &Addresses, descriptors: u64) -> Gate
         },
         route("GET", "/admin/ledger", admin(), Role::Payments),
         route("GET", "/admin/breakers", admin(), Role::Orders),
+        route("POST", "/admin/breakers/{name}/open", admin(), Role::Orders),
+        route("POST", "/admin/breakers/{name}/close", admin(), Role::Orders),
+        route("POST", "/admin/breakers/{name}/reset", admin(), Role::Orders),
         route("GET", "/admin/stock", admin(), Role::Inventory),
         route("GET", "/admin/shipments", admin(), Role::Shipping),
     ];

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::serve::ListenerExt as _;
 use purlin::http::{Edge, layers};
 use purlin::message::Clock;
-use purlin::resilience::Breakers;
+use purlin::resilience::{Breakers, Calls};
 use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, raise_descriptors, serve};
 use purlin::store::{Cause, Store};
 use purlin::telemetry::{Health, Metrics, service};
@@ -30,6 +30,8 @@ pub struct Process {
     pub metrics: Metrics,
     /// Its breakers.
     pub breakers: Breakers,
+    /// How it calls others.
+    pub calls: Calls,
     /// Runs what customers and operators reach.
     pub doors: Supervisor,
     /// Runs the services.
@@ -49,6 +51,7 @@ impl Process {
     pub fn new(config: &Config, clock: Clock) -> anyhow::Result<Self> {
         let (health, metrics, breakers) = (Health::new(), Metrics::new(), Breakers::new());
         breakers.observe(&metrics);
+        let calls = Calls::observed(config.calls.clone(), &breakers, &metrics);
         let crash = Crash::from_environment(&metrics)?;
         let (doors_close, rooms_close) = (Shutdown::new(), Shutdown::new());
         Ok(Self {
@@ -58,6 +61,7 @@ impl Process {
             health,
             metrics,
             breakers,
+            calls,
             crash,
             descriptors: raise_descriptors(),
             doors_close,

@@ -76,8 +76,10 @@ pub async fn start(
     }
     operator::serve(process, config, &watched)?;
     if roles.contains(&Role::Assistant) {
-        let orders = Orders(Lines::new(process, addresses).to(Role::Orders, Repeats::Line)?);
-        let router = assistant::router(&config.model, orders, verifier).map_err(|error| anyhow!(error))?;
+        let lines = Lines::new(process, addresses);
+        let orders = Orders(lines.to(Role::Orders, Repeats::Line)?);
+        let router = assistant::router(&config.model, lines.model(), orders, verifier)
+            .map_err(|error| anyhow!(error))?;
         process.serve_room("assistant", addresses.listener(Role::Assistant)?, router, None);
     }
     if roles.contains(&Role::Console) {

@@ -2,6 +2,7 @@
 
 mod access;
 mod assistant;
+mod breakers;
 mod cancel;
 mod checkout;
 mod client;

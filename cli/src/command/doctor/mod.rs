@@ -1,5 +1,6 @@
 //! `purlin doctor`: what can be checked of an installation, and what to do about what is wrong.
 
+mod calls;
 mod database;
 mod files;
 mod finding;
@@ -36,6 +37,7 @@ pub(super) async fn run(place: &Place, wanted: &Doctor) -> Examined {
     match Operator::reach(place).await {
         Ok(operator) => {
             services::examine(&operator, &mut found).await;
+            calls::examine(&operator, &mut found).await;
             if wanted.log {
                 log::examine(&operator, place, &mut found).await;
             }

@@ -63,6 +63,17 @@ impl Breakers {
         });
     }
 
+    /// Puts a breaker that begins anew, under other terms, in the place of the one of this name; only what an operator
+    /// holds stays.
+    pub(in crate::resilience) fn replace(&self, name: &Arc<str>, config: BreakerConfig) -> Breaker {
+        let breaker = Breaker::new(Arc::clone(name), config);
+        let old = self.lock().insert(Arc::clone(name), breaker.clone());
+        if let Some(forced) = old.and_then(|old| old.status(Instant::now()).forced) {
+            breaker.force(Some(forced));
+        }
+        breaker
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Breaker>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

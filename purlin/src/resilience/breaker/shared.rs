@@ -185,6 +185,10 @@ impl Fault for Open {
     fn code(&self) -> &str {
         "circuit-open"
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(self.retry_after)
+    }
 }
 
 /// How a breaker stands, for lists.

@@ -1,8 +1,10 @@
 //! Why a call had no good answer.
 
+use std::time::Duration;
+
 use crate::message::{Fault, FaultKind};
 
-use crate::resilience::Open;
+use crate::resilience::{Full, Open};
 
 /// A call had no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +12,9 @@ pub enum CallError<E> {
     /// The callee was not called: it failed too often.
     #[error(transparent)]
     Open(#[from] Open),
+    /// The callee was not called: as many calls as it may get are under way and waiting.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// There was no answer in time; whether there was an effect is unknown.
     #[error("there was no answer in time")]
     DeadlineExceeded,
@@ -18,13 +23,31 @@ pub enum CallError<E> {
     Failed(E),
 }
 
-impl<E: Fault> CallError<E> {
+/// Why there is no answer at all.
+#[derive(Debug)]
+pub(in crate::resilience) enum Silence {
+    Open(Open),
+    Full,
+    DeadlineExceeded,
+}
+
+impl Silence {
     /// What metrics call it.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Open(_) => "open",
+            Self::Full => "full",
             Self::DeadlineExceeded => "deadline-exceeded",
-            Self::Failed(error) => error.kind().as_str(),
+        }
+    }
+}
+
+impl<E> From<Silence> for CallError<E> {
+    fn from(silence: Silence) -> Self {
+        match silence {
+            Silence::Open(open) => Self::Open(open),
+            Silence::Full => Self::Full(Full),
+            Silence::DeadlineExceeded => Self::DeadlineExceeded,
         }
     }
 }
@@ -33,6 +56,7 @@ impl<E: Fault> Fault for CallError<E> {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Open(open) => open.kind(),
+            Self::Full(full) => full.kind(),
             Self::DeadlineExceeded => FaultKind::Timeout,
             Self::Failed(error) => error.kind(),
         }
@@ -41,8 +65,17 @@ impl<E: Fault> Fault for CallError<E> {
     fn code(&self) -> &str {
         match self {
             Self::Open(open) => open.code(),
+            Self::Full(full) => full.code(),
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Failed(error) => error.code(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Open(open) => Some(open.retry_after),
+            Self::Full(_) | Self::DeadlineExceeded => None,
+            Self::Failed(error) => error.retry_after(),
         }
     }
 }

@@ -1,117 +1,101 @@
-//! A call to another service: within a deadline, through a breaker, tried again within a budget.
+//! Calls to another service, with all that stands around each.
+//!
+//! The stack, from the outside in, and why each stands where it does:
+//!
+//! | what | why there |
+//! |---|---|
+//! | fallback ([`Caller::call_or`]) | what is given when all else has failed must not itself be inside of what fails |
+//! | deadline | the time is our caller's: retries, pauses and waiting use it up together, and nothing begins after it |
+//! | retry within a budget | repeats all that is inside, so that each attempt asks breaker and limit anew |
+//! | hedge | two attempts are two loads: each takes a place and tells the breaker, so it is outside of both |
+//! | concurrency limit | who waits for a place has no leave from the breaker yet: no probe is held by one who waits, and one who is called after the breaker opened is told so at once |
+//! | breaker | counts what the callee did: time spent waiting for a place, which is our own doing, is outside of it |
+//! | attempt timeout | innermost, so that breaker and limit see an attempt that hangs end as the callee's fault |
+//!
+//! The type of the call says whether it may be repeated: [`Caller::call`] is for what is idempotent, by nature or by a
+//! key; [`Caller::call_once`] for all else. Where somebody further up repeats (a saga, the bus), a caller
+//! [`without_repeats`](Caller::without_repeats) is right for both: each hop has one retry owner.
+//!
+//! A call that is dropped at any point gives back its place, its leave and a retry that it has not made.
 
+mod attempts;
 mod error;
+mod line;
+mod policy;
+mod seen;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::message::Fault;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{self, Counter, Family, Histogram};
 
-use super::{
-    Breaker, BreakerConfig, Breakers, Deadline, DeadlineExceeded, Retry, RetryBudget, RetryBudgetConfig, dice,
-};
+use super::{Breaker, Breakers};
+use attempts::{Answer, Run};
 
 pub use error::CallError;
-
-/// How a callee is called.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CallPolicy {
-    /// How long a call may take, retries and pauses included; less if the caller's own deadline is earlier.
-    #[serde(with = "friendly")]
-    pub deadline: Duration,
-    /// How long one attempt may take.
-    #[serde(with = "friendly")]
-    pub attempt: Duration,
-    /// When a failed attempt is repeated.
-    pub retry: Retry,
-    /// How many repetitions all calls to this callee have together.
-    pub budget: RetryBudgetConfig,
-    /// When the callee is left alone.
-    pub breaker: BreakerConfig,
-}
-
-impl Default for CallPolicy {
-    /// 5 s for a call, 2 s for an attempt, and the defaults of the parts.
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(5),
-            attempt: Duration::from_secs(2),
-            retry: Retry::default(),
-            budget: RetryBudgetConfig::default(),
-            breaker: BreakerConfig::default(),
-        }
-    }
-}
+pub(in crate::resilience) use error::Silence;
+pub(in crate::resilience) use line::Line;
+pub use line::LineStatus;
+pub use policy::CallPolicy;
+pub use verdict::Verdict;
 
 /// Calls one callee; cheap to clone, and to be shared by all who call it, because they learn from each other.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    policy: CallPolicy,
-    breaker: Breaker,
-    budget: RetryBudget,
-    seen: Option<Seen>,
-}
-
-/// What is counted of calls.
-#[derive(Debug)]
-struct Seen {
-    calls: Family<Counter, 2>,
-    retries: Counter,
-    seconds: Histogram,
+    line: Arc<Line>,
+    repeats: bool,
 }
 
 impl Caller {
-    /// A caller of `name`, whose breaker is listed in `breakers`.
+    /// A caller of `name`, whose breaker is listed in `breakers`. Several callers with policies from a file come from
+    /// [`Calls`](super::Calls).
     pub fn new(name: impl Into<Arc<str>>, policy: CallPolicy, breakers: &Breakers) -> Self {
-        Self::build(breakers.breaker(name, policy.breaker), policy, None)
+        Self::on(Arc::new(Line::new(name.into(), policy, breakers, None)))
     }
 
-    /// As [`Caller::new`]; shown in metrics as `purlin_calls` by `callee` and `outcome`,
-    /// `purlin_call_retries` and `purlin_call_seconds` by `callee`.
+    /// As [`Caller::new`]; shown in metrics as `purlin_calls` by `callee` and `outcome`, `purlin_call_retries`,
+    /// `purlin_call_hedges` and `purlin_call_seconds` by `callee`.
     pub fn observed(
         name: impl Into<Arc<str>>,
         policy: CallPolicy,
         breakers: &Breakers,
         metrics: &Metrics,
     ) -> Self {
-        let breaker = breakers.breaker(name, policy.breaker);
-        let callee = [&**breaker.name()];
-        let retries =
-            metrics.counter("purlin_call_retries", "Attempts after the first", ["callee"]).with(callee);
-        let seconds = "purlin_call_seconds";
-        let seconds =
-            metrics.histogram(seconds, "How long calls took", ["callee"], metrics::SECONDS).with(callee);
-        let calls = metrics.counter("purlin_calls", "Calls to other services", ["callee", "outcome"]);
-        Self::build(breaker, policy, Some(Seen { calls, retries, seconds }))
+        Self::on(Arc::new(Line::new(name.into(), policy, breakers, Some(metrics))))
     }
 
-    fn build(breaker: Breaker, policy: CallPolicy, seen: Option<Seen>) -> Self {
-        let budget = RetryBudget::new(policy.budget, Instant::now());
-        Self { shared: Arc::new(Shared { policy, breaker, budget, seen }) }
+    pub(super) fn on(line: Arc<Line>) -> Self {
+        Self { line, repeats: true }
+    }
+
+    /// The same, but it repeats and hedges nothing: for whoever is repeated himself.
+    pub fn without_repeats(&self) -> Self {
+        Self { line: Arc::clone(&self.line), repeats: false }
     }
 
     /// Whom it calls.
     pub fn name(&self) -> &Arc<str> {
-        self.shared.breaker.name()
+        self.line.name()
     }
 
     /// The breaker that calls go through.
-    pub fn breaker(&self) -> &Breaker {
-        &self.shared.breaker
+    pub fn breaker(&self) -> Breaker {
+        self.line.parts().breaker.clone()
+    }
+
+    /// The policy that the next call is made by.
+    pub fn policy(&self) -> CallPolicy {
+        self.line.parts().policy
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> LineStatus {
+        self.line.status()
     }
 
     /// Calls, and repeats what failed for a transient reason. An attempt without an answer may have had its
@@ -122,7 +106,7 @@ impl Caller {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.call_with(&self.shared.policy.retry, work).await
+        said(self.judged(self.repeats, judge, work).await)
     }
 
     /// Calls, and repeats nothing.
@@ -134,106 +118,49 @@ impl Caller {
     {
         let mut work = Some(work);
         let once = || (work.take().expect("without retries there is one attempt"))();
-        self.call_with(&Retry::NEVER, once).await
+        said(self.judged(false, judge, once).await)
     }
 
-    async fn call_with<T, E, F, Fut>(&self, retry: &Retry, mut work: F) -> Result<T, CallError<E>>
+    /// As [`Caller::call`]; when the callee could not, for now, `instead` makes the answer (or says that it cannot
+    /// either): something remembered, something less, nothing. What the callee *refused* stays refused.
+    pub async fn call_or<T, E, F, Fut, G, Instead>(&self, work: F, instead: G) -> Result<T, CallError<E>>
     where
         E: Fault,
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
+        G: FnOnce(CallError<E>) -> Instead,
+        Instead: Future<Output = Result<T, CallError<E>>>,
     {
-        let start = Instant::now();
-        let deadline = Deadline::from(start, self.shared.policy.deadline).tightened();
-        let answer = self.attempts(retry, deadline, &mut work).await;
-        if let Some(seen) = &self.shared.seen {
-            let outcome = answer.as_ref().map_or_else(CallError::outcome, |_| "ok");
-            seen.calls.with([&**self.name(), outcome]).inc();
-            seen.seconds.observe(start.elapsed().as_secs_f64());
-        }
-        answer
-    }
-
-    async fn attempts<T, E, F, Fut>(
-        &self,
-        retry: &Retry,
-        deadline: Deadline,
-        work: &mut F,
-    ) -> Result<T, CallError<E>>
-    where
-        E: Fault,
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let mut failed = 0;
-        let mut last = None;
-        loop {
-            let answer = self.attempt(deadline, work).await;
-            // Only a call that is made earns a part of a retry; one that an open breaker refuses asks nobody.
-            if failed == 0 && !matches!(answer, Err(CallError::Open(_))) {
-                self.shared.budget.earn();
+        match self.call(work).await {
+            Err(error) if error.kind().is_transient() => {
+                self.line.fell_back();
+                instead(error).await
             }
-            let error = match (answer, last.take()) {
-                (Ok(answer), _) => return Ok(answer),
-                // What failed before says more than that it was given up.
-                (Err(CallError::Open(_)), Some(last)) => return Err(last),
-                (Err(error), _) => error,
-            };
-            failed += 1;
-            let Some(pause) = self.pause(retry, failed, &error, deadline) else { return Err(error) };
-            self.tell_retry(failed, pause, &error);
-            tokio::time::sleep(pause).await;
-            last = Some(error);
+            answer => answer,
         }
     }
 
-    async fn attempt<T, E, F, Fut>(&self, deadline: Deadline, work: &mut F) -> Result<T, CallError<E>>
+    /// Calls, and lets `judge` say what an answer tells of the callee.
+    pub(super) async fn judged<T, E, F, Fut, J>(&self, repeatable: bool, judge: J, work: F) -> Answer<T, E>
     where
-        E: Fault,
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
+        J: Fn(&Result<T, E>) -> Verdict,
     {
-        let now = Instant::now();
-        if deadline.remaining_at(now).is_zero() {
-            return Err(CallError::DeadlineExceeded);
+        let (start, parts) = (Instant::now(), self.line.parts());
+        let run = Run::new(&parts, self.line.seen(), start, repeatable && self.repeats, judge);
+        let ended = run.attempts(start, &Mutex::new(work)).await;
+        if let Some(seen) = self.line.seen() {
+            seen.ended(ended.outcome(), ended.at.saturating_duration_since(start));
         }
-        let permit = self.shared.breaker.admit(now)?;
-        let until = Deadline::from(now, self.shared.policy.attempt).min(deadline);
-        let answer = until.enforce(async { work().await }).await;
-        match &answer {
-            Ok(Ok(_)) => permit.succeeded(),
-            Ok(Err(error)) if !error.kind().is_transient() => permit.succeeded(),
-            // Our caller's time ran out. Whether the callee had enough of it is for the permit to say.
-            _ if deadline.has_passed() => drop(permit),
-            _ => permit.failed(Instant::now()),
-        }
-        match answer {
-            Ok(answer) => answer.map_err(CallError::Failed),
-            Err(DeadlineExceeded) => Err(CallError::DeadlineExceeded),
-        }
+        ended.answer
     }
+}
 
-    fn tell_retry(&self, failed: u32, pause: Duration, error: &(dyn std::error::Error + 'static)) {
-        tracing::debug!(callee = %self.name(), failed, ?pause, error, "a call is tried again");
-        if let Some(seen) = &self.shared.seen {
-            seen.retries.inc();
-        }
-    }
+fn judge<T, E: Fault>(answer: &Result<T, E>) -> Verdict {
+    answer.as_ref().map_or_else(Verdict::of, |_| Verdict::Good)
+}
 
-    /// How long to wait before the next attempt; none if there is to be none.
-    fn pause<E: Fault>(
-        &self,
-        retry: &Retry,
-        failed: u32,
-        error: &CallError<E>,
-        deadline: Deadline,
-    ) -> Option<Duration> {
-        let may_help = !matches!(error, CallError::Open(_)) && error.kind().is_transient();
-        if !may_help || !retry.allows(failed) {
-            return None;
-        }
-        let now = Instant::now();
-        let pause = retry.delay(failed, dice());
-        (pause < deadline.remaining_at(now) && self.shared.budget.spend(now)).then_some(pause)
-    }
+fn said<T, E>(answer: Answer<T, E>) -> Result<T, CallError<E>> {
+    answer.map_err(CallError::from)?.map_err(CallError::Failed)
 }

@@ -6,6 +6,12 @@ use std::future::pending;
 use crate::message::FaultKind;
 use crate::resilience::{BreakerState, Forced, deadline};
 
+use std::time::Duration;
+
+use crate::resilience::{
+    BreakerConfig, BulkheadConfig, Deadline, HedgeAfter, HedgeConfig, Retry, RetryBudgetConfig,
+};
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,7 +30,7 @@ const DOWN: Said = Said(FaultKind::Unavailable);
 
 fn policy() -> CallPolicy {
     CallPolicy {
-        deadline: 10 * SECOND,
+        timeout: 10 * SECOND,
         attempt: 2 * SECOND,
         retry: Retry { max_attempts: 3, first_delay: SECOND / 10, max_delay: SECOND, jitter: 0.0 },
         ..CallPolicy::default()
@@ -129,7 +135,7 @@ async fn an_attempt_is_told_its_own_deadline() {
         async move { Ok::<_, Said>(told) }
     };
     let told = caller.call(work).await.unwrap();
-    assert_eq!(told, Some(Deadline::from(start, caller.shared.policy.attempt)));
+    assert_eq!(told, Some(Deadline::from(start, caller.policy().attempt)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,4 +211,245 @@ async fn only_calls_that_are_made_earn_retries() {
     }
     caller.breaker().force(None);
     assert_eq!(call(&caller, &[Err(DOWN)]).await.1, 1, "half a retry is none");
+}
+
+/// A callee that says when to come again.
+#[derive(Debug, thiserror::Error)]
+#[error("come again after {0:?}")]
+struct Later(Duration);
+
+impl Fault for Later {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Overloaded
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_as_long_as_the_callee_asks_for_but_never_beyond_the_deadline() {
+    let (caller, start) = (caller(policy()), Instant::now());
+    let mut attempts = 0;
+    let work = || {
+        attempts += 1;
+        let answer = if attempts == 1 { Err(Later(4 * SECOND)) } else { Ok(()) };
+        async { answer }
+    };
+    caller.call(work).await.unwrap();
+    assert_eq!(start.elapsed(), 4 * SECOND + SECOND / 10, "what was asked for, and the own pause behind it");
+    let start = Instant::now();
+    for after in [10 * SECOND, Duration::MAX] {
+        let answer = caller.call(async || Err::<(), _>(Later(after))).await;
+        assert!(matches!(answer, Err(CallError::Failed(_))));
+        assert_eq!(start.elapsed(), Duration::ZERO, "there is no use in waiting for what comes too late");
+    }
+}
+
+fn hedging(after: Duration) -> CallPolicy {
+    let after = HedgeAfter::Fixed(after);
+    let hedge = HedgeConfig { after, at_least: Duration::ZERO, ratio: 0.1, saved: 2.0 };
+    CallPolicy { hedge: Some(hedge), ..policy() }
+}
+
+/// Calls with a time and an answer for each attempt; also tells how many attempts were dropped unfinished.
+async fn timed(
+    caller: &Caller,
+    attempts: &[(Duration, Result<u32, Said>)],
+) -> (Result<u32, CallError<Said>>, usize, i32) {
+    struct Unfinished<'a>(&'a Cell<i32>);
+    impl Drop for Unfinished<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    let (made, dropped) = (Cell::new(0), Cell::new(0));
+    let next = || {
+        let (time, answer) = attempts[made.replace(made.get() + 1)].clone();
+        let unfinished = Unfinished(&dropped);
+        async move {
+            tokio::time::sleep(time).await;
+            std::mem::forget(unfinished);
+            answer
+        }
+    };
+    let answer = caller.call(next).await;
+    (answer, made.get(), dropped.get())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_attempt_gets_another_beside_it_and_the_first_answer_wins() {
+    let metrics = Metrics::new();
+    let caller = Caller::observed("payments", hedging(SECOND / 10), &Breakers::new(), &metrics);
+    let start = Instant::now();
+    let (answer, made, dropped) = timed(&caller, &[(SECOND, Ok(1)), (SECOND / 10, Ok(2))]).await;
+    assert_eq!(
+        (answer.unwrap(), made, dropped, start.elapsed()),
+        (2, 2, 1, SECOND / 5),
+        "the loser is cancelled"
+    );
+    let (answer, made, dropped) = timed(&caller, &[(SECOND / 20, Ok(1))]).await;
+    assert_eq!((answer.unwrap(), made, dropped), (1, 1, 0), "a quick one gets none");
+    let status = caller.status().concurrency;
+    assert_eq!((status.under_way, status.waiting), (0, 0));
+    assert!(metrics.render().contains("purlin_call_hedges_total{callee=\"payments\"} 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_fails_leaves_the_call_to_the_other() {
+    let caller = caller(hedging(SECOND / 10));
+    let start = Instant::now();
+    let (answer, made, _) = timed(&caller, &[(SECOND / 2, Ok(1)), (SECOND / 10, Err(DOWN))]).await;
+    assert_eq!((answer.unwrap(), made, start.elapsed()), (1, 2, SECOND / 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedging_has_a_budget_and_is_only_for_what_may_be_repeated() {
+    let caller = caller(hedging(SECOND / 10));
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        let slow = [(SECOND, Ok(1)), (SECOND, Ok(2))];
+        made.push(timed(&caller, &slow).await.1);
+    }
+    assert_eq!(made, [2, 2, 1, 1], "two were saved up, and two calls earn no third");
+    let calls = Cell::new(0);
+    let slow = || {
+        calls.set(calls.get() + 1);
+        async {
+            tokio::time::sleep(SECOND).await;
+            Ok::<_, Said>(())
+        }
+    };
+    let fresh = Caller::new("other", hedging(SECOND / 10), &Breakers::new());
+    fresh.call_once(slow).await.unwrap();
+    fresh.without_repeats().call(slow).await.unwrap();
+    assert_eq!(calls.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_under_way_than_there_are_places_and_a_full_house_is_not_asked_again() {
+    let concurrency = BulkheadConfig { max_under_way: 1, max_waiting: 1, max_wait: SECOND, adaptive: None };
+    let caller = caller(CallPolicy { concurrency, ..policy() });
+    let slow = || async {
+        tokio::time::sleep(SECOND / 2).await;
+        Ok::<_, Said>(Instant::now())
+    };
+    let start = Instant::now();
+    let (one, two, three) = tokio::join!(caller.call(slow), caller.call(slow), caller.call(slow));
+    assert_eq!((one.unwrap() - start, two.unwrap() - start), (SECOND / 2, SECOND));
+    let full = three.unwrap_err();
+    assert!(matches!(full, CallError::Full(_)));
+    assert_eq!((full.kind(), caller.status().retries_left), (FaultKind::Overloaded, 100.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_place_when_the_breaker_opens_is_told_so_at_once() {
+    let concurrency =
+        BulkheadConfig { max_under_way: 1, max_waiting: 9, max_wait: 9 * SECOND, adaptive: None };
+    let breaker = BreakerConfig { failure_threshold: 1, ..BreakerConfig::default() };
+    let caller = caller(CallPolicy { concurrency, breaker, retry: Retry::NEVER, ..policy() });
+    let fails = || async {
+        tokio::time::sleep(SECOND).await;
+        Err::<(), _>(DOWN)
+    };
+    let start = Instant::now();
+    let (first, second) = tokio::join!(caller.call(fails), caller.call(fails));
+    assert!(matches!((first, second), (Err(CallError::Failed(_)), Err(CallError::Open(_)))));
+    assert_eq!(start.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_callee_cannot_do_the_fallback_does_and_what_it_refuses_stays_refused() {
+    let caller = caller(policy());
+    let stale = async |error: CallError<Said>| {
+        assert_eq!(error.kind(), FaultKind::Unavailable);
+        Ok(7)
+    };
+    assert_eq!(caller.call_or(async || Err(DOWN), stale).await.unwrap(), 7);
+    let refused = async || Err::<u32, _>(Said(FaultKind::NotFound));
+    assert!(matches!(
+        caller.call_or(refused, stale).await,
+        Err(CallError::Failed(Said(FaultKind::NotFound)))
+    ));
+}
+
+/// Drops a call after each span in turn: whatever it was doing, it gives back all that it had taken.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_anywhere_gives_everything_back() {
+    let concurrency = BulkheadConfig { max_under_way: 1, max_waiting: 1, max_wait: SECOND, adaptive: None };
+    let budget = RetryBudgetConfig { ratio: 0.0, per_second: 0.0, saved: 10.0 };
+    let retry = Retry { max_attempts: 3, first_delay: SECOND / 10, max_delay: SECOND / 10, jitter: 0.0 };
+    let breaker = BreakerConfig { failure_threshold: 1000, window: 1000, ..BreakerConfig::default() };
+    for millis in (0..700).step_by(10) {
+        let hedge = hedging(SECOND / 20).hedge.map(|hedge| HedgeConfig { ratio: 0.0, ..hedge });
+        let policy = CallPolicy { concurrency, budget, retry, breaker, hedge, ..policy() };
+        let caller = caller(policy);
+        let made = Cell::new(0_u32);
+        let fails = || {
+            made.set(made.get() + 1);
+            async {
+                tokio::time::sleep(SECOND / 10).await;
+                Err::<(), _>(DOWN)
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(millis), caller.call(fails)).await;
+        let status = caller.status();
+        assert_eq!((status.concurrency.under_way, status.concurrency.waiting), (0, 0), "after {millis} ms");
+        let hedges = 2.0 - status.hedges_left.unwrap();
+        let retries = 10.0 - status.retries_left;
+        assert_eq!(f64::from(made.get().saturating_sub(1)), retries + hedges, "after {millis} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_callee_gets_fewer_calls_at_once() {
+    let adaptive = Some(crate::resilience::AdaptiveConfig::default());
+    let concurrency = BulkheadConfig { max_under_way: 100, max_waiting: 100, max_wait: SECOND, adaptive };
+    let caller = caller(CallPolicy { concurrency, ..policy() });
+    let busy = async |time: Duration, rounds: u32| {
+        let one = || async {
+            for _ in 0..rounds {
+                let work = || async {
+                    tokio::time::sleep(time).await;
+                    Ok::<_, Said>(())
+                };
+                let _ = caller.call(work).await;
+            }
+        };
+        futures_util::future::join_all((0..50).map(|_| one())).await;
+    };
+    busy(SECOND / 50, 100).await;
+    let healthy = caller.status().concurrency.limit;
+    assert!(healthy >= 50, "{healthy}");
+    busy(SECOND / 2, 5).await;
+    let slow = caller.status().concurrency.limit;
+    assert!(slow <= healthy / 2, "{slow} of {healthy}");
+}
+
+/// Prints what the usual stack adds to a call whose answer is there at once. Run it alone, optimized:
+/// `cargo test --release -p purlin --lib -- --ignored --nocapture the_usual_stack_costs`.
+#[tokio::test]
+#[ignore = "it measures, and decides nothing"]
+async fn the_usual_stack_costs() {
+    const CALLS: u32 = 200_000;
+    let adaptive = Some(crate::resilience::AdaptiveConfig::default());
+    let whole = CallPolicy {
+        concurrency: BulkheadConfig { adaptive, ..BulkheadConfig::default() },
+        hedge: Some(HedgeConfig::default()),
+        ..CallPolicy::default()
+    };
+    for (name, policy) in [("as built in", CallPolicy::default()), ("with adaptive limit and hedging", whole)]
+    {
+        let caller = Caller::observed("payments", policy, &Breakers::new(), &Metrics::new());
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let start = std::time::Instant::now();
+            for _ in 0..CALLS {
+                std::hint::black_box(caller.call(async || Ok::<_, Said>(7)).await).unwrap();
+            }
+            best = best.min(start.elapsed() / CALLS);
+        }
+        println!("{name}: {best:?} a call");
+    }
 }

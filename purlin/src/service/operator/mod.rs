@@ -39,8 +39,19 @@
 //! | `POST /<service>/store/backup?to=<path>` | `{"to": path}`, when the copy is whole |
 //! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag |
 //!
+//! A running process has more to ask for ([`process`]):
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /calls` | `{"policies": [..], "lines": [..]}`: the policies in force, each value with where it comes from, and how the way to each callee stands |
+//! | `POST /calls/reload` | `{"changed": [callee, ..]}`, when the policies have been read again |
+//! | `GET /breakers` | a page of [`BreakerStatus`](crate::resilience::BreakerStatus), all on the first |
+//! | `POST /breakers/<name>/open`, `../close`, `../reset` | [`BreakerStatus`](crate::resilience::BreakerStatus) |
+//!
 //! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
 
+mod breakers;
+mod calls;
 mod dead_letters;
 mod projections;
 mod sagas;
@@ -65,6 +76,7 @@ use crate::http::{Json, Problem};
 use crate::resilience::DeadlineExceeded;
 use crate::store::Store;
 
+pub use calls::OperatedCalls;
 pub use socket::{connect, listen, socket_path};
 
 /// How long a request may take.
@@ -111,6 +123,19 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         // A copy takes as long as it takes.
         .route("/{service}/store/backup", post(stores::backup))
         .with_state(Services(Arc::new(stores)))
+}
+
+/// Answers an operator's requests about these services, and about how the process that runs them calls others.
+pub fn process(services: impl IntoIterator<Item = Served>, calls: OperatedCalls) -> Router {
+    let of_process = Router::new()
+        .route("/calls", get(calls::show))
+        .route("/calls/reload", post(calls::reload))
+        .route("/breakers", get(breakers::list))
+        .route("/breakers/{name}/open", post(breakers::open))
+        .route("/breakers/{name}/close", post(breakers::close))
+        .route("/breakers/{name}/reset", post(breakers::reset))
+        .with_state(calls);
+    router(services).merge(of_process)
 }
 
 /// Answers in time, or says that it did not: an operator who waits learns nothing.

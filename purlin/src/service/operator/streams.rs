@@ -219,6 +219,8 @@ pub(super) struct Event {
     correlation: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     causation: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<Timestamp>,
     data: Value,
 }
 
@@ -241,6 +243,7 @@ impl Event {
             trace: envelope.meta.trace.map(|trace| trace.to_string()),
             correlation: envelope.meta.correlation,
             causation: envelope.meta.causation,
+            deadline: envelope.meta.deadline,
             data: serde_json::from_slice(&envelope.data).unwrap_or_else(|_| text()),
         }
     }

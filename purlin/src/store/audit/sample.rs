@@ -108,7 +108,7 @@ pub(super) fn digest(event: &Recorded) -> u64 {
     let (hasher, envelope) = (&mut DefaultHasher::new(), &event.envelope);
     (event.position, event.stream.as_str(), event.version, event.at.as_microsecond()).hash(hasher);
     (envelope.id, &*envelope.kind, envelope.schema, envelope.public).hash(hasher);
-    (envelope.meta.correlation, envelope.meta.causation).hash(hasher);
+    (envelope.meta.correlation, envelope.meta.causation, envelope.meta.deadline).hash(hasher);
     envelope.tags.hash(hasher);
     envelope.data.hash(hasher);
     hasher.finish().max(1)

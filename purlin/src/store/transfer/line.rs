@@ -84,6 +84,8 @@ pub(super) struct EventLine<'a> {
     correlation: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     causation: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
@@ -164,6 +166,7 @@ impl<'a> EventLine<'a> {
             trace: meta.trace.map(|trace| trace.to_string()),
             correlation: meta.correlation,
             causation: meta.causation,
+            deadline: meta.deadline,
             tags: tags.iter().map(str::to_owned).collect(),
             data,
             text,
@@ -177,7 +180,7 @@ impl<'a> EventLine<'a> {
             None => None,
             Some(text) => Some(trace(text).ok_or_else(|| format!("`{text}` is no trace"))?),
         };
-        let Self { correlation, causation, data, text, base64, .. } = self;
+        let Self { correlation, causation, deadline, data, text, base64, .. } = self;
         Ok(Recorded {
             position: self.position,
             stream: StreamId::parse(&*self.stream).map_err(|error| format!("`{}`: {error}", self.stream))?,
@@ -188,7 +191,7 @@ impl<'a> EventLine<'a> {
                 kind: (&*self.kind).into(),
                 schema: self.schema,
                 public: self.public,
-                meta: Meta { trace, correlation, causation },
+                meta: Meta { trace, correlation, causation, deadline },
                 tags: Tags::new(self.tags),
                 data: Content { data, text, base64 }.bytes()?,
             },
@@ -254,6 +257,7 @@ mod tests {
                 trace: Some(TraceContext { trace_id: 7, span_id: 0, flags: 3 }),
                 correlation: Some(tagged.id),
                 causation: None,
+                deadline: Timestamp::from_microsecond(1_700_000_060_000_001).ok(),
             };
             let event = Recorded {
                 position: Position(7),

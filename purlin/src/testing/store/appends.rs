@@ -26,6 +26,7 @@ async fn what_is_appended_is_read_back(store: &Store) {
             trace: Some(TraceContext { trace_id: u128::MAX, span_id: 1, flags: 1 }),
             correlation: Some(new_id()),
             causation: Some(new_id()),
+            deadline: Timestamp::from_microsecond(1_700_000_060_000_001).ok(),
         },
         ..Envelope::raw("thing.full", "{\"text\":\"\u{1F9F5} \\u0000 'quotes' \"}".to_owned())
     };

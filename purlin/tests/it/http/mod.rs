@@ -1,5 +1,6 @@
 //! The room `http`.
 
+mod hops;
 mod idempotency;
 mod layers;
 mod once;

@@ -1,7 +1,7 @@
 //! What an operator asks of a process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +11,8 @@ use http_body_util::BodyExt;
 use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::message::{Clock, Envelope, Fault, FaultKind, new_id};
 use purlin::projection::{Projection, View};
-use purlin::resilience::Retry;
+use purlin::resilience::policies::Section;
+use purlin::resilience::{Breakers, Calls, Policies, PolicyError, Retry};
 use purlin::saga::{Saga, SagaError, SagaRow, SagaState, Sagas};
 use purlin::service::operator::{self, Served};
 use purlin::store::{Commit, Expected, Position, Query, ReadError, Recorded, Row, Store, StreamId};
@@ -293,4 +294,45 @@ async fn an_operator_looks_at_a_view_and_tells_it_what_to_do() {
 /// A value of JSON as it stands in a query.
 fn query(value: &Value) -> String {
     form_urlencoded::byte_serialize(value.as_str().unwrap().as_bytes()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_calls_of_a_process_are_shown_reloaded_and_its_breakers_held() {
+    let said = Arc::new(Mutex::new(json!({ "payments": { "timeout": "9s" } })));
+    let file = Arc::clone(&said);
+    let reread = move || -> Result<Policies, PolicyError> {
+        let section: Section = serde_json::from_value(file.lock().unwrap().clone()).unwrap();
+        Policies::built_in().with("shop.toml", section)
+    };
+    let calls = Calls::new(reread().unwrap(), &Breakers::new());
+    let payments = calls.caller("payments");
+    let router = operator::process([], operator::OperatedCalls::new(&calls, reread));
+    let get = async |path: &str| ask(&router, Method::GET, path).await;
+    let post = async |path: &str| ask(&router, Method::POST, path).await;
+    let (_, _, shown) = get("/calls").await;
+    let values = shown["policies"][0]["values"].as_array().unwrap();
+    let timeout = json!({ "key": "timeout", "value": "9s", "from": "calls.payments in shop.toml" });
+    assert!(values.contains(&timeout), "{shown}");
+    assert_eq!(shown["lines"][0]["concurrency"]["limit"], 1024);
+
+    *said.lock().unwrap() = json!({ "payments": { "timeout": "never" } });
+    let (status, _, problem) = post("/calls/reload").await;
+    assert_eq!(status, 422);
+    assert!(problem["detail"].as_str().unwrap().contains("`calls.payments.timeout`"), "{problem}");
+    assert_eq!(payments.policy().timeout.as_secs(), 9, "what was in force stays so");
+    *said.lock().unwrap() = json!({ "payments": { "timeout": "7s" } });
+    assert_eq!(post("/calls/reload").await.2, json!({ "changed": ["payments"] }));
+    assert_eq!(payments.policy().timeout.as_secs(), 7);
+
+    for (verb, state, forced) in [
+        ("open", "open", json!("open")),
+        ("close", "closed", json!("closed")),
+        ("reset", "closed", json!(null)),
+    ] {
+        let (status, _, breaker) = post(&format!("/breakers/payments/{verb}")).await;
+        assert_eq!((status, &breaker["state"], &breaker["forced"]), (200, &json!(state), &forced), "{verb}");
+    }
+    assert_eq!(get("/breakers").await.2["items"][0]["name"], "payments");
+    assert_eq!(post("/breakers/nobody/open").await.0, 404);
+    assert_eq!(get("/").await.0, 200, "the services are still there");
 }

@@ -7,11 +7,9 @@ use axum::extract::State;
 use http::StatusCode;
 use purlin::http::{Limit, Listing, Path, Problem, Query};
 use purlin::message::Uuid;
-use purlin::resilience::BreakerStatus;
 use purlin::saga::SagaView;
 use purlin::store::TokenError;
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use serde::Deserialize;
 
 use super::super::Orders;
 use super::super::history::Shown;
@@ -21,7 +19,7 @@ use super::super::search::{SearchError, Wanted, cursor, page, whose};
 use super::super::view::OrderRow;
 use super::may_see;
 use crate::contracts::events::Flow;
-use crate::contracts::who::{Admin, Known, forbidden};
+use crate::contracts::who::{Known, forbidden};
 
 /// How long a reader waits for the view to have seen his writes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -91,17 +89,6 @@ pub(super) async fn saga(
             .detail("the order has no checkout: it was not submitted")
     };
     view.map(Answer).ok_or_else(none)
-}
-
-/// Every breaker of the process.
-#[derive(Debug, Serialize)]
-pub(super) struct BreakerList {
-    items: Vec<BreakerStatus>,
-    next: Option<String>,
-}
-
-pub(super) async fn breakers(State(orders): State<Orders>, _: Admin) -> Answer<BreakerList> {
-    Answer(BreakerList { items: orders.breakers.list(Instant::now()), next: None })
 }
 
 impl Orders {

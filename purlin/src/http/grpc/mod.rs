@@ -20,6 +20,8 @@
 //! assert_eq!(fault.to_string(), "only 2 are left");
 //! ```
 
+mod retry_info;
+
 use std::time::Duration;
 
 use http::{HeaderMap, header};
@@ -28,7 +30,7 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status};
 
 use crate::message::{Fault, FaultKind};
-use crate::resilience::deadline;
+use crate::resilience::{Criticality, criticality, deadline};
 use crate::store::Commit;
 use crate::telemetry;
 
@@ -39,6 +41,8 @@ const KIND: &str = "purlin-fault-kind";
 const CODE: &str = "purlin-fault-code";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TIMEOUT: &str = "grpc-timeout";
+/// When to try again, in milliseconds; less than 0 is: never (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a callee answered instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,7 @@ pub struct RemoteFault {
     kind: FaultKind,
     code: String,
     message: String,
+    retry_after: Option<Duration>,
 }
 
 impl Fault for RemoteFault {
@@ -56,6 +61,10 @@ impl Fault for RemoteFault {
 
     fn code(&self) -> &str {
         &self.code
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 
@@ -68,7 +77,12 @@ pub fn status_from_fault(fault: &dyn Fault) -> Status {
     } else {
         fault.to_string()
     };
-    let mut status = Status::new(code_of(kind), message);
+    let details = fault.retry_after().map(|after| retry_info::encode(code_of(kind), &message, after));
+    let mut status = Status::with_details(code_of(kind), message, details.unwrap_or_default());
+    if let Some(after) = fault.retry_after() {
+        let millis = i64::try_from(after.as_millis()).unwrap_or(-1);
+        status.metadata_mut().insert(PUSHBACK, millis.into());
+    }
     status.metadata_mut().insert(KIND, MetadataValue::from_static(kind.as_str()));
     if let Ok(code) = fault.code().parse::<MetadataValue<Ascii>>() {
         status.metadata_mut().insert(CODE, code);
@@ -81,10 +95,17 @@ pub fn fault_from_status(status: &Status) -> RemoteFault {
     let text = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
     let kind = text(KIND).and_then(kind_named).unwrap_or_else(|| kind_of(status.code()));
     let code = text(CODE).unwrap_or(kind.as_str()).to_owned();
-    RemoteFault { kind, code, message: status.message().to_owned() }
+    RemoteFault { kind, code, message: status.message().to_owned(), retry_after: retry_after(status) }
 }
 
-/// A request that carries the trace and deadline at work, and a key if it writes.
+/// When whoever answered asks to be tried again: by `grpc-retry-pushback-ms`, or by a `google.rpc.RetryInfo`.
+fn retry_after(status: &Status) -> Option<Duration> {
+    let Some(pushback) = status.metadata().get(PUSHBACK) else { return retry_info::decode(status.details()) };
+    let millis: i64 = pushback.to_str().ok()?.parse().ok()?;
+    Some(u64::try_from(millis).map_or(Duration::MAX, Duration::from_millis))
+}
+
+/// A request that carries the trace, deadline and criticality at work, and a key if it writes.
 pub fn request<T>(message: T, key: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     inject(request.metadata_mut());
@@ -94,7 +115,7 @@ pub fn request<T>(message: T, key: Option<&str>) -> Request<T> {
     request
 }
 
-/// Writes the trace and the deadline at work into a call's metadata.
+/// Writes the trace, the deadline and the criticality at work into a call's metadata.
 pub fn inject(metadata: &mut MetadataMap) {
     let trace = telemetry::current().map(|trace| trace.child().to_string());
     if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
@@ -103,6 +124,10 @@ pub fn inject(metadata: &mut MetadataMap) {
     let timeout = deadline::current().map(|deadline| timeout_value(deadline.remaining()));
     if let Some(timeout) = timeout.and_then(|timeout| timeout.parse().ok()) {
         metadata.insert(TIMEOUT, timeout);
+    }
+    let class = criticality::current();
+    if class != Criticality::default() {
+        metadata.insert(criticality::HEADER, MetadataValue::from_static(class.as_str()));
     }
 }
 
@@ -174,12 +199,12 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
 }
 
 /// Whether a request is a gRPC call.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+pub(in crate::http) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// How long a call's `grpc-timeout` gives.
-pub(super) fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::http) fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
@@ -281,6 +306,39 @@ mod tests {
         assert_eq!(sent.trace_id, trace.trace_id);
         assert_ne!(sent.span_id, trace.span_id);
         assert_eq!(timeout_of(&headers), Some(Duration::from_millis(1500)));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("later")]
+    struct Later(Duration);
+
+    impl Fault for Later {
+        fn kind(&self) -> FaultKind {
+            FaultKind::Overloaded
+        }
+
+        fn retry_after(&self) -> Option<Duration> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn when_to_try_again_comes_back_however_it_is_said() {
+        let after = Duration::from_millis(1500);
+        let mut status = status_from_fault(&Later(after));
+        assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "1500");
+        assert_eq!(fault_from_status(&status).retry_after(), Some(after));
+        status.metadata_mut().remove(PUSHBACK);
+        assert_eq!(
+            fault_from_status(&status).retry_after(),
+            Some(after),
+            "a foreign callee may say only that"
+        );
+        status.metadata_mut().insert(PUSHBACK, MetadataValue::from_static("-1"));
+        assert_eq!(fault_from_status(&status).retry_after(), Some(Duration::MAX), "never");
+        assert_eq!(fault_from_status(&Status::unavailable("")).retry_after(), None);
+        let broken = Status::with_details(Code::Unavailable, "", vec![0xff, 1, 2].into());
+        assert_eq!(fault_from_status(&broken).retry_after(), None);
     }
 
     #[test]

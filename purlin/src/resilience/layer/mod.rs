@@ -1,4 +1,8 @@
-//! The breaker and the deadline as tower layers, for clients that are tower services (hyper, tonic).
+//! The same as tower layers, for clients and servers that are tower services (hyper, tonic, axum).
+//!
+//! [`CallLayer`] is the whole stack of a [`Caller`](super::Caller) around a client; `purlin::http::client` puts it
+//! around an HTTP client. [`ShedLayer`] stands before a server. [`BreakerLayer`] and [`DeadlineLayer`] are parts of the
+//! stack, for who composes his own.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -17,6 +21,9 @@
 //! # });
 //! ```
 
+mod call;
+mod shed;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,6 +32,9 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{Breaker, CallError, Deadline};
+
+pub use call::{CallLayer, Called, Exchange};
+pub use shed::{Shed, ShedLayer};
 
 /// Sends calls through a breaker; `judge` says of an answer whether it is a failure of the callee.
 #[derive(Debug, Clone)]

@@ -1,0 +1,111 @@
+//! How a callee is called.
+
+use std::time::Duration;
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly;
+use serde::{Deserialize, Serialize};
+
+use crate::resilience::{BreakerConfig, BulkheadConfig, HedgeConfig, Retry, RetryBudgetConfig};
+
+/// How a callee is called.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallPolicy {
+    /// How long a call may take, retries and pauses included; less if the caller's own deadline is earlier.
+    #[serde(with = "friendly")]
+    pub timeout: Duration,
+    /// How long one attempt may take.
+    #[serde(with = "friendly")]
+    pub attempt: Duration,
+    /// When a failed attempt is repeated.
+    pub retry: Retry,
+    /// How many repetitions all calls to this callee have together.
+    pub budget: RetryBudgetConfig,
+    /// How many attempts may be under way at once, and how many may wait.
+    pub concurrency: BulkheadConfig,
+    /// When the callee is left alone.
+    pub breaker: BreakerConfig,
+    /// When a second attempt is made beside a slow one; none: never.
+    pub hedge: Option<HedgeConfig>,
+}
+
+impl Default for CallPolicy {
+    /// 5 s for a call, 2 s for an attempt, no hedging, and the defaults of the other parts.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            attempt: Duration::from_secs(2),
+            retry: Retry::default(),
+            budget: RetryBudgetConfig::default(),
+            concurrency: BulkheadConfig::default(),
+            breaker: BreakerConfig::default(),
+            hedge: None,
+        }
+    }
+}
+
+impl CallPolicy {
+    /// Whether its numbers make sense together; otherwise the key that does not, and what is allowed.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        self.check_times()?;
+        self.check_retries()?;
+        self.check_concurrency()?;
+        let counts = [
+            ("breaker.failure_threshold", self.breaker.failure_threshold),
+            ("breaker.success_threshold", self.breaker.success_threshold),
+        ];
+        counts.into_iter().try_for_each(|(key, count)| allowed(count >= 1, key, "at least 1"))
+    }
+
+    fn check_times(&self) -> Result<(), (&'static str, String)> {
+        allowed(!self.timeout.is_zero(), "timeout", "longer than 0")?;
+        let fits = !self.attempt.is_zero() && self.attempt <= self.timeout;
+        allowed(
+            fits,
+            "attempt",
+            format_args!("longer than 0 and no longer than `timeout`, {:?}", self.timeout),
+        )
+    }
+
+    fn check_retries(&self) -> Result<(), (&'static str, String)> {
+        let (retry, budget) = (&self.retry, &self.budget);
+        allowed(retry.max_attempts >= 1, "retry.max_attempts", "at least 1, the first attempt")?;
+        allowed((0.0..=1.0).contains(&retry.jitter), "retry.jitter", "from 0 to 1")?;
+        let (ratio, saved) = ("a number from 0 to 10", "a number from 0 to 1000000");
+        allowed((0.0..=10.0).contains(&budget.ratio), "budget.ratio", ratio)?;
+        allowed((0.0..=1e6).contains(&budget.per_second), "budget.per_second", saved)?;
+        allowed((0.0..=1e6).contains(&budget.saved), "budget.saved", saved)?;
+        let Some(hedge) = &self.hedge else { return Ok(()) };
+        allowed((0.0..=1.0).contains(&hedge.ratio), "hedge.ratio", "from 0 to 1")?;
+        allowed(
+            (1.0..=1e6).contains(&hedge.saved),
+            "hedge.saved",
+            "at least 1, or there is no second attempt",
+        )
+    }
+
+    fn check_concurrency(&self) -> Result<(), (&'static str, String)> {
+        let concurrency = &self.concurrency;
+        allowed(concurrency.max_under_way >= 1, "concurrency.max_under_way", "at least 1")?;
+        let Some(adaptive) = &concurrency.adaptive else { return Ok(()) };
+        let max = concurrency.max_under_way;
+        let (min, first) = (adaptive.min_under_way, adaptive.first_under_way);
+        let key = "concurrency.adaptive.min_under_way";
+        allowed((1..=max).contains(&min), key, format_args!("from 1 to `max_under_way`, {max}"))?;
+        let key = "concurrency.adaptive.first_under_way";
+        let range = format_args!("from `min_under_way`, {min}, to `max_under_way`, {max}").to_string();
+        allowed((min..=max).contains(&first), key, range)?;
+        let sensible = adaptive.tolerance > 1.0 && adaptive.tolerance <= 100.0;
+        allowed(sensible, "concurrency.adaptive.tolerance", "more than 1, and at most 100")?;
+        allowed(!adaptive.window.is_zero(), "concurrency.adaptive.window", "longer than 0")?;
+        allowed(adaptive.min_answers >= 1, "concurrency.adaptive.min_answers", "at least 1")
+    }
+}
+
+fn allowed(
+    is_allowed: bool,
+    key: &'static str,
+    what: impl std::fmt::Display,
+) -> Result<(), (&'static str, String)> {
+    if is_allowed { Ok(()) } else { Err((key, what.to_string())) }
+}

@@ -1,0 +1,44 @@
+//! What an answer says about the callee.
+
+use std::time::Duration;
+
+use crate::message::{Fault, FaultKind};
+
+/// What an answer says about the callee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The callee did its work.
+    Good,
+    /// The callee said no: an answer too, neither repeated nor held against it.
+    Refused(FaultKind),
+    /// The callee could not, for now.
+    Failed {
+        /// In which way.
+        kind: FaultKind,
+        /// After how long it asks to be tried again, if it does.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Verdict {
+    /// The verdict on an error.
+    pub fn of(fault: &impl Fault) -> Self {
+        match fault.kind() {
+            kind if kind.is_transient() => Self::Failed { kind, retry_after: fault.retry_after() },
+            kind => Self::Refused(kind),
+        }
+    }
+
+    /// Whether the callee could not, for now.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+
+    /// What metrics call it.
+    pub(super) fn outcome(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Refused(kind) | Self::Failed { kind, .. } => kind.as_str(),
+        }
+    }
+}

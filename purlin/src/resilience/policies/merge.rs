@@ -1,0 +1,95 @@
+//! What several sources say of one callee, in one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::super::CallPolicy;
+use super::PolicyError;
+
+/// A policy in the making, and where each of its values comes from.
+#[derive(Debug)]
+pub(super) struct Merged {
+    value: Map<String, Value>,
+    /// By path (`retry.max_attempts`); what is not here is built in.
+    pub(super) origins: BTreeMap<String, Arc<str>>,
+}
+
+impl Merged {
+    pub(super) fn new(built_in: &CallPolicy) -> Self {
+        let value = serde_json::to_value(built_in).expect("a policy can be written as JSON");
+        let Value::Object(value) = value else { unreachable!("a policy is a table") };
+        Self { value, origins: BTreeMap::new() }
+    }
+
+    /// Takes what a source says in its table `calls.<name>`.
+    pub(super) fn take(&mut self, said: &Map<String, Value>, name: &str, origin: &Arc<str>) {
+        let origin = format!("calls.{name} in {origin}").into();
+        take(&mut self.value, said, "", &origin, &mut self.origins);
+    }
+
+    /// The policy, if it makes sense; `origin` said last, and so it is he who is wrong.
+    pub(super) fn read(&self, callee: &str, origin: &str) -> Result<CallPolicy, PolicyError> {
+        let error = |path: &str, what: String| {
+            let path = if matches!(path, "" | ".") { String::new() } else { format!(".{path}") };
+            PolicyError { origin: origin.to_owned(), key: format!("calls.{callee}{path}"), what }
+        };
+        let value = Value::Object(self.value.clone());
+        let read: Result<CallPolicy, _> = serde_path_to_error::deserialize(value);
+        let policy = read.map_err(|failed| error(&failed.path().to_string(), failed.inner().to_string()))?;
+        policy.check().map_err(|(path, allowed)| {
+            let value =
+                self.at(path).map_or_else(String::new, |value| format!("{value} is not allowed, but "));
+            error(path, format!("{value}{allowed}"))
+        })?;
+        Ok(policy)
+    }
+
+    fn at(&self, path: &str) -> Option<&Value> {
+        let mut parts = path.split('.');
+        let first = self.value.get(parts.next()?)?;
+        parts.try_fold(first, |value, part| value.get(part))
+    }
+}
+
+fn take(
+    into: &mut Map<String, Value>,
+    said: &Map<String, Value>,
+    within: &str,
+    origin: &Arc<str>,
+    origins: &mut BTreeMap<String, Arc<str>>,
+) {
+    for (key, said) in said {
+        let path = if within.is_empty() { key.clone() } else { format!("{within}.{key}") };
+        let said = switched(key, said, into.get(key));
+        match (into.get_mut(key), said) {
+            (Some(Value::Object(into)), Value::Object(said)) => {
+                origins.insert(path.clone(), Arc::clone(origin));
+                take(into, &said, &path, origin, origins);
+            }
+            (_, Value::Object(said)) => {
+                origins.insert(path.clone(), Arc::clone(origin));
+                let mut fresh = Map::new();
+                take(&mut fresh, &said, &path, origin, origins);
+                into.insert(key.clone(), Value::Object(fresh));
+            }
+            (_, said) => {
+                origins
+                    .retain(|known, _| !known.strip_prefix(&*path).is_some_and(|rest| rest.starts_with('.')));
+                origins.insert(path, Arc::clone(origin));
+                into.insert(key.clone(), said);
+            }
+        }
+    }
+}
+
+/// `true` and `false` switch a part on and off.
+fn switched(key: &str, said: &Value, there: Option<&Value>) -> Value {
+    match (key, said, there) {
+        ("retry", Value::Bool(false), _) => json!({ "max_attempts": 1 }),
+        (_, Value::Bool(true), Some(Value::Null | Value::Object(_))) => json!({}),
+        (_, Value::Bool(false), Some(Value::Null | Value::Object(_))) => Value::Null,
+        _ => said.clone(),
+    }
+}

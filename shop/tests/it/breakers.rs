@@ -1,0 +1,60 @@
+//! Breakers that administrators and operators hold, and what a callee that is away does to the rest.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::invariants;
+use crate::shop::Shop;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_payments_away_submits_answer_at_once_and_all_orders_end_when_they_are_back() {
+    let shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let held = admin.post_empty("/admin/breakers/payments/open").await.expect(200);
+    assert_eq!((&held["state"], &held["forced"]), (&json!("open"), &json!("open")));
+
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let order = ada.draft(&product, 1).await;
+        let begun = Instant::now();
+        ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        waiting.push(order);
+    }
+    for path in ["/products", "/orders", "/users/me"] {
+        let begun = Instant::now();
+        ada.get(path).await.expect(200);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{path} took {:?}", begun.elapsed());
+    }
+    for order in &waiting {
+        assert_eq!(ada.order(order).await["status"], "submitted");
+    }
+
+    let held = admin.post_empty("/admin/breakers/payments/reset").await.expect(200);
+    assert_eq!((&held["state"], &held["forced"]), (&json!("closed"), &json!(null)));
+    for order in waiting {
+        assert_eq!(ada.ended(&order).await["status"], "shipped");
+    }
+    invariants::hold(&admin, &shop.operator()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_administrators_hold_breakers_and_only_such_as_there_are() {
+    let shop = Shop::start().await;
+    let (client, admin) = (shop.client(), shop.client().admin().await);
+    let ada = client.customer("ada").await;
+    for verb in ["open", "close", "reset"] {
+        let path = format!("/admin/breakers/shipping/{verb}");
+        client.post_empty(&path).await.problem(401);
+        ada.post_empty(&path).await.problem(403);
+        admin.post_empty(&format!("/admin/breakers/nobody/{verb}")).await.problem(404);
+        let state = if verb == "open" { "open" } else { "closed" };
+        assert_eq!(admin.post_empty(&path).await.expect(200)["state"], state, "{verb}");
+    }
+    let breakers = admin.get("/admin/breakers").await.expect(200);
+    let shipping =
+        breakers["items"].as_array().unwrap().iter().find(|one| one["name"] == "shipping").unwrap();
+    assert_eq!(shipping["forced"], json!(null));
+}
