@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use purlin::http::{PROBLEM_JSON, Problem};
 use purlin::resilience::{Limited, Quota};
 
 use crate::core::Refusal;
+use crate::upstream::Carried;
 
 /// The body of an answer: ours, or a service's as it comes.
-pub(crate) type Body = Either<Full<Bytes>, Incoming>;
+pub(crate) type Body = Either<Full<Bytes>, Carried>;
 
 /// A refusal as an answer: `application/problem+json`, with the trace that is at work.
 pub(crate) fn refuse(refusal: &Refusal, instance: &str, method: &Method) -> Response<Body> {

@@ -44,6 +44,10 @@ pub struct Route {
     /// How long the service has until the head of its answer, instead of [`Limits::request_timeout_ms`].
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// How many requests of this route may be under way at once. Unless said, a route that shares its pool with others
+    /// has half of [`Limits::requests_per_pool`], so that one that hangs leaves something to them.
+    #[serde(default)]
+    pub requests: Option<usize>,
 }
 
 impl Route {
@@ -57,6 +61,7 @@ impl Route {
             pool: pool.into(),
             rate: None,
             timeout_ms: None,
+            requests: None,
         }
     }
 }
@@ -108,6 +113,10 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one address (one IPv6 network of 64 bits); further ones are answered 503.
     pub connections_per_address: usize,
+    /// Requests that one pool has in hand at once, up to the last byte of their answers; further ones are answered 503.
+    /// It should leave connections to others: one caller with a connection for each request has
+    /// `connections_per_address`.
+    pub requests_per_pool: usize,
     /// Time from the first byte of a head to its last, and from a connection's start to its first byte.
     pub head_timeout_ms: u64,
     /// How long a connection may stay open between two requests.
@@ -135,6 +144,7 @@ impl Default for Limits {
             head_bytes: 16 << 10,
             connections: 10_000,
             connections_per_address: 2_000,
+            requests_per_pool: 1_000,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
             write_timeout_ms: 30_000,
@@ -219,6 +229,14 @@ impl Config {
         self.routes.iter().try_for_each(|route| self.check_route(route))
     }
 
+    /// The room of the `at`th route, where it is less than its pool's.
+    pub(crate) fn room_of(&self, at: usize) -> Option<usize> {
+        let route = &self.routes[at];
+        let of_pool = self.routes.iter().filter(|other| other.pool == route.pool).count();
+        let half = || (of_pool > 1).then(|| self.limits.requests_per_pool.div_ceil(2));
+        route.requests.or_else(half)
+    }
+
     fn check_route(&self, route: &Route) -> Result<(), ConfigError> {
         let path = route.path.clone();
         let meant = normal_path(&path).unwrap_or_else(|_| "/".to_owned());
@@ -234,6 +252,9 @@ impl Config {
         }
         if route.rate.is_some_and(Rate::is_zero) {
             return Err(ConfigError::Zero { limit: "rate" });
+        }
+        if route.requests == Some(0) {
+            return Err(ConfigError::Zero { limit: "requests" });
         }
         if route.access != Access::Public && self.tokens.is_none() {
             return Err(ConfigError::NoTokens { path });
@@ -254,6 +275,7 @@ impl Limits {
             ("limits.head_bytes", self.head_bytes as u64),
             ("limits.connections", self.connections as u64),
             ("limits.connections_per_address", self.connections_per_address as u64),
+            ("limits.requests_per_pool", self.requests_per_pool as u64),
             ("limits.head_timeout_ms", self.head_timeout_ms),
             ("limits.idle_timeout_ms", self.idle_timeout_ms),
             ("limits.write_timeout_ms", self.write_timeout_ms),

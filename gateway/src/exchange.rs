@@ -30,7 +30,7 @@ use crate::listener::{REFUSED, RefusedHead};
 use crate::seen::{Open, Seen};
 use crate::tasks::Tasks;
 use crate::unread::Unread;
-use crate::upstream::{Call, Upstreams};
+use crate::upstream::{Call, Room, Upstreams};
 
 /// All that answering a request takes.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Exchanges {
     tokens: Option<RateLimit>,
     /// The further limits of single routes, by their place in the table.
     route_rates: HashMap<usize, RateLimit>,
+    /// The room of single routes, by their place in the table.
+    route_rooms: HashMap<usize, Room>,
     upstreams: Upstreams,
     seen: Seen,
     /// Ends the connections to services.
@@ -82,7 +84,13 @@ impl Exchanges {
             let name = format!("route {} {}", route.methods.join(","), route.path);
             Some((at, limit(&name, route.rate?)))
         };
+        let help = "Requests of a route that services have in hand, where it has a limit of its own";
+        let taken = metrics.gauge("gateway_route_under_way", help, ["route"]);
+        let rooms = (0..config.routes.len()).filter_map(|at| {
+            Some((at, Room::new(config.room_of(at)?, taken.with([&config.routes[at].path]))))
+        });
         Self {
+            route_rooms: rooms.collect(),
             route_rates: config.routes.iter().enumerate().filter_map(of_route).collect(),
             rate: config.rate.map(|rate| limit("callers", rate)),
             // It is this gateway's work that they cost.
@@ -197,7 +205,7 @@ impl Exchanges {
             return Err(Refusal::BodyTooLarge { limit: self.limits.body_bytes });
         }
         // and goes on to a service that answers in time.
-        let call = self.call(peer, parts, &checked, route, start, notes);
+        let call = self.call(peer, parts, &checked, at, start, notes);
         let (mut head, body) = self.upstreams.send(&call, body).await?.into_parts();
         if head.status.is_informational() {
             return Err(Refusal::BrokeOff);
@@ -279,14 +287,15 @@ impl Exchanges {
 
     /// The request as a service gets it.
     fn call<'a>(
-        &self,
+        &'a self,
         peer: IpAddr,
         parts: Parts,
         checked: &Checked,
-        route: &'a Route,
+        at: usize,
         start: Instant,
         notes: &Notes,
     ) -> Call<'a> {
+        let (route, room) = (&self.routes.routes()[at], self.route_rooms.get(&at));
         let timeout = self.timeout(route, &parts.headers);
         let forwarded = Forwarded {
             peer,
@@ -299,7 +308,7 @@ impl Exchanges {
         let mut headers = parts.headers;
         rewrite_request(&mut headers, &forwarded);
         let target = target(&checked.path, parts.uri.query());
-        Call { pool: &route.pool, method: parts.method, target, headers, deadline: start + timeout }
+        Call { pool: &route.pool, method: parts.method, target, headers, room, deadline: start + timeout }
     }
 
     /// How long a request may take: what the route gives, or less if the caller asks for less.

@@ -25,6 +25,7 @@ pub mod auth;
 pub mod config;
 pub mod core;
 mod exchange;
+mod kept;
 mod listener;
 mod seen;
 mod tasks;

@@ -18,6 +18,8 @@ pub(crate) struct Seen {
     connections: Gauge,
     connections_refused: Counter,
     warning: Rarely,
+    /// Of requests refused because a service has too many: they come in thousands.
+    overload: Rarely,
 }
 
 /// A connection is open until this is dropped.
@@ -48,6 +50,7 @@ impl Seen {
             connections: connections.with([]),
             connections_refused: refused.with([]),
             warning: Rarely::every(Duration::from_secs(1)),
+            overload: Rarely::every(Duration::from_secs(1)),
         }
     }
 
@@ -62,7 +65,8 @@ impl Seen {
     pub(crate) fn refusal(&self, refusal: &Refusal, path: &str) {
         self.refusals.with([refusal.code()]).inc();
         // What callers do wrong must not fill our logs; what we could not do, somebody must see.
-        if refusal.is_ours() {
+        let may_warn = *refusal != Refusal::Overloaded || self.overload.is_time();
+        if refusal.is_ours() && may_warn {
             tracing::warn!(problem = refusal.code(), path, reason = %refusal, "a request was not answered");
         } else {
             tracing::debug!(problem = refusal.code(), path, reason = %refusal, "a request was refused");

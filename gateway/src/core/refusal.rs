@@ -63,6 +63,9 @@ pub enum Refusal {
     /// The body did not arrive before the request's deadline.
     #[error("the body did not arrive in time")]
     BodyTooSlow,
+    /// As many requests to the service are under way as may be; nothing was sent.
+    #[error("the service has as much in hand as it may")]
+    Overloaded,
     /// No endpoint of the service can be reached; nothing was sent.
     #[error("the service cannot be reached at the moment")]
     Unavailable,
@@ -90,7 +93,9 @@ impl Refusal {
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoKeys | Self::Unavailable | Self::BrokeOff => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -111,6 +116,7 @@ impl Refusal {
             Self::Forbidden { .. } => "forbidden",
             Self::RateLimited { .. } => "rate-limited",
             Self::BodyTooLarge { .. } => "body-too-large",
+            Self::Overloaded => "overloaded",
             Self::NoKeys | Self::Unavailable => "unavailable",
             Self::BrokeOff => "broke-off",
             Self::Timeout => "timeout",
@@ -119,14 +125,16 @@ impl Refusal {
 
     /// Whether it is we who could not do it, rather than the caller who asked for what nobody could.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::NoKeys | Self::Unavailable | Self::BrokeOff | Self::Timeout)
+        matches!(self, Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff | Self::Timeout)
     }
 
     /// Whether a repetition may succeed later without anybody changing it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } => Some(*retry_after),
-            Self::NoKeys | Self::Unavailable | Self::BrokeOff => Some(Duration::from_secs(1)),
+            Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -1,13 +1,11 @@
 //! The streams that are open on a connection of HTTP/2.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Response;
-use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
+
+use crate::kept::Kept;
 
 /// Counts the streams of one connection.
 #[derive(Debug, Clone, Default)]
@@ -16,13 +14,6 @@ pub(super) struct Open(watch::Sender<usize>);
 /// A stream is open until this is dropped.
 #[derive(Debug)]
 pub(super) struct Stream(watch::Sender<usize>);
-
-/// A body that keeps its stream open until it was sent, or given up.
-#[derive(Debug)]
-pub(super) struct Last<B> {
-    body: B,
-    _stream: Stream,
-}
 
 impl Open {
     /// A stream begins.
@@ -46,34 +37,14 @@ impl Open {
 
 impl Stream {
     /// Stays open until the answer's body was sent.
-    pub(super) fn until_end_of<B>(self, response: Response<B>) -> Response<Last<B>> {
-        response.map(|body| Last { body, _stream: self })
+    pub(super) fn until_end_of<B>(self, response: Response<B>) -> Response<Kept<B, Self>> {
+        response.map(|body| Kept::new(body, self))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.send_modify(|open| *open -= 1);
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Last<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

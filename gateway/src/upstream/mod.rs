@@ -4,10 +4,16 @@
 //! because no connection could be made; an endpoint where that happened is tried last for a while. A request that does
 //! no harm twice is sent once more when its connection broke before its answer and its body is still whole. Bodies pass
 //! through as they come, in both directions; the deadline ends with the head of the answer, so that a stream may last.
+//!
+//! A service that hangs must not take what the others need: of each pool only so many requests are under way, until the
+//! last byte of their answers, and the next one is refused at once. Of a pool's endpoints the one with the fewest comes
+//! first, so that one that hangs gets hardly more than it has already.
 
 mod body;
 mod pool;
+mod room;
 mod send;
 mod wire;
 
-pub(crate) use send::{Call, Upstreams};
+pub(crate) use room::Room;
+pub(crate) use send::{Call, Carried, Upstreams};

@@ -1,11 +1,14 @@
 //! The endpoints of one service, in turn.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::uri::Authority;
 use purlin::resilience::{RetryBudget, RetryBudgetConfig};
 use tokio::time::Instant;
+
+use super::room::Room;
 
 /// Endpoints that answer alike.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub(super) struct Pool {
     pause: Duration,
     /// How many requests may be sent again.
     pub(super) retries: RetryBudget,
+    /// How many requests may be under way.
+    pub(super) room: Room,
 }
 
 /// Where one of them listens.
@@ -24,24 +29,34 @@ pub(super) struct Endpoint {
     pub(super) authority: Authority,
     /// Until when it is tried last, in milliseconds since the pool's origin.
     rests_until: AtomicU64,
+    under_way: Arc<AtomicUsize>,
 }
 
+/// A request that an endpoint has in hand, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct InHand(Arc<AtomicUsize>);
+
 impl Pool {
-    /// A pool whose endpoints rest for `pause` when they cannot be reached.
-    pub(super) fn new(endpoints: impl IntoIterator<Item = Authority>, pause: Duration) -> Self {
-        let endpoint = |authority| Endpoint { authority, rests_until: AtomicU64::new(0) };
+    /// A pool with so much room, whose endpoints rest for `pause` when they cannot be reached.
+    pub(super) fn new(endpoints: impl IntoIterator<Item = Authority>, pause: Duration, room: Room) -> Self {
+        let endpoint =
+            |authority| Endpoint { authority, rests_until: AtomicU64::new(0), under_way: Arc::default() };
         let endpoints = endpoints.into_iter().map(endpoint).collect();
         let origin = Instant::now();
         let retries = RetryBudget::new(RetryBudgetConfig::default(), origin);
-        Self { endpoints, turn: AtomicUsize::new(0), origin, pause, retries }
+        Self { endpoints, turn: AtomicUsize::new(0), origin, pause, retries, room }
     }
 
-    /// The endpoints in the order in which the next request tries them: in turn, those that rest last.
+    /// The endpoints in the order in which the next request tries them: those that rest last, and before them the one
+    /// with the fewest requests in hand; in turn, where that is the same.
     pub(super) fn order(&self, now: Instant) -> Vec<&Endpoint> {
         let (now, len) = (self.millis(now), self.endpoints.len());
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % len.max(1);
         let mut order: Vec<_> = (0..len).map(|step| &self.endpoints[(turn + step) % len]).collect();
-        order.sort_by_key(|endpoint| endpoint.rests_until.load(Ordering::Relaxed) > now);
+        order.sort_by_cached_key(|endpoint| {
+            let rests = endpoint.rests_until.load(Ordering::Relaxed) > now;
+            (rests, endpoint.under_way.load(Ordering::Relaxed))
+        });
         order
     }
 
@@ -55,9 +70,30 @@ impl Pool {
     }
 }
 
+impl Endpoint {
+    /// It gets a request.
+    pub(super) fn begin(&self) -> InHand {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        InHand(Arc::clone(&self.under_way))
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use purlin::telemetry::metrics::Gauge;
+
     use super::*;
+
+    fn pool(endpoints: [&'static str; 3]) -> Pool {
+        let room = Room::new(10, Gauge::default());
+        Pool::new(endpoints.map(Authority::from_static), Duration::from_secs(1), room)
+    }
 
     fn names(order: &[&Endpoint]) -> String {
         order.iter().map(|endpoint| endpoint.authority.host()).collect()
@@ -65,12 +101,26 @@ mod tests {
 
     #[test]
     fn endpoints_take_turns_and_those_that_rest_come_last() {
-        let pool = Pool::new(["a:1", "b:1", "c:1"].map(Authority::from_static), Duration::from_secs(1));
+        let pool = pool(["a:1", "b:1", "c:1"]);
         let now = pool.origin;
         assert_eq!([(); 4].map(|()| names(&pool.order(now))), ["abc", "bca", "cab", "abc"]);
         pool.rest(&pool.endpoints[1], now);
         assert_eq!([(); 3].map(|()| names(&pool.order(now))), ["cab", "cab", "acb"]);
         let later = now + Duration::from_secs(1);
         assert_eq!([(); 3].map(|()| names(&pool.order(later))), ["bca", "cab", "abc"]);
+    }
+
+    #[test]
+    fn an_endpoint_that_hangs_gets_no_more_while_another_has_less_in_hand() {
+        let pool = pool(["a:1", "b:1", "c:1"]);
+        let now = pool.origin;
+        let hanging = pool.endpoints[0].begin();
+        assert_eq!([(); 3].map(|()| names(&pool.order(now))), ["bca", "bca", "cba"]);
+        let (_more, _still) = (pool.endpoints[1].begin(), pool.endpoints[1].begin());
+        assert_eq!(names(&pool.order(now)), "cab");
+        drop(hanging);
+        assert_eq!(names(&pool.order(now)), "cab");
+        pool.rest(&pool.endpoints[2], now);
+        assert_eq!(names(&pool.order(now)), "abc");
     }
 }

@@ -15,11 +15,13 @@ use tokio::time::Instant;
 
 use crate::config::{self, Limits};
 use crate::core::Refusal;
+use crate::kept::Kept;
 use crate::tasks::Tasks;
 use crate::unread::Unread;
 
 use super::body::{BodyFault, Loan, Outgoing};
-use super::pool::{Endpoint, Pool};
+use super::pool::{Endpoint, InHand, Pool};
+use super::room::{Place, Room};
 use super::wire::{Connector, was_idle, watched};
 
 /// All services that requests can go to.
@@ -42,9 +44,14 @@ pub(crate) struct Call<'a> {
     pub(crate) target: PathAndQuery,
     /// The headers, rewritten.
     pub(crate) headers: HeaderMap,
+    /// The room that its route has, if that is less than the pool's.
+    pub(crate) room: Option<&'a Room>,
     /// Until when the head of the answer must be there.
     pub(crate) deadline: Instant,
 }
+
+/// The body of a service's answer, which has its places until it was sent.
+pub(crate) type Carried = Kept<Incoming, (InHand, Place, Option<Place>)>;
 
 /// Why one try at one endpoint got no answer.
 struct Failed {
@@ -75,12 +82,14 @@ impl Upstreams {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(watched(connector));
         let pause = Duration::from_millis(limits.endpoint_pause_ms);
-        let pool = |pool: &config::Pool| {
-            Pool::new(pool.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()), pause)
+        let taken = metrics.gauge("gateway_under_way", "Requests that services have in hand", ["pool"]);
+        let pool = |name: &str, pool: &config::Pool| {
+            let room = Room::new(limits.requests_per_pool, taken.with([name]));
+            Pool::new(pool.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()), pause, room)
         };
         Self {
             client,
-            pools: pools.iter().map(|(name, config)| (name.clone(), pool(config))).collect(),
+            pools: pools.iter().map(|(name, config)| (name.clone(), pool(name, config))).collect(),
             body_limit: limits.body_bytes,
             unreached: metrics.counter(
                 "gateway_unreached",
@@ -96,16 +105,21 @@ impl Upstreams {
         &self,
         call: &Call<'_>,
         unread: &mut Unread,
-    ) -> Result<Response<Incoming>, Refusal> {
+    ) -> Result<Response<Carried>, Refusal> {
         let pool = self.pools.get(call.pool).ok_or(Refusal::Unavailable)?;
+        let of_route = call.room.map(|room| room.enter().ok_or(Refusal::Overloaded)).transpose()?;
+        let of_pool = pool.room.enter().ok_or(Refusal::Overloaded)?;
         pool.retries.earn();
         let order = pool.order(Instant::now());
         let (mut next, mut again) = (0, call.is_repeatable());
         while let Some(endpoint) = order.get(next) {
             let body = unread.take().ok_or(Refusal::Unavailable)?;
             let (outgoing, loan) = Outgoing::lend(body, self.body_limit);
+            let in_hand = endpoint.begin();
             let Failed { error, idle } = match self.attempt(call, endpoint, outgoing, &loan).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(response)) => {
+                    return Ok(response.map(|body| Kept::new(body, (in_hand, of_pool, of_route))));
+                }
                 Ok(Err(failed)) => failed,
                 Err(refusal) => {
                     unread.give_back(loan.returned());

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bodies;
+mod callee;
+mod cascade;
 mod forwarding;
 mod hostile;
 mod limits;

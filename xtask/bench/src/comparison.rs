@@ -58,7 +58,7 @@ impl<'a> Comparison<'a> {
         let ours = medians.next().unwrap_or_default();
         let figures = names.into_iter().zip(medians).map(|((case, is_limit), reading)| {
             let (limit, peer) = if is_limit { (Some(reading), None) } else { (None, Some(reading)) };
-            Measured { bench, case, unit, ours: ours.clone(), limit, peer }
+            Measured { bench, case, unit, ours: ours.clone(), limit, peer, goal: None }
         });
         Ok(figures.collect())
     }

@@ -1,6 +1,7 @@
 //! One figure: what is measured against what, and what came out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -44,6 +45,35 @@ impl Reading {
 impl From<f64> for Reading {
     fn from(value: f64) -> Self {
         Self { value, ..Self::default() }
+    }
+}
+
+/// What a number should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Goal {
+    /// Whether a value meets it.
+    pub fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, value) = match self {
+            Self::AtMost(most) => ("<=", most),
+            Self::AtLeast(least) => (">=", least),
+        };
+        write!(f, "{sign} {}", rounded(*value))
     }
 }
 
@@ -93,7 +123,7 @@ impl<'a> Figure<'a> {
         let ours = medians.next().unwrap_or_default();
         let limit = if has_limit { medians.next() } else { None };
         let peer = if has_peer { medians.next() } else { None };
-        Ok(Measured { bench: self.bench, case: self.case, unit: self.unit, ours, limit, peer })
+        Ok(Measured { bench: self.bench, case: self.case, unit: self.unit, ours, limit, peer, goal: None })
     }
 }
 
@@ -129,9 +159,22 @@ pub struct Measured {
     pub limit: Option<Reading>,
     /// The peer.
     pub peer: Option<Reading>,
+    /// What ours should be, where that was said beforehand.
+    pub goal: Option<Goal>,
 }
 
 impl Measured {
+    /// A figure of ours alone, measured by other means than in rounds.
+    pub fn alone(bench: &'static str, case: impl Into<String>, unit: Unit, ours: impl Into<Reading>) -> Self {
+        Self { bench, case: case.into(), unit, ours: ours.into(), limit: None, peer: None, goal: None }
+    }
+
+    /// The same with what it should be.
+    pub fn should(mut self, goal: Goal) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+
     /// Ours over the limit, or over the peer where there is no limit.
     pub fn ratio(&self) -> Option<f64> {
         let other = self.limit.as_ref().or(self.peer.as_ref())?;
@@ -153,6 +196,9 @@ impl Measured {
         );
         let sides =
             [("ours", Some(&self.ours)), ("limit", self.limit.as_ref()), ("peer", self.peer.as_ref())];
+        if let Some(goal) = self.goal {
+            line += &format!(r#","goal":{},"met":{}"#, json!(goal.to_string()), goal.is_met(self.ours.value));
+        }
         for (side, reading) in sides {
             for (name, value) in reading.into_iter().flat_map(|reading| &reading.details) {
                 line += &format!(",{}:{}", json!(format!("{side} {name}")), json!(rounded(*value)));
@@ -164,7 +210,9 @@ impl Measured {
 
 /// Four digits are more than any of these measurements is worth; whole numbers above that.
 fn rounded(value: f64) -> serde_json::Value {
-    if value.abs() >= 1000.0 {
+    if !value.is_finite() {
+        serde_json::Value::Null
+    } else if value.abs() >= 1000.0 {
         // The numbers are rates and costs, far below 2^53.
         json!(value.round() as i64)
     } else {
@@ -234,6 +282,15 @@ mod tests {
         let expected = r#"{"bench":"append","case":"sqlite commit 1","ours":0.1235,"limit":null,"peer":2.0,"ratio":0.06173,"unit":"events/s","ours p50 ms":2.0}"#;
         assert_eq!(line, expected);
         assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
+    }
+
+    #[test]
+    fn a_goal_and_whether_it_is_met_stand_behind_the_unit() {
+        let figure = Measured::alone("b", "c", Unit::Cost("ms"), 3.0).should(Goal::AtMost(2.5));
+        assert!(figure.json().ends_with(r#""unit":"ms","goal":"<= 2.5","met":false}"#), "{}", figure.json());
+        assert!(Goal::AtLeast(0.9).is_met(0.9) && !Goal::AtLeast(0.9).is_met(f64::NAN));
+        let never = Measured::alone("b", "c", Unit::Cost("s"), f64::INFINITY);
+        assert!(never.json().contains(r#""ours":null"#), "{}", never.json());
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 pub mod append;
 mod calls;
+pub mod cascade;
 mod comparison;
 pub mod disk;
 mod figure;
@@ -27,5 +28,5 @@ mod table;
 
 pub use calls::{Calls, Tally};
 pub use comparison::Comparison;
-pub use figure::{Figure, Measured, Reading, Unit};
+pub use figure::{Figure, Goal, Measured, Reading, Unit};
 pub use session::{Bench, Session};

@@ -80,6 +80,11 @@ impl Session {
         Ok(())
     }
 
+    /// Keeps figures for the table that were measured by other means than in rounds.
+    pub fn keep(&mut self, figures: impl IntoIterator<Item = Measured>) {
+        self.figures.extend(figures);
+    }
+
     /// Runs what the arguments ask for, and prints the table and the lines of JSON on standard output.
     pub fn main(benches: &[Bench], arguments: impl Iterator<Item = String>) -> Result<()> {
         let Some((bench, mut session)) = parse(benches, arguments)? else {

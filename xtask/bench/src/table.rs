@@ -42,7 +42,12 @@ fn details(figure: &Measured) -> String {
         let details = reading.into_iter().flat_map(|reading| &reading.details);
         details.map(|(name, value)| format!("{side} {name} {}", number(*value))).collect::<Vec<_>>()
     };
+    let goal = figure.goal.map(|goal| match goal.is_met(figure.ours.value) {
+        true => format!("goal {goal}"),
+        false => format!("goal {goal} MISSED"),
+    });
     let all = [
+        goal.into_iter().collect(),
         of("ours", Some(&figure.ours)),
         of("limit", figure.limit.as_ref()),
         of("peer", figure.peer.as_ref()),
