@@ -99,7 +99,7 @@ fn write_parts(store: &Path, part: &Path, archive_part: &Path) -> Result<bool, C
     // After the store: what had left it by then is in the archive.
     let head = schema::head(&schema::open_reader(part)?)?;
     let mut copy = copy_pages(&archive::open(&archive)?, archive_part)?;
-    archive::prepare_copy(&mut copy, head)?;
+    archive::prepare_copy(&mut copy, archive.log(), head)?;
     let have: u64 = archive::count_both(&copy, part)?;
     if have != head {
         let missing = head.saturating_sub(have);

@@ -19,8 +19,8 @@ use crate::{collection, tag};
 pub(crate) const FORMAT: i64 = 3;
 
 /// The format of a store with an archive, and the newest that is understood: code that knows no archives would take
-/// what is in one for lost.
-pub(crate) const ARCHIVED: i64 = 3;
+/// what is in one for lost. A store has it from its first archived event on.
+pub(crate) const ARCHIVED: i64 = 4;
 
 /// How long a connection waits for another's lock.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -208,6 +208,14 @@ pub(crate) fn prepare(
                 // It is made anew from the log.
                 forget_index(&transaction)?;
                 set_secret(&transaction)?;
+                changed = true;
+            }
+            // Before there was a format of its own for it. Some such stores have an index without a secret.
+            Some(3) if archive(&transaction)?.is_some() => {
+                if meta::<Vec<u8>>(&transaction, "secret")?.is_none() {
+                    forget_index(&transaction)?;
+                    set_secret(&transaction)?;
+                }
                 changed = true;
             }
             _ => {}

@@ -113,10 +113,15 @@ fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::R
         set_meta(&transaction, "archive_format", FORMAT)?;
         set_meta(&transaction, "log", log.log.as_bytes().as_slice())?;
     }
-    set_meta(&transaction, "incarnation", log.incarnation)?;
-    set_meta(&transaction, "sum", schema::identity_sum(log, Unchecked::default()))?;
+    set_identity(&transaction, log)?;
     transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
     transaction.commit()
+}
+
+/// Says whose archive it is; part of a transaction of the caller's.
+fn set_identity(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
+    set_meta(connection, "incarnation", log.incarnation)?;
+    set_meta(connection, "sum", schema::identity_sum(log, Unchecked::default()))
 }
 
 /// Whether this is the log's own archive. A copy that was made together with a store is also that of the incarnation
@@ -177,8 +182,9 @@ impl Counted {
     }
 }
 
-/// Makes a copy of an archive fit for a copy of the store that ends with `head`, and marks it as one.
-pub(crate) fn prepare_copy(copy: &mut Connection, head: u64) -> rusqlite::Result<()> {
+/// Makes a copy of an archive fit for a copy of the store that is this log and ends with `head`, and marks it as one. The
+/// archive may still be marked as that of an earlier incarnation: whoever opens the copy knows only of the store's.
+pub(crate) fn prepare_copy(copy: &mut Connection, log: LogId, head: u64) -> rusqlite::Result<()> {
     let transaction = copy.transaction()?;
     let behind = "SELECT count(*), coalesce(sum(octet_length(data)), 0) FROM _event WHERE position > ?1";
     let (events, bytes): (i64, i64) =
@@ -191,6 +197,7 @@ pub(crate) fn prepare_copy(copy: &mut Connection, head: u64) -> rusqlite::Result
         bytes: all.bytes.saturating_sub(unsigned(bytes)),
     };
     left.write(&transaction)?;
+    set_identity(&transaction, log)?;
     set_meta(&transaction, "copy", 1)?;
     transaction.commit()
 }

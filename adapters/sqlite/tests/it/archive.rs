@@ -137,7 +137,7 @@ async fn without_its_archive_a_store_goes_on_and_says_what_it_cannot_read() {
     let found = purlin_sqlite::check(&file).await.unwrap();
     assert!(found.len() == 1 && found[0].contains("is not there"), "{found:?}");
     let inspected = purlin_sqlite::inspect(&file).await.unwrap();
-    assert_eq!((inspected.head, inspected.format), (Position(301), 3));
+    assert_eq!((inspected.head, inspected.format), (Position(301), 4));
     assert!(inspected.archive.unwrap().refused.unwrap().contains("is not there"));
 
     // In another place, which is remembered.
@@ -203,6 +203,41 @@ async fn another_stores_archive_is_refused_by_name() {
     assert!(told(&error).contains("another log"), "{}", told(&error));
     assert_eq!(whole(&store).await.len(), 50);
     store.close().await;
+}
+
+/// Another program must not take the events that left for lost.
+#[tokio::test]
+async fn a_store_has_a_format_of_its_own_from_its_first_archived_event_on() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    append(&store, 0, 100).await;
+    let format = async || purlin_sqlite::inspect(&file).await.unwrap().format;
+    assert_eq!(format().await, 3);
+    let log = whole(&store).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    assert_eq!(format().await, 4);
+    store.close().await;
+    // As it was written before that format was there, with the index of today and with that of format 2.
+    for older in ["SELECT 1", "DELETE FROM _meta WHERE name = 'secret'"] {
+        let edited = rusqlite::Connection::open(&file).unwrap();
+        edited.execute("UPDATE _meta SET value = 3 WHERE name = 'format'", []).unwrap();
+        edited.execute_batch(older).unwrap();
+        drop(edited);
+        let store = open(&file).await;
+        for n in 0..STREAMS {
+            let wanted: Vec<_> = log.iter().filter(|event| event.stream == stream(n)).cloned().collect();
+            assert_eq!(store.read_stream(&stream(n), 1, 1000).await.unwrap(), wanted);
+        }
+        store.close().await;
+        assert_eq!(format().await, 4);
+        assert_eq!(purlin_sqlite::check(&file).await.unwrap(), Vec::<String>::new());
+    }
+    let edited = rusqlite::Connection::open(&file).unwrap();
+    edited.execute("UPDATE _meta SET value = 5 WHERE name = 'format'", []).unwrap();
+    drop(edited);
+    let newer = Sqlite::open(options(&file)).await.err().expect("refused");
+    assert!(told(&newer).contains("format 5, this program knows formats up to 4"), "{}", told(&newer));
 }
 
 #[tokio::test]
@@ -331,6 +366,25 @@ async fn a_backup_and_what_is_restored_from_it_have_the_archive() {
     let error = Sqlite::open(options(&file)).await.err().expect("refused");
     assert!(told(&error).contains("incarnation"), "{}", told(&error));
     assert_eq!(went_on.len(), 400);
+}
+
+/// Its archive is still marked as a copy of the incarnation before.
+#[tokio::test]
+async fn a_copy_that_was_opened_without_its_archive_can_be_backed_up_once_it_is_back() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let log = archived(&file).await;
+    let (restored, backup, away) = (folder.file("b"), folder.file("c"), folder.path().join("away"));
+    purlin_sqlite::restore(&file, &restored).await.unwrap();
+    std::fs::rename(archive_of(&restored), &away).unwrap();
+    let store = open(&restored).await;
+    std::fs::rename(&away, archive_of(&restored)).unwrap();
+    store.backup(&backup).await.unwrap();
+    store.close().await;
+    assert_eq!(purlin_sqlite::check(&backup).await.unwrap(), Vec::<String>::new());
+    let store = open(&backup).await;
+    assert_eq!(whole(&store).await, log);
+    store.close().await;
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn a_file_of_a_newer_format_is_refused() {
     file.execute("UPDATE _meta SET value = 99 WHERE name = 'format'", []).unwrap();
     drop(file);
     let refused = purlin_sqlite::open(folder.file("a")).await.unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: 3, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 4, .. }), "{refused}");
     assert_eq!(refused.kind(), FaultKind::Rejected);
 }
 
