@@ -30,6 +30,10 @@ pub(crate) enum Refused {
     Missing(PathBuf),
     #[error("`{}` is not the archive of this store ({what}): put the right file in its place", file.display())]
     Wrong { file: PathBuf, what: String },
+    #[error(
+        "the archive `{}` was replaced by another file while the store was open: open the store again", .0.display()
+    )]
+    Replaced(PathBuf),
     #[error("the archive `{}` cannot be opened", file.display())]
     Unusable { file: PathBuf, source: Cause },
 }
@@ -63,7 +67,9 @@ pub(crate) fn open(archive: &Archive) -> Result<Connection, Refused> {
         Ok(_) => {}
     }
     let connection = schema::open_reader(file).map_err(|error| refused(file, error))?;
+    archive.is_same()?;
     known(&connection, archive)?;
+    archive.known()?;
     Ok(connection)
 }
 
@@ -75,6 +81,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     if archive.is_made() && !file.exists() {
         return Err(Refused::Missing(file.to_owned()));
     }
+    archive.is_same()?;
     files::make_folder(file).map_err(|(_, source)| unusable(source.into()))?;
     drop(files::open_private(file).map_err(|source| unusable(source.into()))?);
     let opened = |error| refused(file, error);
@@ -98,6 +105,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     if synchronous == Synchronous::Full {
         files::sync_folder(file).map_err(|source| unusable(source.into()))?;
     }
+    archive.known()?;
     Ok(connection)
 }
 
@@ -158,6 +166,11 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
     if id != archive.log() && !(is_copy && archive.before == Some(id.incarnation)) {
         let (theirs, ours) = (id.incarnation, archive.log().incarnation);
         return Err(wrong(&format!("it is that of incarnation {theirs} of the log, and this is {ours}")));
+    }
+    // What left the store was in its archive before.
+    let (left, there) = (archive.left(), Counted::of(connection).map_err(opened)?.events);
+    if there < left {
+        return Err(wrong(&format!("it is an older one: it has {there} events, and {left} left the store")));
     }
     Ok(())
 }
