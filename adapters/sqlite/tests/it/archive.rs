@@ -454,7 +454,7 @@ async fn the_index_is_made_anew_from_both_files() {
         match round {
             0 => store.execute(broken, []).unwrap(),
             1 => store.execute("UPDATE _run SET sum = sum + 1", []).unwrap(),
-            // The last event that is covered is archived after streams went on.
+            // What the filter of a run excludes is never looked for in it: one that is cut off is damage too.
             _ => store.execute("UPDATE _run SET filter = x'00'", []).unwrap(),
         };
         drop(store);
