@@ -77,7 +77,7 @@ async fn archive(operator: &Operator, service: &str, wanted: &Archive) -> Result
         query.extend((!kinds.is_empty()).then_some(("ended_by", kinds.as_str())));
         query.extend(wanted.dry_run.then_some(("dry_run", "true")));
         let path = format!("/{}/archive?{}", encoded(service), encoded_query(&query));
-        let part = operator.post_patiently(&path).await.map_err(|failure| done.failed(failure))?;
+        let part = operator.post_patiently(&path).await.map_err(|failure| done.failed(&failure))?;
         done.add(&part);
         done.took = began.elapsed();
         let number = |name: &str| part.get(name).and_then(Value::as_u64).unwrap_or_default();
@@ -108,8 +108,8 @@ impl Done {
     }
 
     /// The failure, with how far it came before: who asks again goes on from there.
-    fn failed(&mut self, failure: Failure) -> Failure {
-        if let Failure::Halfway { progress, .. } = &failure {
+    fn failed(&mut self, failure: &Failure) -> Failure {
+        if let Failure::Halfway { progress, .. } = failure {
             self.add(progress);
         }
         let Self { events, through, .. } = self;

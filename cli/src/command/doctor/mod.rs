@@ -27,7 +27,7 @@ pub(super) async fn run(place: &Place, wanted: &Doctor) -> Examined {
     match place {
         Place::Folder(folder) => files::folder(folder, None, &mut found).await,
         Place::File(file, _) => {
-            files::folder(&crate::operator::folder_of(file), Some(file), &mut found).await
+            files::folder(&crate::operator::folder_of(file), Some(file), &mut found).await;
         }
         Place::Database { url, service } => {
             database::examine(place, url, service.as_deref(), &mut found).await;
