@@ -52,6 +52,14 @@ pub(crate) enum Failure {
     /// It was refused.
     #[error("{0}")]
     Refused(String),
+    /// It was refused half way; the answer says how far it came.
+    #[error("{said}")]
+    Halfway {
+        /// Why.
+        said: String,
+        /// How far.
+        progress: Value,
+    },
 }
 
 impl Failure {
@@ -63,6 +71,9 @@ impl Failure {
             (Some(said), None) | (None, Some(said)) => said.to_owned(),
             (None, None) => format!("the answer was {status}"),
         };
+        if let Some(progress) = body.get("progress") {
+            return Self::Halfway { said, progress: progress.clone() };
+        }
         if status == http::StatusCode::NOT_FOUND { Self::NoSuchThing(said) } else { Self::Refused(said) }
     }
 

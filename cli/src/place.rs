@@ -13,8 +13,8 @@ use crate::failure::Failure;
 pub(crate) enum Place {
     /// A folder of SQLite files, each the store of a service.
     Folder(PathBuf),
-    /// The SQLite file of one.
-    File(PathBuf),
+    /// The SQLite file of one, and where its archive is, if that is said.
+    File(PathBuf, Option<PathBuf>),
     /// A PostgreSQL database: a schema each, or the one that is named.
     Database { url: String, service: Option<String> },
 }
@@ -23,17 +23,28 @@ impl Place {
     /// Reads a URL.
     pub(crate) fn parse(url: &str) -> Result<Self, Failure> {
         if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+            let (path, archive) = match path.split_once("?archive=") {
+                Some((path, archive)) if !archive.is_empty() => (path, Some(PathBuf::from(archive))),
+                _ => (path, None),
+            };
             let path = PathBuf::from(path);
             let is_file = path.extension().is_some_and(|extension| extension == "db") || path.is_file();
-            return Ok(if is_file { Self::File(path) } else { Self::Folder(path) });
+            return match (is_file, archive) {
+                (true, archive) => Ok(Self::File(path, archive)),
+                (false, None) => Ok(Self::Folder(path)),
+                (false, Some(_)) => Err(Failure::Refused(
+                    "an archive belongs to one store: name its file, `sqlite:FILE.db?archive=FILE`"
+                        .to_owned(),
+                )),
+            };
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let (url, service) = without_service(url);
             return Ok(Self::Database { url, service });
         }
         Err(Failure::Refused(
-            "a place of stores is written `sqlite:DIR`, `sqlite:FILE.db` or \
-             `postgres://user@host/database?service=NAME`"
+            "a place of stores is written `sqlite:DIR`, `sqlite:FILE.db` (`?archive=FILE` behind it if its archive is \
+             elsewhere) or `postgres://user@host/database?service=NAME`"
                 .to_owned(),
         ))
     }
@@ -41,9 +52,11 @@ impl Place {
     /// The place of one service's store.
     pub(crate) fn of(self, service: Option<&str>) -> Result<Self, Failure> {
         match (self, service) {
-            (Self::Folder(folder), Some(service)) => Ok(Self::File(folder.join(format!("{service}.db")))),
+            (Self::Folder(folder), Some(service)) => {
+                Ok(Self::File(folder.join(format!("{service}.db")), None))
+            }
             (Self::Folder(folder), None) => match &sqlite_files(&folder)?[..] {
-                [(_, file)] => Ok(Self::File(file.clone())),
+                [(_, file)] => Ok(Self::File(file.clone(), None)),
                 [] => Err(Failure::NoData(folder)),
                 several => Err(say_which(several.iter().map(|(name, _)| name.as_str()))),
             },
@@ -60,7 +73,7 @@ impl Place {
     /// Opens the one store that is here, alone. It must be there.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
         match self {
-            Self::File(file) if !file.exists() => {
+            Self::File(file, _) if !file.exists() => {
                 Err(Failure::NoSuchThing(format!("there is no store `{}`", file.display())))
             }
             Self::Database { url, service: Some(service) } => {
@@ -78,8 +91,9 @@ impl Place {
     /// Opens the one store that is here, alone, or makes it: as this log, if it is said.
     pub(crate) async fn make(&self, log: Option<LogId>) -> Result<Store, Failure> {
         match self {
-            Self::File(file) => {
-                let options = purlin_sqlite::Options { log, ..purlin_sqlite::Options::new(file) };
+            Self::File(file, archive) => {
+                let archive = archive.clone();
+                let options = purlin_sqlite::Options { log, archive, ..purlin_sqlite::Options::new(file) };
                 let opened = Sqlite::open(options).await;
                 opened.map(Store::new).map_err(|error| self.cannot_open(error))
             }
@@ -102,7 +116,7 @@ impl std::fmt::Display for Place {
     /// Without the password that a URL may have.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Folder(path) | Self::File(path) => write!(f, "{}", path.display()),
+            Self::Folder(path) | Self::File(path, _) => write!(f, "{}", path.display()),
             Self::Database { url, service } => {
                 let behind = url
                     .split_once('@')
@@ -161,12 +175,14 @@ mod tests {
     fn a_place_is_read_and_shown_without_a_password() {
         let place = |url| Place::parse(url).expect("a place");
         assert_eq!(place("sqlite:data"), Place::Folder("data".into()));
-        assert_eq!(place("sqlite:data/orders.db"), Place::File("data/orders.db".into()));
+        assert_eq!(place("sqlite:data/orders.db"), Place::File("data/orders.db".into(), None));
+        let archived = place("sqlite:data/orders.db?archive=/cold/orders");
+        assert_eq!(archived, Place::File("data/orders.db".into(), Some("/cold/orders".into())));
         let database = place("postgres://ada:secret@db:5432/shop?service=orders&connect_timeout=3");
         let url = "postgres://ada:secret@db:5432/shop?connect_timeout=3".to_owned();
         assert_eq!(database, Place::Database { url, service: Some("orders".into()) });
         assert_eq!(database.to_string(), "orders in postgres://db:5432/shop");
-        for wrong in ["data", "sqlite:", "mysql://db/shop"] {
+        for wrong in ["data", "sqlite:", "mysql://db/shop", "sqlite:data?archive=/cold/orders"] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -56,6 +56,11 @@ pub(crate) async fn on_a_thread<T: Send + 'static>(
 enum CopyError {
     #[error("`{}` is there already: a copy is not written over anything", .0.display())]
     Exists(PathBuf),
+    #[error(
+        "`{}` is there without a store beside it: it is what a copy left that was cut off, or another store's; remove it",
+        .0.display()
+    )]
+    Lone(PathBuf),
     #[error("the path of a copy must be UTF-8")]
     Path,
     #[error("the copy is damaged: {0}")]
@@ -66,10 +71,11 @@ enum CopyError {
 /// It gets its name once it has been checked and is durable: what has the name is whole, and has its archive.
 pub(crate) fn write_copy(store: &Path, to: &Path) -> Result<(), Cause> {
     let archive_to = archive::place(to, None);
-    for file in [to, &archive_to] {
-        if file.try_exists()? {
-            return Err(CopyError::Exists(file.to_owned()).into());
-        }
+    if to.try_exists()? {
+        return Err(CopyError::Exists(to.to_owned()).into());
+    }
+    if archive_to.try_exists()? {
+        return Err(CopyError::Lone(archive_to).into());
     }
     let (part, archive_part) = (files::beside(to, ".part"), files::beside(&archive_to, ".part"));
     let parts = [&part, &archive_part];
@@ -77,9 +83,12 @@ pub(crate) fn write_copy(store: &Path, to: &Path) -> Result<(), Cause> {
     let written = write_parts(store, &part, &archive_part).and_then(|has_archive| {
         if has_archive {
             std::fs::rename(&archive_part, &archive_to)?;
-            files::sync_folder(to)?;
         }
-        std::fs::rename(&part, to)?;
+        let named = files::sync_folder(to).and_then(|()| std::fs::rename(&part, to));
+        if named.is_err() && has_archive {
+            remove(&archive_to);
+        }
+        named?;
         Ok(files::sync_folder(to)?)
     });
     if written.is_err() {
@@ -99,7 +108,7 @@ fn write_parts(store: &Path, part: &Path, archive_part: &Path) -> Result<bool, C
     // After the store: what had left it by then is in the archive.
     let head = schema::head(&schema::open_reader(part)?)?;
     let mut copy = copy_pages(&archive::open(&archive)?, archive_part)?;
-    archive::prepare_copy(&mut copy, head)?;
+    archive::prepare_copy(&mut copy, archive.log(), head)?;
     let have: u64 = archive::count_both(&copy, part)?;
     if have != head {
         let missing = head.saturating_sub(have);

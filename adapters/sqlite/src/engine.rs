@@ -54,8 +54,10 @@ pub struct Options {
     /// Tells when a commit happens.
     pub clock: Clock,
     /// Where the archive is, for what [`Engine::archive`] moves; none: where it was last, and beside the store, as
-    /// `<file>.archive`, if there was none. What is said here is remembered. An archive is carried to another place while
-    /// the store is closed.
+    /// `<file>.archive`, if there was none. What is said here is remembered as soon as the archive was found there, or if
+    /// nothing was archived yet. An archive is carried to another place while the store is closed. It must be on a local
+    /// disk, in a folder that can be written to even for reading: SQLite keeps its log beside it, which no network file
+    /// system shares.
     pub archive: Option<PathBuf>,
     /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
     pub log: Option<LogId>,
@@ -181,7 +183,11 @@ impl Sqlite {
         }
         let archive = Archive::find(&connection, id, options.archive.as_deref(), file);
         let archive = Arc::new(archive.map_err(|error| error.of(file))?);
-        archive::settle(&archive, options.synchronous).map_err(|error| error.into_open_error(file))?;
+        let settled = archive::settle(&archive, options.synchronous);
+        if settled.map_err(|error| error.into_open_error(file))? && options.archive.is_some() {
+            let place = archive.remembered(file);
+            schema::remember_archive(&connection, place, archive.is_made()).map_err(refused)?;
+        }
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,

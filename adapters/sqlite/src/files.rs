@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 #[cfg(unix)]
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The file of the same name with something behind it.
@@ -50,6 +50,19 @@ pub(crate) fn make_folder(file: &Path) -> Result<(), (PathBuf, io::Error)> {
         sync_folder(folder).map_err(|error| (folder.to_owned(), error))?;
     }
     Ok(())
+}
+
+/// Which file it is that has a name now: another one in its place is another. Where no system tells, all are one.
+pub(crate) fn which(file: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::metadata(file)?;
+    #[cfg(unix)]
+    let which = (found.dev(), found.ino());
+    #[cfg(not(unix))]
+    let which = {
+        drop(found);
+        (0, 0)
+    };
+    Ok(which)
 }
 
 /// Whether a file could be made beside another; why not, if it could not.

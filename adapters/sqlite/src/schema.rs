@@ -19,8 +19,8 @@ use crate::{collection, tag};
 pub(crate) const FORMAT: i64 = 3;
 
 /// The format of a store with an archive, and the newest that is understood: code that knows no archives would take
-/// what is in one for lost.
-pub(crate) const ARCHIVED: i64 = 3;
+/// what is in one for lost. A store has it from its first archived event on.
+pub(crate) const ARCHIVED: i64 = 4;
 
 /// How long a connection waits for another's lock.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -210,6 +210,17 @@ pub(crate) fn prepare(
                 set_secret(&transaction)?;
                 changed = true;
             }
+            // Before there was a format of its own for it. Some such stores have an index without a secret.
+            Some(3) if archive(&transaction)?.is_some() => {
+                if meta::<Vec<u8>>(&transaction, "secret")?.is_none() {
+                    forget_index(&transaction)?;
+                    set_secret(&transaction)?;
+                }
+                // Positions are dense: what the store's file has not, left it.
+                let here: i64 = transaction.query_row("SELECT count(*) FROM _event", [], |row| row.get(0))?;
+                set_left(&transaction, head(&transaction)?.saturating_sub(unsigned(here)))?;
+                changed = true;
+            }
             _ => {}
         }
         if meta::<i64>(&transaction, "copy")?.is_some() {
@@ -287,8 +298,9 @@ pub(crate) fn forget_index(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(INDEX)
 }
 
-/// Marks a copy, so that whoever opens it to write begins a new incarnation. Its archive is beside it.
+/// Marks a copy, so that whoever opens it to write begins a new incarnation. Its archive is beside it, or will be.
 pub(crate) fn mark_copy(copy: &Connection) -> rusqlite::Result<()> {
+    copy.execute("DELETE FROM _meta WHERE name = 'archive_to_be'", [])?;
     if archive(copy)?.is_some() {
         set_meta(copy, "archive", "")?;
     }
@@ -311,22 +323,41 @@ pub(crate) fn archive(connection: &Connection) -> rusqlite::Result<Option<String
     meta(connection, "archive")
 }
 
-/// Where a store's archive is, or is to be, and whether it has one. Where it is said to be is remembered.
+/// Where a store's archive is, or is to be, and whether it has one.
 pub(crate) fn find_archive(
     connection: &Connection,
     said: Option<&Path>,
     store: &Path,
 ) -> Result<(PathBuf, bool), SchemaError> {
     let remembered = archive(connection)?;
-    let said = said.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    let Some(said) = said else {
-        return Ok((crate::archive::place(store, remembered.as_deref()), remembered.is_some()));
-    };
-    let path = said.to_str().ok_or(SchemaError::ArchivePath)?;
-    if remembered.as_deref().is_some_and(|before| before != path) {
-        set_archive(connection, path)?;
+    let made = remembered.is_some();
+    if let Some(said) = said {
+        let said = std::path::absolute(said).unwrap_or_else(|_| said.to_owned());
+        said.to_str().ok_or(SchemaError::ArchivePath)?;
+        return Ok((said, made));
     }
-    Ok((said, remembered.is_some()))
+    let remembered = if made { remembered } else { meta(connection, "archive_to_be")? };
+    Ok((crate::archive::place(store, remembered.as_deref()), made))
+}
+
+/// Remembers where a store's archive was found, or where it will be made if it has none.
+pub(crate) fn remember_archive(connection: &Connection, place: &str, is_made: bool) -> rusqlite::Result<()> {
+    let name = if is_made { "archive" } else { "archive_to_be" };
+    let remembered: Option<String> = meta(connection, name)?;
+    if remembered.as_deref().unwrap_or_default() == place {
+        return Ok(());
+    }
+    set_meta(connection, name, place)
+}
+
+/// How many events left a store's file for its archive.
+pub(crate) fn left(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(meta::<i64>(connection, "left")?.map_or(0, unsigned))
+}
+
+/// Writes down how many events left; part of a transaction of the caller's.
+pub(crate) fn set_left(connection: &Connection, left: u64) -> rusqlite::Result<()> {
+    set_meta(connection, "left", signed(left))
 }
 
 /// Remembers that a store has an archive, and where; part of a transaction of the caller's.

@@ -21,8 +21,9 @@ pub(crate) struct Arguments {
     /// The data folder of the process; it may be running or stopped.
     #[arg(long, global = true, value_name = "DIR", default_value = "./data", env = "PURLIN_DATA")]
     pub(crate) data: PathBuf,
-    /// The stores instead of those of a data folder: `sqlite:DIR`, `sqlite:FILE.db`, or `postgres://user@host/database`
-    /// (with `?service=NAME` only that one).
+    /// The stores instead of those of a data folder: `sqlite:DIR`, `sqlite:FILE.db` (with `?archive=FILE` if its archive
+    /// was carried elsewhere, which the store remembers), or `postgres://user@host/database` (with `?service=NAME` only
+    /// that one).
     #[arg(long, global = true, value_name = "URL", env = "PURLIN_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
     /// Print JSON instead of tables.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub(super) const EXAMPLES: &str = "\
-A place is `sqlite:FILE.db` or `postgres://user@host/database?service=NAME`.
+A place is `sqlite:FILE.db` (`?archive=FILE` behind it if its archive was carried elsewhere) or `postgres://user@host/database?service=NAME`.
 
 Examples:
   purlin store backup orders.backup --service orders      while the process runs

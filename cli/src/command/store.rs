@@ -50,7 +50,7 @@ async fn backup(place: &Place, wanted: &Backup) -> Result<Outcome, Failure> {
 async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<String, Failure> {
     let stem = |file: &Path| file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let named = match place {
-        Place::File(file) if wanted.service.is_none() => stem(file),
+        Place::File(file, _) if wanted.service.is_none() => stem(file),
         _ => wanted.service.clone(),
     };
     let known = services(operator, named.as_deref()).await?;
@@ -59,10 +59,10 @@ async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<Str
     let Some(path) = to.to_str() else {
         return Err(Failure::Refused("the path of a copy must be UTF-8".to_owned()));
     };
-    let part = PathBuf::from(format!("{path}.part"));
+    let parts = ["", ".archive"].map(|file| PathBuf::from(format!("{path}{file}.part")));
     let whole = match place {
-        Place::Folder(folder) => size(&folder.join(format!("{service}.db"))),
-        Place::File(file) => size(file),
+        Place::Folder(folder) => sizes(&folder.join(format!("{service}.db"))).await,
+        Place::File(file, _) => sizes(file).await,
         Place::Database { .. } => 0,
     };
     let asked = format!("/{}/store/backup?{}", encoded(service), encoded_query(&[("to", path)]));
@@ -72,9 +72,17 @@ async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<Str
     loop {
         tokio::select! {
             answer = &mut written => return answer.map(|_| service.clone()),
-            () = tokio::time::sleep(Duration::from_millis(250)) => bar.at(size(&part), whole),
+            () = tokio::time::sleep(Duration::from_millis(250)) => {
+                bar.at(parts.iter().map(|part| size(part)).sum(), whole);
+            }
         }
     }
+}
+
+/// How large a store is, with its archive.
+async fn sizes(file: &Path) -> u64 {
+    let archive = purlin_sqlite::inspect(file).await.ok().and_then(|found| found.archive);
+    size(file) + archive.map_or(0, |archive| archive.bytes)
 }
 
 fn size(file: &Path) -> u64 {

@@ -38,7 +38,7 @@ impl Operator {
                 return Opened::in_postgres(place, url, service.as_deref()).await.map(Self::Stores);
             }
             Place::Folder(folder) => folder.clone(),
-            Place::File(file) => folder_of(file),
+            Place::File(file, _) => folder_of(file),
         };
         match Socket::connect(&data).await? {
             Some(socket) => Ok(Self::Process(socket)),

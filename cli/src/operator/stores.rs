@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use purlin::service::operator::{self, Served};
-use purlin::store::transfer;
-use purlin_sqlite::OpenError;
+use purlin::store::{Store, transfer};
+use purlin_sqlite::{OpenError, Sqlite};
 use tower::ServiceExt;
 
 use crate::failure::Failure;
@@ -28,11 +28,11 @@ impl Opened {
     /// Opens the store of a file, or every one in a folder; each is one service, called as its file.
     pub(crate) async fn of_sqlite(place: &Place, data: &Path) -> Result<Self, Failure> {
         let files = match place {
-            Place::File(file) if file.is_file() => {
+            Place::File(file, _) if file.is_file() => {
                 let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 vec![(name, file.clone())]
             }
-            Place::File(file) => return Err(Failure::NoData(file.clone())),
+            Place::File(file, _) => return Err(Failure::NoData(file.clone())),
             _ => sqlite_files(data)?,
         };
         if files.is_empty() {
@@ -40,8 +40,12 @@ impl Opened {
         }
         let mut opened = Vec::new();
         for (name, file) in files {
-            match purlin_sqlite::open(&file).await {
-                Ok(store) => opened.push(Served { name, store }),
+            let mut options = purlin_sqlite::Options::new(&file);
+            if let Place::File(_, archive) = place {
+                options.archive.clone_from(archive);
+            }
+            match Sqlite::open(options).await {
+                Ok(engine) => opened.push(Served { name, store: Store::new(engine) }),
                 Err(error) => {
                     let failure = why(data, file, error);
                     Self::new(opened, true).close().await;

@@ -89,6 +89,7 @@ async fn streams_are_archived_whether_the_process_runs_or_not() {
     let refused = purlin(&data, "streams archive --service orders --category NO! --idle-for 1d").await;
     assert_eq!(refused.status, 1);
     assert!(refused.err.contains("NO!"), "{}", refused.err);
+    assert!(refused.err.contains("--after"), "{}", refused.err);
     let wrong = purlin(&data, "streams archive --service orders --category order --idle-for 9w").await;
     assert_eq!(wrong.status, 2);
     std::fs::rename(data.path().join("orders.db.archive"), data.path().join("away")).expect("moved");

@@ -1,10 +1,10 @@
 //! The wrapper of a store's engine.
 
-use crate::store::{BoxFuture, Commit, CommitError, Committed, Engine, Layer};
+use crate::store::{Archived, BoxFuture, Commit, CommitError, Committed, Engine, Layer, StreamId};
 
 use super::CrashPoints;
 
-/// An engine whose commits are places to crash at; all else goes straight through.
+/// An engine whose commits and archivings are places to crash at; all else goes straight through.
 #[derive(Debug)]
 pub struct Guarded<E> {
     engine: E,
@@ -28,6 +28,15 @@ impl<E: Engine> Layer for Guarded<E> {
             let committed = self.engine.commit(commit).await?;
             self.points.applied();
             Ok(committed)
+        })
+    }
+
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        Box::pin(async move {
+            self.points.begin();
+            let archived = self.engine.archive(streams, limit).await?;
+            self.points.applied();
+            Ok(archived)
         })
     }
 }

@@ -13,7 +13,8 @@ use super::{
 
 /// An engine around another: what it does not say otherwise goes straight through.
 ///
-/// It is an [`Engine`] itself, so that layers stand around layers.
+/// It is an [`Engine`] itself, so that layers stand around layers. What keeps something from somebody (a tenant from
+/// another, a reader from what is sealed) is no layer but an [`Engine`] in full: what it does not name must not go through.
 pub trait Layer: Send + Sync + 'static {
     /// The engine within.
     fn inner(&self) -> &dyn Engine;

@@ -9,12 +9,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::message::{Tags, Timestamp};
+use tokio::sync::watch;
+
+use crate::message::{Clock, Tags, Timestamp};
 
 use super::personal::{self, Subject};
 use super::{
-    Archived, BoxFuture, Cause, Commit, CommitError, Committed, Conflict, Engine, Layer, LogFilter, LogPage,
-    Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, LogFilter,
+    LogId, LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
 };
 
 /// Stands between a tenant's name and what is its own.
@@ -150,9 +152,14 @@ impl Tenanted {
     }
 }
 
-impl Layer for Tenanted {
-    fn inner(&self) -> &dyn Engine {
-        &*self.engine
+/// In full: what is new in [`Engine`] is decided here, and not let through to all tenants.
+impl Engine for Tenanted {
+    fn log_id(&self) -> LogId {
+        self.engine.log_id()
+    }
+
+    fn clock(&self) -> Clock {
+        self.engine.clock()
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
@@ -203,6 +210,10 @@ impl Layer for Tenanted {
         })
     }
 
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.engine.watch()
+    }
+
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(async move {
             let record = self.engine.get(collection, self.outer(&key)).await?;
@@ -227,6 +238,14 @@ impl Layer for Tenanted {
         Box::pin(async move {
             Ok(self.own_records(self.engine.due(collection, until, Some(prefix), limit).await?))
         })
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.define(collection)
     }
 
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use purlin::chaos::{Counted, CrashAt, CrashPoints, PlanError, Side};
 use purlin::message::Envelope;
+use purlin::store::archive::Selection;
 use purlin::store::memory::Memory;
 use purlin::store::{Commit, CommitError, Expected, Store, StreamId};
 use purlin::telemetry::Metrics;
@@ -76,6 +77,18 @@ async fn a_refused_commit_begins_and_is_not_applied() {
     assert_eq!(world.points.counted(), Counted { begun: 2, applied: 1 });
     assert!(world.crashes.lock().unwrap().is_empty(), "there is nothing durable to crash after");
     world.store.commit(append(1)).await.unwrap();
+    assert_eq!(world.crashes.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_archiving_is_a_place_to_crash_at() {
+    let world = world("after:3");
+    for version in 0..2 {
+        world.store.commit(append(version)).await.unwrap();
+    }
+    let done = world.store.archive(&Selection::category(stream().category()), |_| ()).await.unwrap();
+    assert_eq!(done.events, 1);
+    assert_eq!(world.points.counted(), Counted { begun: 3, applied: 3 });
     assert_eq!(world.crashes.lock().unwrap().len(), 1);
 }
 

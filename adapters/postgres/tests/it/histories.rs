@@ -190,6 +190,7 @@ async fn histories_of_killed_processes_servers_and_connections_are_linearizable(
     let all = histories.fold(Counts::default(), |all, one| std::future::ready(all + one)).await;
     println!("{all:?}");
     assert!(all.applied > 100 && all.conflicts > 0 && all.in_vain > 0 && all.reads > 0, "{all:?}");
+    assert!(all.met > 0 && all.excluded > 0, "conditions were met, and some were not: {all:?}");
 }
 
 /// Sessions that write other tables of the same database, some quickly, some with transactions that stay open.

@@ -30,6 +30,7 @@ impl Cold {
             let opened = open(&self.archive).map_err(|source| away(position, source))?;
             let _ = self.connection.set(opened);
         }
+        self.archive.is_same().map_err(|source| away(position, source))?;
         Ok(self.connection.get())
     }
 

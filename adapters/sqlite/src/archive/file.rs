@@ -30,6 +30,10 @@ pub(crate) enum Refused {
     Missing(PathBuf),
     #[error("`{}` is not the archive of this store ({what}): put the right file in its place", file.display())]
     Wrong { file: PathBuf, what: String },
+    #[error(
+        "the archive `{}` was replaced by another file while the store was open: open the store again", .0.display()
+    )]
+    Replaced(PathBuf),
     #[error("the archive `{}` cannot be opened", file.display())]
     Unusable { file: PathBuf, source: Cause },
 }
@@ -63,7 +67,9 @@ pub(crate) fn open(archive: &Archive) -> Result<Connection, Refused> {
         Ok(_) => {}
     }
     let connection = schema::open_reader(file).map_err(|error| refused(file, error))?;
+    archive.is_same()?;
     known(&connection, archive)?;
+    archive.known()?;
     Ok(connection)
 }
 
@@ -75,6 +81,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     if archive.is_made() && !file.exists() {
         return Err(Refused::Missing(file.to_owned()));
     }
+    archive.is_same()?;
     files::make_folder(file).map_err(|(_, source)| unusable(source.into()))?;
     drop(files::open_private(file).map_err(|source| unusable(source.into()))?);
     let opened = |error| refused(file, error);
@@ -98,6 +105,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     if synchronous == Synchronous::Full {
         files::sync_folder(file).map_err(|source| unusable(source.into()))?;
     }
+    archive.known()?;
     Ok(connection)
 }
 
@@ -113,10 +121,15 @@ fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::R
         set_meta(&transaction, "archive_format", FORMAT)?;
         set_meta(&transaction, "log", log.log.as_bytes().as_slice())?;
     }
-    set_meta(&transaction, "incarnation", log.incarnation)?;
-    set_meta(&transaction, "sum", schema::identity_sum(log, Unchecked::default()))?;
+    set_identity(&transaction, log)?;
     transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
     transaction.commit()
+}
+
+/// Says whose archive it is; part of a transaction of the caller's.
+fn set_identity(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
+    set_meta(connection, "incarnation", log.incarnation)?;
+    set_meta(connection, "sum", schema::identity_sum(log, Unchecked::default()))
 }
 
 /// Whether this is the log's own archive. A copy that was made together with a store is also that of the incarnation
@@ -154,6 +167,11 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
         let (theirs, ours) = (id.incarnation, archive.log().incarnation);
         return Err(wrong(&format!("it is that of incarnation {theirs} of the log, and this is {ours}")));
     }
+    // What left the store was in its archive before.
+    let (left, there) = (archive.left(), Counted::of(connection).map_err(opened)?.events);
+    if there < left {
+        return Err(wrong(&format!("it is an older one: it has {there} events, and {left} left the store")));
+    }
     Ok(())
 }
 
@@ -177,8 +195,9 @@ impl Counted {
     }
 }
 
-/// Makes a copy of an archive fit for a copy of the store that ends with `head`, and marks it as one.
-pub(crate) fn prepare_copy(copy: &mut Connection, head: u64) -> rusqlite::Result<()> {
+/// Makes a copy of an archive fit for a copy of the store that is this log and ends with `head`, and marks it as one. The
+/// archive may still be marked as that of an earlier incarnation: whoever opens the copy knows only of the store's.
+pub(crate) fn prepare_copy(copy: &mut Connection, log: LogId, head: u64) -> rusqlite::Result<()> {
     let transaction = copy.transaction()?;
     let behind = "SELECT count(*), coalesce(sum(octet_length(data)), 0) FROM _event WHERE position > ?1";
     let (events, bytes): (i64, i64) =
@@ -191,6 +210,7 @@ pub(crate) fn prepare_copy(copy: &mut Connection, head: u64) -> rusqlite::Result
         bytes: all.bytes.saturating_sub(unsigned(bytes)),
     };
     left.write(&transaction)?;
+    set_identity(&transaction, log)?;
     set_meta(&transaction, "copy", 1)?;
     transaction.commit()
 }

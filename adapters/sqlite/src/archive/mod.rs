@@ -13,7 +13,8 @@ mod file;
 mod mover;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use purlin::store::LogId;
 use rusqlite::Connection;
@@ -32,10 +33,14 @@ pub(crate) struct Archive {
     /// Of the log that was copied, if this one began with the copy.
     before: Option<u32>,
     made: AtomicBool,
+    /// How many events left the store: it has at least as many.
+    left: AtomicU64,
+    /// Which file it was when it was first opened.
+    which: OnceLock<(u64, u64)>,
 }
 
 impl Archive {
-    /// Of a store that is open; where it is said to be is remembered.
+    /// Of a store that is open.
     pub(crate) fn find(
         connection: &Connection,
         log: LogId,
@@ -44,7 +49,8 @@ impl Archive {
     ) -> Result<Self, SchemaError> {
         let (file, made) = schema::find_archive(connection, said, store)?;
         let before = schema::incarnation_before(connection)?;
-        Ok(Self { file, log, before, made: made.into() })
+        let left = schema::left(connection)?.into();
+        Ok(Self { file, log, before, made: made.into(), left, which: OnceLock::new() })
     }
 
     /// What a store's file says of its archive; none when it has none.
@@ -62,7 +68,8 @@ impl Archive {
 
     /// How the store remembers where it is; nothing when that is beside it.
     pub(crate) fn remembered(&self, store: &Path) -> &str {
-        match self.file == place(store, None) {
+        let beside = place(store, None);
+        match self.file == beside || std::path::absolute(&beside).is_ok_and(|beside| self.file == beside) {
             true => "",
             false => self.file.to_str().unwrap_or_default(),
         }
@@ -81,20 +88,47 @@ impl Archive {
     pub(crate) fn make(&self) {
         self.made.store(true, Ordering::SeqCst);
     }
+
+    /// How many events left the store.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::SeqCst)
+    }
+
+    /// So many have left by now.
+    pub(crate) fn set_left(&self, left: u64) {
+        self.left.store(left, Ordering::SeqCst);
+    }
+
+    /// Refuses a file that was put in the place of the one that is used: what moves to it is not found in the other.
+    pub(crate) fn is_same(&self) -> Result<(), Refused> {
+        let now = files::which(&self.file).ok();
+        match (self.which.get(), now) {
+            (Some(known), Some(now)) if *known != now => Err(Refused::Replaced(self.file.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file was opened, and is this store's.
+    fn known(&self) -> Result<(), Refused> {
+        if let Ok(which) = files::which(&self.file) {
+            self.which.get_or_init(|| which);
+        }
+        self.is_same()
+    }
 }
 
 /// When a store is opened: refuses an archive that is not its own, and takes over one that was copied with it. Without its
-/// archive a store opens all the same.
-pub(crate) fn settle(archive: &Archive, synchronous: Synchronous) -> Result<(), Refused> {
+/// archive a store opens all the same; whether it is there, if it was made.
+pub(crate) fn settle(archive: &Archive, synchronous: Synchronous) -> Result<bool, Refused> {
     if !archive.is_made() {
-        return Ok(());
+        return Ok(true);
     }
     match open_writable(archive, synchronous) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         Err(wrong @ Refused::Wrong { .. }) => Err(wrong),
         Err(away) => {
             tracing::warn!("{away}; until then, what was archived cannot be read");
-            Ok(())
+            Ok(false)
         }
     }
 }

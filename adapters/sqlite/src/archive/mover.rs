@@ -5,15 +5,15 @@
 
 use std::collections::HashSet;
 
-use purlin::store::{Archived, CommitError, StreamId};
+use purlin::store::{Archived, CommitError, Recorded, StreamId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Counted, open_writable};
-use crate::codec::{HEADER, Pool, Seen, signed, whose};
+use crate::codec::{HEADER, read_event, signed, whose};
 use crate::engine::Shared;
-use crate::error::{Closed, in_writer, unavailable};
+use crate::error::{Closed, is_damage, unavailable};
 use crate::index::{Index, Lookup};
 use crate::synchronous::Synchronous;
 use crate::writer::Job;
@@ -91,7 +91,11 @@ impl Mover<'_> {
         while from < last && !self.done.more {
             let to = last.min(from + VERSIONS);
             for position in self.positions(stream, from, to).map_err(unavailable)? {
-                self.event(stream, last, position)?;
+                if let Some(damaged) = self.event(stream, last, position)? {
+                    // It stays where it is, and so does what comes behind it.
+                    self.done.damaged.push(damaged);
+                    return Ok(());
+                }
                 if self.done.more {
                     break;
                 }
@@ -129,25 +133,31 @@ impl Mover<'_> {
         look(&self.shared.index.read().expect("no panic holds the index"))
     }
 
-    /// Copies an event, if it is to move and still here.
-    fn event(&mut self, stream: &StreamId, last: u64, position: u64) -> Result<(), CommitError> {
+    /// Copies an event, if it is to move and still here; or says which one is damaged.
+    fn event(&mut self, stream: &StreamId, last: u64, position: u64) -> Result<Option<String>, CommitError> {
         let sql = format!("SELECT {HEADER}, data FROM _event WHERE position = ?1");
         let mut select = self.hot.prepare_cached(&sql).map_err(unavailable)?;
         let mut rows = select.query([signed(position)]).map_err(unavailable)?;
-        let Some(row) = rows.next().map_err(unavailable)? else { return Ok(()) };
-        let damaged = |error| unavailable(in_writer(error, || whose(position, row)));
-        let seen = Seen::read(row, self.shared.unchecked).map_err(damaged)?;
-        if seen.header.stream != stream.as_str() || seen.version >= last {
-            return Ok(());
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(None),
+            Err(error) if is_damage(&error) => {
+                return Ok(Some(format!("the event at {position} of the stream `{stream}`")));
+            }
+            Err(error) => return Err(unavailable(error)),
+        };
+        let (read, bytes) = match self.read(row) {
+            Ok(read) => read,
+            Err(error) if is_damage(&error) => return Ok(Some(whose(position, row))),
+            Err(error) => return Err(unavailable(error)),
+        };
+        if read.stream != *stream || read.version >= last {
+            return Ok(None);
         }
         if self.done.events + self.chunk.len() as u64 >= self.limit {
             self.done.more = true;
-            return Ok(());
+            return Ok(None);
         }
-        // What is damaged stays where it is, and is told.
-        seen.event(row, &mut Pool::default()).map_err(damaged)?;
-        let bytes =
-            row.get_ref(COLUMNS - 1).and_then(|data| Ok(data.as_bytes()?.len() as u64)).map_err(damaged)?;
         self.copy(row).map_err(unavailable)?;
         self.chunk.push(position);
         self.chunk_bytes += bytes;
@@ -155,7 +165,13 @@ impl Mover<'_> {
             drop(rows);
             self.finish_chunk()?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Reads all of an event, with its checksums; and how many bytes its data have.
+    fn read(&self, row: &Row<'_>) -> rusqlite::Result<(Recorded, u64)> {
+        let bytes = row.get_ref(COLUMNS - 1)?.as_bytes()?.len() as u64;
+        Ok((read_event(row, self.shared.unchecked)?, bytes))
     }
 
     fn copy(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {

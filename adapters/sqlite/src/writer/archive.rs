@@ -39,7 +39,7 @@ impl Writer {
 
     fn take_out(&mut self, positions: &[u64]) -> rusqlite::Result<()> {
         let archive = &self.shared.archive;
-        in_transaction(&self.connection, || {
+        let left = in_transaction(&self.connection, || {
             // What is in memory may come of a transaction that failed.
             if schema::archive(&self.connection)?.is_none() {
                 let place = archive.remembered(&self.shared.file);
@@ -48,8 +48,14 @@ impl Writer {
                 archive.make();
             }
             let mut delete = self.connection.prepare_cached("DELETE FROM _event WHERE position = ?1")?;
-            positions.iter().try_for_each(|position| delete.execute([signed(*position)]).map(drop))
+            let mut left = schema::left(&self.connection)?;
+            for position in positions {
+                left += delete.execute([signed(*position)])? as u64;
+            }
+            schema::set_left(&self.connection, left)?;
+            Ok(left)
         })?;
+        archive.set_left(left);
         self.checkpointer.notice();
         Ok(())
     }

@@ -168,10 +168,11 @@ impl Writer {
             Err(error) if is_damage(&error) => {
                 tracing::error!(%error, "the index of the streams is damaged; it is made anew from the log");
                 let mut index = Index::default();
-                in_transaction(connection, || {
+                let mended = in_transaction(connection, || {
                     schema::forget_index(connection)?;
                     self.write_runs(&mut index)
-                })?;
+                });
+                mended.map_err(|source| not_mended(&error, source))?;
                 Ok((Upkeep::default(), index))
             }
             Err(error) => Err(error),
@@ -256,4 +257,21 @@ impl Writer {
             true
         });
     }
+}
+
+/// The index is damaged, and something else is needed to make it anew: the archive, if events left.
+#[derive(Debug, thiserror::Error)]
+#[error("the index of the streams is damaged ({index}), and cannot be made anew from the log")]
+struct NotMended {
+    index: String,
+    source: rusqlite::Error,
+}
+
+/// Both causes, where the second would not tell of the first. What SQLite has a code for stays what it is.
+fn not_mended(index: &rusqlite::Error, source: rusqlite::Error) -> rusqlite::Error {
+    if is_damage(&source) || source.sqlite_error_code().is_some() {
+        return source;
+    }
+    let index = index.to_string();
+    rusqlite::Error::ToSqlConversionFailure(Box::new(NotMended { index, source }))
 }

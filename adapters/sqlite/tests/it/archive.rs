@@ -137,7 +137,7 @@ async fn without_its_archive_a_store_goes_on_and_says_what_it_cannot_read() {
     let found = purlin_sqlite::check(&file).await.unwrap();
     assert!(found.len() == 1 && found[0].contains("is not there"), "{found:?}");
     let inspected = purlin_sqlite::inspect(&file).await.unwrap();
-    assert_eq!((inspected.head, inspected.format), (Position(301), 3));
+    assert_eq!((inspected.head, inspected.format), (Position(301), 4));
     assert!(inspected.archive.unwrap().refused.unwrap().contains("is not there"));
 
     // In another place, which is remembered.
@@ -205,6 +205,41 @@ async fn another_stores_archive_is_refused_by_name() {
     store.close().await;
 }
 
+/// Another program must not take the events that left for lost.
+#[tokio::test]
+async fn a_store_has_a_format_of_its_own_from_its_first_archived_event_on() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    append(&store, 0, 100).await;
+    let format = async || purlin_sqlite::inspect(&file).await.unwrap().format;
+    assert_eq!(format().await, 3);
+    let log = whole(&store).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    assert_eq!(format().await, 4);
+    store.close().await;
+    // As it was written before that format was there, with the index of today and with that of format 2.
+    for older in ["SELECT 1", "DELETE FROM _meta WHERE name = 'secret'"] {
+        let edited = rusqlite::Connection::open(&file).unwrap();
+        edited.execute("UPDATE _meta SET value = 3 WHERE name = 'format'", []).unwrap();
+        edited.execute_batch(older).unwrap();
+        drop(edited);
+        let store = open(&file).await;
+        for n in 0..STREAMS {
+            let wanted: Vec<_> = log.iter().filter(|event| event.stream == stream(n)).cloned().collect();
+            assert_eq!(store.read_stream(&stream(n), 1, 1000).await.unwrap(), wanted);
+        }
+        store.close().await;
+        assert_eq!(format().await, 4);
+        assert_eq!(purlin_sqlite::check(&file).await.unwrap(), Vec::<String>::new());
+    }
+    let edited = rusqlite::Connection::open(&file).unwrap();
+    edited.execute("UPDATE _meta SET value = 5 WHERE name = 'format'", []).unwrap();
+    drop(edited);
+    let newer = Sqlite::open(options(&file)).await.err().expect("refused");
+    assert!(told(&newer).contains("format 5, this program knows formats up to 4"), "{}", told(&newer));
+}
+
 #[tokio::test]
 async fn a_damaged_archived_event_is_named() {
     let folder = Folder::new();
@@ -241,21 +276,171 @@ async fn a_damaged_archived_event_is_named() {
     assert!(found.contains(&"the events from 18 to 18 are missing".to_owned()), "{found:?}");
 }
 
+/// Nor does it keep other streams from moving.
 #[tokio::test]
 async fn a_damaged_event_is_not_moved() {
     let folder = Folder::new();
     let file = folder.file("a");
     let store = open(&file).await;
     append(&store, 0, 60).await;
+    let log = whole(&store).await;
     store.close().await;
+    let damaged = log.iter().find(|event| event.version == 2).unwrap();
     let hot = rusqlite::Connection::open(&file).unwrap();
-    hot.execute("UPDATE _event SET data = '{}' WHERE position = 3", []).unwrap();
+    let position = damaged.position.0;
+    hot.execute("UPDATE _event SET data = '{}' WHERE position = ?1", [position.cast_signed()]).unwrap();
     drop(hot);
     let store = open(&file).await;
-    let error = store.archive(&all(), |_| ()).await.unwrap_err();
-    assert!(told(&error).contains("the event at 3 "), "{}", told(&error));
+    for _ in 0..2 {
+        let done = store.archive(&all(), |_| ()).await.unwrap();
+        assert!(done.is_done());
+        let named = format!("the event at {position} ");
+        assert!(done.damaged.len() == 1 && done.damaged[0].contains(&named), "{:?}", done.damaged);
+    }
     store.close().await;
-    assert!(!archive_of(&file).exists() || count(&archive_of(&file)) + count(&file) >= 60);
+    let (hot, cold) = (positions(&file), positions(&archive_of(&file)));
+    for event in &log {
+        let last = log.iter().rfind(|last| last.stream == event.stream).unwrap();
+        let stays = event.position == last.position || event.stream == damaged.stream && event.version > 1;
+        let there = (hot.contains(&event.position.0), cold.contains(&event.position.0));
+        assert_eq!(there, (stays, !stays), "{event:?}");
+    }
+}
+
+/// What is read to choose streams may be damaged too: an event of another, one by which a stream begins or ends.
+#[tokio::test]
+async fn streams_are_chosen_past_what_is_damaged() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    append(&store, 0, 60).await;
+    let log = whole(&store).await;
+    store.close().await;
+    let birth = log.iter().rfind(|event| event.version == 1).unwrap();
+    let last = log.last().unwrap();
+    assert_ne!(last.stream, birth.stream);
+    let of_another =
+        |event: &&Recorded| event.version == 3 && event.stream != birth.stream && event.stream != last.stream;
+    let middle = log.iter().find(of_another).unwrap();
+    let hot = rusqlite::Connection::open(&file).unwrap();
+    let damage = |column: &str, position: u64| {
+        let sql = format!("UPDATE _event SET {column} = '{{}}' WHERE position = {position}");
+        assert_eq!(hot.execute(&sql, []), Ok(1));
+    };
+    damage("data", birth.position.0);
+    damage("kind", middle.position.0);
+    damage("data", last.position.0);
+    drop(hot);
+    let store = open(&file).await;
+    let done = store.archive(&all(), |_| ()).await.unwrap();
+    store.close().await;
+    assert!(done.is_done());
+    for damaged in [birth, middle, last] {
+        let name = format!("the event at {} ", damaged.position);
+        assert!(done.damaged.iter().any(|said| said.contains(&name)), "{name}: {:?}", done.damaged);
+    }
+    let streams = log.iter().filter(|event| event.version == 1).count();
+    assert!(streams > 3 && done.chosen as usize == streams - 2, "{done:?}");
+    let cold = positions(&archive_of(&file));
+    let whole_streams =
+        log.iter().filter(|event| ![birth, middle, last].iter().any(|one| one.stream == event.stream));
+    let moved = whole_streams.clone().filter(|event| {
+        let later = |other: &Recorded| other.stream == event.stream && other.version > event.version;
+        log.iter().any(later)
+    });
+    assert!(moved.clone().count() > 10 && moved.clone().all(|event| cold.contains(&event.position.0)));
+}
+
+fn positions(file: &Path) -> Vec<u64> {
+    let file = rusqlite::Connection::open(file).unwrap();
+    let mut select = file.prepare("SELECT position FROM _event").unwrap();
+    let positions = select.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+    positions.map(|position| position.unwrap().unsigned_abs()).collect()
+}
+
+/// One in which not all is that left the store.
+#[tokio::test]
+async fn an_older_archive_is_refused_by_name() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    append(&store, 0, 200).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    store.close().await;
+    let (older, newer) = (folder.path().join("older"), folder.path().join("newer"));
+    std::fs::copy(archive_of(&file), &older).unwrap();
+    let store = open(&file).await;
+    append(&store, 200, 300).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    let log = whole(&store).await;
+    store.close().await;
+    std::fs::rename(archive_of(&file), &newer).unwrap();
+    std::fs::copy(&older, archive_of(&file)).unwrap();
+    let refused = Sqlite::open(options(&file)).await.err().expect("refused");
+    assert!(told(&refused).contains("it is an older one"), "{}", told(&refused));
+    let found = purlin_sqlite::check(&file).await.unwrap();
+    assert!(found.iter().any(|found| found.contains("it is an older one")), "{found:?}");
+    let inspected = purlin_sqlite::inspect(&file).await.unwrap().archive.unwrap();
+    assert!(inspected.refused.unwrap().contains("it is an older one"));
+    std::fs::rename(&newer, archive_of(&file)).unwrap();
+    let store = open(&file).await;
+    assert_eq!(whole(&store).await, log);
+    store.close().await;
+}
+
+/// A reader has the file open that was there, and what moves now would go to the other.
+#[tokio::test]
+async fn an_archive_that_is_replaced_while_the_store_is_open_is_noticed() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    archived(&file).await;
+    let store = open(&file).await;
+    let log = whole(&store).await;
+    append(&store, 300, 400).await;
+    let copied = folder.path().join("copied");
+    std::fs::copy(archive_of(&file), &copied).unwrap();
+    std::fs::rename(&copied, archive_of(&file)).unwrap();
+    let error = store.archive(&all(), |_| ()).await.unwrap_err();
+    assert!(told(&error).contains("was replaced"), "{}", told(&error));
+    let error = store.read_log(Position::START, &LogFilter::all(), 10).await.unwrap_err();
+    assert!(matches!(error, ReadError::Unavailable(_)) && told(&error).contains("was replaced"), "{error:?}");
+    store.close().await;
+    let store = open(&file).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    assert_eq!(whole(&store).await[..300], log);
+    store.close().await;
+    assert_eq!(purlin_sqlite::check(&file).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn where_an_archive_is_said_to_be_is_remembered_once_it_is_there() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let at = |name: &str| Options { archive: Some(folder.path().join(name)), ..options(&file) };
+    // Before there is one.
+    let store = Store::new(Sqlite::open(at("elsewhere")).await.unwrap());
+    append(&store, 0, 100).await;
+    let copy = folder.file("copy");
+    store.backup(&copy).await.unwrap();
+    store.close().await;
+    let store = open(&file).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    let log = whole(&store).await;
+    store.close().await;
+    assert!(folder.path().join("elsewhere").exists() && !archive_of(&file).exists());
+    // A copy has an archive of its own.
+    let store = open(&copy).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    store.close().await;
+    assert!(archive_of(&copy).exists());
+    // Where it is not, or where another is.
+    let store = Store::new(Sqlite::open(at("nowhere")).await.unwrap());
+    assert!(store.read_log(Position::START, &LogFilter::all(), 10).await.is_err());
+    store.close().await;
+    assert!(Sqlite::open(at("copy.db.archive")).await.is_err());
+    let store = open(&file).await;
+    assert_eq!(whole(&store).await, log);
+    store.close().await;
 }
 
 #[tokio::test]
@@ -269,7 +454,7 @@ async fn the_index_is_made_anew_from_both_files() {
         match round {
             0 => store.execute(broken, []).unwrap(),
             1 => store.execute("UPDATE _run SET sum = sum + 1", []).unwrap(),
-            // The last event that is covered is archived after streams went on.
+            // What the filter of a run excludes is never looked for in it: one that is cut off is damage too.
             _ => store.execute("UPDATE _run SET filter = x'00'", []).unwrap(),
         };
         drop(store);
@@ -333,8 +518,47 @@ async fn a_backup_and_what_is_restored_from_it_have_the_archive() {
     assert_eq!(went_on.len(), 400);
 }
 
+/// Its archive is still marked as a copy of the incarnation before.
 #[tokio::test]
-async fn a_backup_while_streams_are_archived_has_all() {
+async fn a_copy_that_was_opened_without_its_archive_can_be_backed_up_once_it_is_back() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let log = archived(&file).await;
+    let (restored, backup, away) = (folder.file("b"), folder.file("c"), folder.path().join("away"));
+    purlin_sqlite::restore(&file, &restored).await.unwrap();
+    std::fs::rename(archive_of(&restored), &away).unwrap();
+    let store = open(&restored).await;
+    std::fs::rename(&away, archive_of(&restored)).unwrap();
+    store.backup(&backup).await.unwrap();
+    store.close().await;
+    assert_eq!(purlin_sqlite::check(&backup).await.unwrap(), Vec::<String>::new());
+    let store = open(&backup).await;
+    assert_eq!(whole(&store).await, log);
+    store.close().await;
+}
+
+/// Neither alone keeps it from opening.
+#[tokio::test]
+async fn a_store_whose_index_is_damaged_and_whose_archive_is_away_says_both() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let log = archived(&file).await;
+    let edited = rusqlite::Connection::open(&file).unwrap();
+    edited.execute("UPDATE _run SET sum = sum + 1", []).unwrap();
+    drop(edited);
+    let away = folder.path().join("away");
+    std::fs::rename(archive_of(&file), &away).unwrap();
+    let said = told(&Sqlite::open(options(&file)).await.err().expect("refused"));
+    assert!(said.contains("the index of the streams is damaged") && said.contains("put it back"), "{said}");
+    std::fs::rename(&away, archive_of(&file)).unwrap();
+    let store = open(&file).await;
+    assert_eq!(whole(&store).await, log);
+    store.close().await;
+}
+
+/// One waits for the other, whoever comes first: nothing moves while a copy is made, and appends go on.
+#[tokio::test]
+async fn a_backup_and_an_archiving_at_once_are_both_done_and_both_whole() {
     let folder = Folder::new();
     let store = open(&folder.file("a")).await;
     append(&store, 0, 400).await;
@@ -343,18 +567,54 @@ async fn a_backup_while_streams_are_archived_has_all() {
         let head = store.head();
         let copy = folder.file(&format!("copy{round}"));
         let (backup, archived) = (store.backup(&copy), async {
-            store.archive(&all(), |_| ()).await.unwrap();
+            let moved = store.archive(&all(), |_| ()).await.unwrap().events;
             append(&store, 0, 20).await;
-            store.archive(&all(), |_| ()).await.unwrap();
+            moved + store.archive(&all(), |_| ()).await.unwrap().events
         });
-        let (made, ()) = futures_util::future::join(backup, archived).await;
-        made.unwrap();
+        let moved = match round % 2 {
+            0 => {
+                let (made, moved) = futures_util::future::join(backup, archived).await;
+                made.unwrap();
+                moved
+            }
+            _ => {
+                let (moved, made) = futures_util::future::join(archived, backup).await;
+                made.unwrap();
+                moved
+            }
+        };
+        assert!(moved >= 60, "it went on: {moved}");
         assert_eq!(purlin_sqlite::check(&copy).await.unwrap(), Vec::<String>::new());
+        let (hot, cold) = (positions(&copy), positions_or_none(&archive_of(&copy)));
         let copy = open(&copy).await;
         assert!(copy.head() >= head);
+        let mut both: Vec<_> = hot.iter().chain(&cold).copied().collect();
+        both.sort_unstable();
+        assert!(both.into_iter().eq(1..=copy.head().0), "each event is in one of the two, once");
         assert_eq!(whole(&copy).await[..], whole(&store).await[..usize::try_from(copy.head().0).unwrap()]);
         copy.close().await;
     }
+    store.close().await;
+}
+
+fn positions_or_none(file: &Path) -> Vec<u64> {
+    if file.exists() { positions(file) } else { Vec::new() }
+}
+
+/// A crash may come between the names of the two files.
+#[tokio::test]
+async fn what_a_copy_left_that_was_cut_off_is_said_to_be_that() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    archived(&file).await;
+    let copy = folder.file("copy");
+    std::fs::write(archive_of(&copy), "half").unwrap();
+    let store = open(&file).await;
+    let error = store.backup(&copy).await.unwrap_err();
+    let said = told(&*error);
+    assert!(said.contains("copy.db.archive") && said.contains("cut off"), "{said}");
+    std::fs::remove_file(archive_of(&copy)).unwrap();
+    store.backup(&copy).await.unwrap();
     store.close().await;
 }
 

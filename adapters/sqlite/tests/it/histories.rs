@@ -85,6 +85,7 @@ async fn histories_of_killed_processes_are_linearizable() {
     }
     println!("{all:?}");
     assert!(all.applied > 100 && all.untold > 0 && all.conflicts > 0 && all.in_vain > 0, "{all:?}");
+    assert!(all.met > 0 && all.excluded > 0, "conditions were met, and some were not: {all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ pub(super) async fn examine(operator: &Operator, place: &Place, found: &mut Vec<
                       --store sqlite:copy.db --log";
         return found.push(Finding::warn("log", "a running process has the stores: it was not read", advice));
     }
-    if let Place::Folder(_) | Place::File(_) = place {
+    if let Place::Folder(_) | Place::File(..) = place {
         pages(place, found).await;
     }
     let audit = Audit { findings: MOST, ..Audit::default() };
@@ -63,7 +63,7 @@ fn judged(about: String, report: &Report) -> Finding {
 /// The pages of SQLite files.
 async fn pages(place: &Place, found: &mut Vec<Finding>) {
     let files = match place {
-        Place::File(file) => vec![(file.display().to_string(), file.clone())],
+        Place::File(file, _) => vec![(file.display().to_string(), file.clone())],
         Place::Folder(folder) => crate::place::sqlite_files(folder).unwrap_or_default(),
         Place::Database { .. } => Vec::new(),
     };

@@ -26,7 +26,9 @@ pub(super) async fn run(place: &Place, wanted: &Doctor) -> Examined {
     let mut found = Vec::new();
     match place {
         Place::Folder(folder) => files::folder(folder, None, &mut found).await,
-        Place::File(file) => files::folder(&crate::operator::folder_of(file), Some(file), &mut found).await,
+        Place::File(file, _) => {
+            files::folder(&crate::operator::folder_of(file), Some(file), &mut found).await;
+        }
         Place::Database { url, service } => {
             database::examine(place, url, service.as_deref(), &mut found).await;
         }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use http::StatusCode;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::http::{Json, Path, Problem, Query};
@@ -41,35 +41,44 @@ impl Wanted {
     }
 }
 
-/// Archives for a moment, and says how far it came.
+/// Archives for a moment, and says how far it came; when it fails too.
 pub(super) async fn archive(
     State(services): State<Services>,
     Path(service): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Progress>, Problem> {
     let store = services.store(&service)?;
-    let mut archiving = Archiving::new(store, &wanted.selection()).map_err(|error| refused(&error))?;
+    let mut archiving = Archiving::new(store, &wanted.selection()).map_err(refused)?;
     let until = Instant::now() + SLICE;
     let before = archiving.progress().through;
-    while archiving.step().await.map_err(|error| refused(&error))? {
+    let went = loop {
+        match archiving.step().await {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
         let Progress { through, events, .. } = archiving.progress();
         // Who asks again has come on.
         if Instant::now() >= until && (through > before || events > 0) {
-            break;
+            break Ok(());
         }
-    }
+    };
     let progress = archiving.progress();
     if progress.events > 0 {
-        tracing::info!(service, events = progress.events, "an operator has streams archived");
+        let (events, is_whole) = (progress.events, went.is_ok());
+        tracing::info!(service, events, is_whole, "an operator has streams archived");
     }
-    Ok(Json(progress))
+    match went {
+        Ok(()) => Ok(Json(progress)),
+        Err(error) => Err(refused(error).with("progress", json!(progress))),
+    }
 }
 
-fn refused(error: &ArchiveError) -> Problem {
+/// With its causes: an operator can do something about them.
+fn refused(error: ArchiveError) -> Problem {
+    let said = told(&error);
     match error {
-        ArchiveError::Invalid(_) => bad_request(told(error)),
-        ArchiveError::Read(_) | ArchiveError::Move(_) => {
-            Problem::new(StatusCode::CONFLICT, "not-archived").detail(told(error))
-        }
+        ArchiveError::Invalid(_) => bad_request(said),
+        error => Problem::from(error).detail(said),
     }
 }

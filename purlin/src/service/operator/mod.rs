@@ -33,7 +33,7 @@
 //! | `POST /<service>/projections/<name>/parked/<position>/retry`, `../drop` | `{"name": name, "position": position}` |
 //! | `GET /<service>/streams?category=&tenant=&limit=&cursor=` | a page of streams, in the order in which they began |
 //! | `GET /<service>/streams/<stream>?from=&before=&limit=` | a page of a stream's events, backwards when `before` is said |
-//! | `POST /<service>/archive?category=&tenant=&idle=&ended_by=&after=&dry_run=` | how far the streams of a category are archived after some seconds: [`Progress`](crate::store::archive::Progress), to be asked again with its `through` as `after` until that is `of`; `idle` in seconds, the kinds of `ended_by` with commas between |
+//! | `POST /<service>/archive?category=&tenant=&idle=&ended_by=&after=&dry_run=` | how far the streams of a category are archived after some seconds: [`Progress`](crate::store::archive::Progress), to be asked again with its `through` as `after` until that is `of`; `idle` in seconds, the kinds of `ended_by` with commas between; an answer that it failed has it too, as `progress` |
 //! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log; waits so many seconds for something new |
 //! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
 //! | `GET /<service>/store` | which log it is, its head and collections |

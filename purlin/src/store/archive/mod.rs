@@ -32,7 +32,7 @@ pub use run::{ArchiveError, Archiving, Progress};
 pub use selection::Selection;
 
 /// What became of a call of [`Engine::archive`](super::Engine::archive).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Archived {
     /// Events that were moved.
     pub events: u64,
@@ -40,4 +40,7 @@ pub struct Archived {
     pub bytes: u64,
     /// Whether the limit left events where they were.
     pub more: bool,
+    /// Events that are damaged and stay where they are, by name, the first of each stream; what comes behind them in their
+    /// streams stays too.
+    pub damaged: Vec<String>,
 }

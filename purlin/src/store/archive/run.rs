@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Archived, Selection};
 use crate::message::{Fault, FaultKind, Timestamp};
-use crate::store::{CommitError, Position, ReadError, Store, StreamId};
+use crate::store::{CommitError, LogFilter, LogPage, Position, ReadError, Store, StreamId};
 
 /// Streams that are looked at in one step.
 const STREAMS: usize = 256;
@@ -39,7 +39,7 @@ impl Fault for ArchiveError {
 }
 
 /// How far archiving has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
     /// Streams that were looked at, and are done.
     pub seen: u64,
@@ -53,12 +53,19 @@ pub struct Progress {
     pub through: Position,
     /// Where the log ended when it began: it is done once `through` has come there.
     pub of: Position,
+    /// Events that are damaged, by name, at most [`Progress::DAMAGED`]: they and what comes behind them in their streams
+    /// stay where they are.
+    #[serde(default)]
+    pub damaged: Vec<String>,
     /// How long it has taken; whoever asks over a wire measures that himself.
     #[serde(skip)]
     pub took: Duration,
 }
 
 impl Progress {
+    /// How many damaged events are named.
+    pub const DAMAGED: usize = 64;
+
     /// Events a second.
     pub fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "it is shown to a person")]
@@ -104,7 +111,7 @@ impl Archiving {
 
     /// How far it has come.
     pub fn progress(&self) -> Progress {
-        Progress { took: self.began.elapsed(), ..self.progress }
+        Progress { took: self.began.elapsed(), ..self.progress.clone() }
     }
 
     /// Does a part of it that is never long, and tells whether there is more to do.
@@ -125,12 +132,19 @@ impl Archiving {
 
     /// Looks at some streams.
     async fn choose(&mut self) -> Result<(), ArchiveError> {
-        let page = self.store.read_log(self.looked, &self.selection.births(), STREAMS).await?;
+        let mut damaged = Vec::new();
+        let page = self.births(&mut damaged).await?;
         let mut found = Vec::new();
         let mut seen = 0;
         for born in page.events.into_iter().take_while(|born| born.position <= self.progress.of) {
             seen += 1;
-            let last = self.store.read_stream_back(&born.stream, u64::MAX, 1).await?.pop();
+            let last = match self.store.read_stream_back(&born.stream, u64::MAX, 1).await {
+                Err(ReadError::Unreadable { what, .. }) => {
+                    damaged.push(what);
+                    continue;
+                }
+                read => read?.pop(),
+            };
             // A stream of one event has nothing to move.
             if let Some(last) = last.filter(|last| self.selection.admits(last, self.until)) {
                 found.push((born.stream, last.version - 1));
@@ -138,6 +152,7 @@ impl Archiving {
         }
         // Nothing above is counted if it is dropped on the way.
         self.page = (seen, found.len() as u64);
+        self.tell(damaged);
         if self.selection.is_dry() {
             self.progress.events += found.iter().map(|(_, before)| before).sum::<u64>();
         } else {
@@ -148,11 +163,49 @@ impl Archiving {
         Ok(())
     }
 
+    /// The first events of some streams. Where the log cannot be read, it is gone through event by event, past the damaged
+    /// one.
+    async fn births(&self, damaged: &mut Vec<String>) -> Result<LogPage, ReadError> {
+        let births = self.selection.births();
+        let (after, every) = (self.looked, LogFilter::all());
+        match self.store.read_log(after, &births, STREAMS).await {
+            Err(ReadError::Unreadable { .. }) => {}
+            read => return read,
+        }
+        let mut page = LogPage { events: Vec::new(), through: after };
+        while damaged.is_empty() && page.events.len() < STREAMS && page.through < self.progress.of {
+            match self.store.read_log(page.through, &every, 1).await {
+                Ok(one) => {
+                    page.through = one.through;
+                    page.events.extend(one.events.into_iter().filter(|event| births.admits(event)));
+                }
+                Err(ReadError::Unreadable { what, .. }) => {
+                    damaged.push(what);
+                    page.through = Position(page.through.0 + 1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    }
+
+    /// Names what is damaged; who asks for the same streams again is told again.
+    fn tell(&mut self, damaged: Vec<String>) {
+        let named = &mut self.progress.damaged;
+        for damaged in damaged {
+            if named.len() < Progress::DAMAGED && !named.contains(&damaged) {
+                named.push(damaged);
+            }
+        }
+    }
+
     /// Moves some events of the streams that were chosen.
     async fn archive(&mut self) -> Result<(), ArchiveError> {
-        let Archived { events, bytes, more } = self.store.engine.archive(self.chosen.clone(), EVENTS).await?;
+        let archived = self.store.engine.archive(self.chosen.clone(), EVENTS).await?;
+        let Archived { events, bytes, more, damaged } = archived;
         self.progress.events += events;
         self.progress.bytes += bytes;
+        self.tell(damaged);
         if !more {
             self.chosen.clear();
         }

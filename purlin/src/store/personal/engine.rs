@@ -1,11 +1,14 @@
 //! The engine between the handle and the one that stores: it seals what goes in and opens what comes out.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::message::Timestamp;
+use tokio::sync::watch;
+
+use crate::message::{Clock, Timestamp};
 use crate::store::{
-    BoxFuture, Commit, CommitError, Committed, Engine, Layer, Limits, LogFilter, LogPage, Position, Query,
-    ReadError, Record, Recorded, StreamId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 
 use super::MasterKey;
@@ -28,9 +31,47 @@ fn bytes(events: &[Recorded]) -> usize {
     events.iter().map(|event| event.envelope.data.len()).sum()
 }
 
-impl Layer for Personalized {
-    fn inner(&self) -> &dyn Engine {
-        &*self.engine
+/// In full: what is new in [`Engine`] is decided here, and does not go past the sealing.
+impl Engine for Personalized {
+    fn log_id(&self) -> LogId {
+        self.engine.log_id()
+    }
+
+    fn clock(&self) -> Clock {
+        self.engine.clock()
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.engine.watch()
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>> {
+        self.engine.collections()
+    }
+
+    fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.define(collection)
+    }
+
+    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.swap(from, to)
+    }
+
+    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.drop_collection(name)
+    }
+
+    /// What is sealed moves sealed.
+    fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
+        self.engine.archive(streams, limit)
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {
+        self.engine.backup(to)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.engine.close()
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {

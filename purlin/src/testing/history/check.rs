@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::order::{Facts, Operation};
 use super::timeline::Timeline;
-use super::{Anomalies, Anomaly, Answer, Ask, Event, History, When};
+use super::{Anomalies, Anomaly, Answer, Ask, Clash, Event, History, When};
 
 /// What a history without anomalies consists of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub struct Counts {
     pub untold: usize,
     /// Commits that were refused as conflicts.
     pub conflicts: usize,
+    /// Of those, the ones that a condition refused: something with its tag had come.
+    pub excluded: usize,
+    /// Of the commits that were applied, those with a condition, which was met.
+    pub met: usize,
     /// Commits that were answered as repetitions.
     pub repeated: usize,
     /// Commits that the store could not take, reads that it could not do, and operations that nobody answered and that
@@ -32,6 +36,8 @@ impl std::ops::Add for Counts {
             applied: self.applied + other.applied,
             untold: self.untold + other.untold,
             conflicts: self.conflicts + other.conflicts,
+            excluded: self.excluded + other.excluded,
+            met: self.met + other.met,
             repeated: self.repeated + other.repeated,
             in_vain: self.in_vain + other.in_vain,
             reads: self.reads + other.reads,
@@ -226,11 +232,16 @@ impl Judge<'_> {
     }
 
     fn counts(&self) -> Counts {
-        let mut counts = Counts { applied: self.facts.commits.len(), ..Counts::default() };
+        let commits = &self.facts.commits;
+        let met = commits.iter().filter(|commit| !commit.wanted.unless.is_empty()).count();
+        let mut counts = Counts { applied: commits.len(), met, ..Counts::default() };
         for operation in &self.facts.operations {
             match operation.answer {
                 Some(Answer::Committed(_)) => counts.untold += 1,
-                Some(Answer::Conflict(_)) => counts.conflicts += 1,
+                Some(Answer::Conflict(clash)) => {
+                    counts.conflicts += 1;
+                    counts.excluded += usize::from(matches!(clash, Clash::Condition(..)));
+                }
                 Some(Answer::Repeated { .. }) => counts.repeated += 1,
                 Some(Answer::Refused(_) | Answer::Unread(_)) | None => counts.in_vain += 1,
                 Some(_) => counts.reads += 1,

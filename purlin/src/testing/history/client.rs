@@ -224,8 +224,7 @@ fn build(number: u64, wanted: &Wanted) -> Commit {
         };
     }
     for (tag, after) in &wanted.unless {
-        let query = tag.map_or_else(|| EventQuery::of_kinds([KIND]), tagged);
-        commit = commit.unless(query, Position(*after));
+        commit = commit.unless(tagged(*tag), Position(*after));
     }
     if wanted.is_marked() {
         commit = commit.put(number.to_string(), &Marked { by: number });

@@ -69,9 +69,9 @@ pub struct Wanted {
     pub requires: Vec<(u32, Expect)>,
     /// Writes: the record, what is expected of it, whether it is put (or else deleted).
     pub writes: Vec<(u32, Expect, bool)>,
-    /// Conditions: no event with the tag, or none at all, behind the position.
+    /// Conditions: no event with the tag behind the position.
     #[serde(default)]
-    pub unless: Vec<(Option<u32>, u64)>,
+    pub unless: Vec<(u32, u64)>,
     /// The tag of all its events.
     #[serde(default)]
     pub tag: Option<u32>,

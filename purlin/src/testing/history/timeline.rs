@@ -142,10 +142,7 @@ impl<'a> Timeline<'a> {
     /// What came that a condition excludes.
     fn excluded(&self, wanted: &Wanted, state: usize) -> Option<Clash> {
         wanted.unless.iter().find_map(|(tag, after)| {
-            let last = match tag {
-                Some(tag) => self.tags.get(tag).and_then(|changes| at(changes, state)).unwrap_or(0),
-                None => self.head(state),
-            };
+            let last = self.tags.get(tag).and_then(|changes| at(changes, state)).unwrap_or(0);
             (last > *after).then_some(Clash::Condition(*after, last))
         })
     }

@@ -136,9 +136,9 @@ impl Throws {
         }
     }
 
-    /// Nothing with a tag, or nothing at all, behind what is known, or behind an earlier place.
-    fn excluded(&mut self, client: &Client) -> (Option<u32>, u64) {
-        let tag = self.dice.percent(70).then(|| self.tag());
+    /// Nothing with a tag behind what is known, or behind an earlier place.
+    fn excluded(&mut self, client: &Client) -> (u32, u64) {
+        let tag = self.tag();
         let after = if self.dice.percent(80) { client.read } else { self.dice.below(client.read + 1) };
         (tag, after)
     }

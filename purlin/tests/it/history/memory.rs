@@ -26,6 +26,8 @@ async fn its_histories_are_linearizable() {
         (all.applied, "commits"),
         (all.untold, "commits that nobody was told of"),
         (all.conflicts, "conflicts"),
+        (all.excluded, "conditions that were not met"),
+        (all.met, "conditions that were met"),
         (all.repeated, "repetitions"),
         (all.in_vain, "refusals"),
         (all.reads, "reads"),

@@ -297,8 +297,10 @@ fn expect_more(history: &mut History, dice: &mut Dice) -> Option<()> {
 }
 
 fn exclude_more(history: &mut History, dice: &mut Dice) -> Option<()> {
-    let one = pick(applied(history, |wanted, done| done.position > u64::from(wanted.events())), dice)?;
-    wanted(history, one.asked).unless.push((None, 0));
+    let (tag, first) = left(history).log.iter().find_map(|event| Some((event.tag?, event.position)))?;
+    let behind = |wanted: &Wanted, done: &Done| done.position >= first + u64::from(wanted.events());
+    let one = pick(applied(history, behind), dice)?;
+    wanted(history, one.asked).unless.push((tag, 0));
     Some(())
 }
 

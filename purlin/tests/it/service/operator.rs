@@ -311,8 +311,7 @@ async fn streams_are_archived_part_by_part() {
     let path = "/orders/archive?category=order&idle=0&ended_by=order.cancelled,order.shipped";
     let (status, _, done) = ask(&house, Method::POST, path).await;
     assert_eq!(status, 200);
-    let all =
-        json!({ "seen": 600, "chosen": 600, "events": 600, "bytes": 1200, "through": 1200, "of": 1200 });
+    let all = json!({ "seen": 600, "chosen": 600, "events": 600, "bytes": 1200, "through": 1200, "of": 1200, "damaged": [] });
     assert_eq!(done, all);
     let (_, _, again) = ask(&house, Method::POST, &format!("{path}&after=1190")).await;
     assert_eq!((&again["seen"], &again["events"]), (&json!(5), &json!(0)));
@@ -321,6 +320,10 @@ async fn streams_are_archived_part_by_part() {
         assert_eq!((status, content_type.as_str()), (400, "application/problem+json"), "{wrong}");
     }
     assert_eq!(ask(&house, Method::POST, "/other/archive?category=order&idle=0").await.0, 404);
+    // When it fails, who asked learns how far it came.
+    store.close().await;
+    let (status, _, failed) = ask(&house, Method::POST, path).await;
+    assert_eq!((status, &failed["progress"]["of"]), (503, &json!(1200)), "{failed}");
 }
 
 #[tokio::test(start_paused = true)]
