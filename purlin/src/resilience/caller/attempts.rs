@@ -172,7 +172,7 @@ impl<'a, J> Run<'a, J> {
         }
         let (place, now) = match self.parts.bulkhead.try_enter(self.class, now) {
             Ok(Some(place)) => (place, now),
-            Ok(None) => match self.parts.bulkhead.wait(self.deadline).await {
+            Ok(None) => match self.parts.bulkhead.wait(self.class, self.deadline).await {
                 Ok(place) => (place, Instant::now()),
                 Err(_) => return self.found_no_place(),
             },
