@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) time: Time,
     pub(super) gate: Gate,
     rejected: Tally,
+    /// How many the one refused in whose place it is.
+    rejected_before: u64,
     feed: Feed,
     /// Of all breakers of a registry.
     common: Feed,
@@ -59,10 +61,25 @@ impl Breaker {
             time: Time::start(clock),
             gate: Gate::new(config.sane()),
             rejected: Tally::new(),
+            rejected_before: 0,
             feed: Feed::default(),
             common,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The same, in the place of another one: held as that is, and counting on. Only for one that nobody else has yet.
+    pub(super) fn continuing(mut self, old: &Self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.rejected_before = old.rejected();
+        }
+        let machine = old.shared.gate.look(|machine, _| machine.clone());
+        self.shared.gate.change(&mut |_| {}, |new| new.continues(&machine));
+        self
+    }
+
+    fn rejected(&self) -> u64 {
+        self.shared.rejected_before + self.shared.rejected.sum()
     }
 
     /// Whom it guards.
@@ -181,16 +198,19 @@ impl Breaker {
                 Phase::HalfOpen { .. } => (0, None, None),
                 Phase::Forced(forced) => (0, Some(*forced), None),
             };
-            (machine.state(), machine.opened(), failures, forced, retry_after)
+            (machine.state(), machine.opened(), failures, forced.zip(machine.holder().cloned()), retry_after)
         });
-        let (state, opened, failures, forced, retry_after) = of_machine;
+        let (state, opened, failures, held, retry_after) = of_machine;
+        let (forced, holder) = held.unzip();
         BreakerStatus {
             name: self.name().to_string(),
             state,
             forced,
+            forced_by: holder.as_ref().map(|operator: &Operator| operator.by.to_string()),
+            forced_why: holder.map(|operator| operator.why.to_string()),
             failures,
             opened,
-            rejected: self.shared.rejected.sum(),
+            rejected: self.rejected(),
             retry_after_ms: retry_after.map(|span| span.as_millis() as u64),
         }
     }
@@ -246,7 +266,7 @@ impl Breaker {
 
     /// Whether it is closed, and has no bad call to remember.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.shared.gate.is_at_rest()
+        self.shared.gate.is_at_rest(self.shared.time.now())
     }
 }
 
