@@ -63,6 +63,13 @@ impl<'a> Permit<'a> {
         std::mem::forget(self);
     }
 
+    /// The answer says nothing about the callee, however long it took: nothing is counted, and a probe's place is free
+    /// again.
+    pub fn told_nothing(self) {
+        self.breaker.told_nothing(self.leave);
+        std::mem::forget(self);
+    }
+
     /// Whether the answer was good, by whoever can tell.
     #[inline]
     pub(super) fn judged(self, failed: bool) {
