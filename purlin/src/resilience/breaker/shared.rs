@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::Fault;
+use crate::message::{Fault, FaultKind};
 use crate::resilience::CallError;
 
 use super::changes::Feed;
 use super::clock::Time;
 use super::gate::Gate;
 use super::machine::{Generation, Phase, Transition};
-use super::permit::Leave;
-use super::permit::OwnedPermit;
+use super::permit::{Leave, OwnedPermit, Says};
 use super::stripes::Tally;
 use super::{
     BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Callee, Change, Changes, Forced, Open,
@@ -93,7 +92,8 @@ impl Breaker {
     }
 
     /// Calls, unless it is open. An error that may pass ([`FaultKind::is_transient`](crate::message::FaultKind)) is
-    /// a failure of the callee; that he refuses the request is an answer.
+    /// a failure of the callee; that he refuses the request is an answer. A bug says nothing: it is one request's, and
+    /// no sign that the callee is well again.
     ///
     /// The clock is read only if the call waits for something: one that answers at once takes no time, and is
     /// never slow.
@@ -104,13 +104,26 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let failed = |answer: &Result<T, E>| matches!(answer, Err(error) if error.kind().is_transient());
-        self.call_judged(failed, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
+        let says = |answer: &Result<T, E>| match answer {
+            Ok(_) => Says::Good,
+            Err(error) if error.kind() == FaultKind::Bug => Says::Nothing,
+            Err(error) => error.kind().is_transient().into(),
+        };
+        self.call_told(says, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
     }
 
     /// Calls, unless it is open; `failed` says of an answer whether it is a failure of the callee.
     #[inline]
     pub async fn call_judged<T, F, Fut>(&self, failed: impl FnOnce(&T) -> bool, work: F) -> Result<T, Open>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        self.call_told(|answer| failed(answer).into(), work).await
+    }
+
+    #[inline]
+    async fn call_told<T, F, Fut>(&self, says: impl FnOnce(&T) -> Says, work: F) -> Result<T, Open>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
@@ -125,7 +138,7 @@ impl Breaker {
             polled
         });
         let answer = answer.await;
-        permit.judged(failed(&answer));
+        permit.judged(says(&answer));
         Ok(answer)
     }
 
