@@ -31,7 +31,7 @@ use crate::resilience::layer::{CallLayer, Exchange};
 use crate::resilience::{Caller, Criticality, Verdict, criticality, deadline};
 use crate::telemetry;
 
-use super::{REQUEST_TIMEOUT, TRACEPARENT};
+use super::{FAULT_KIND, REQUEST_TIMEOUT, TRACEPARENT};
 
 /// What the client sends with a request that may be made again although its method is not idempotent.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -64,8 +64,9 @@ pub fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
 /// All that stands around a call ([`Caller`] says in which order, and why), and the headers that travel along.
 ///
 /// A request is repeated if its method is idempotent (RFC 9110, 9.2.2) or if it has an `Idempotency-Key`, and its body
-/// can be cloned: bytes can. Answers 429, 502, 503 and 504, and connections that break, are failures of the callee;
-/// a 500 is a bug, which repeating does not help.
+/// can be cloned: bytes can. Answers 502, 503 and 504, and connections that break, are failures of the callee; 429, and a
+/// 503 of one of ours that sheds load (`purlin-fault-kind: overloaded`), concern the concurrency limit and not the
+/// breaker; a 500 is a bug, which repeating does not help, and which the breaker counts neither way.
 pub fn stack(caller: Caller) -> Stack<PassOn, CallLayer<HttpExchange>> {
     Stack::new(PassOn, CallLayer::new(caller, HttpExchange::default()))
 }
@@ -98,6 +99,8 @@ impl<B: Clone, C, E> Exchange<Request<B>, Response<C>, E> for HttpExchange {
         };
         let kind = match response.status() {
             StatusCode::TOO_MANY_REQUESTS => FaultKind::Overloaded,
+            // One of ours that has too much to do says so beside a status that means down as well.
+            StatusCode::SERVICE_UNAVAILABLE if says_overloaded(response.headers()) => FaultKind::Overloaded,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => FaultKind::Unavailable,
             StatusCode::GATEWAY_TIMEOUT => FaultKind::Timeout,
             StatusCode::NOT_FOUND => return Verdict::Refused(FaultKind::NotFound),
@@ -107,6 +110,10 @@ impl<B: Clone, C, E> Exchange<Request<B>, Response<C>, E> for HttpExchange {
         };
         Verdict::Failed { kind, retry_after: retry_after(response.headers(), &self.clock) }
     }
+}
+
+fn says_overloaded(headers: &HeaderMap) -> bool {
+    headers.get(FAULT_KIND).is_some_and(|kind| kind == FaultKind::Overloaded.as_str())
 }
 
 /// Gives each request the headers that [`inject`] writes, each attempt anew: the deadline has come nearer.
@@ -147,6 +154,11 @@ where
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+
+    use crate::http::Problem;
+    use crate::resilience::Full;
+
     use super::*;
 
     #[test]
@@ -203,5 +215,9 @@ mod tests {
         ] {
             assert_eq!(judge(status), Verdict::Failed { kind, retry_after }, "{status}");
         }
+        let shed = Problem::from_fault(&Full).into_response();
+        let kind = FaultKind::Overloaded;
+        let verdict = Exchange::<Request<()>, _, ()>::judge(&HttpExchange::default(), &Ok(shed));
+        assert_eq!(verdict, Verdict::Failed { kind, retry_after: Some(Duration::from_secs(1)) });
     }
 }

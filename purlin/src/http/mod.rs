@@ -37,3 +37,6 @@ pub use idempotency::{Attempt, Decided, Idempotency, KeyState, SweepError, Write
 pub use layers::{Edge, REQUEST_ID, REQUEST_TIMEOUT, TRACEPARENT, layers};
 pub use listing::{Cursors, Limit, Listing};
 pub use problem::{PROBLEM_JSON, Particulars, Problem, status_of};
+
+/// The header that says of which kind a failure is; in the metadata of a gRPC call it has the same name.
+const FAULT_KIND: http::HeaderName = http::HeaderName::from_static("purlin-fault-kind");

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::message::{Fault, FaultKind};
 use crate::telemetry;
 
-use super::exchange;
+use super::{FAULT_KIND, exchange};
 
 /// The content type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -99,7 +99,9 @@ impl Problem {
             }
             FaultKind::Overloaded => {
                 let after = after.unwrap_or(Duration::from_secs(1));
-                problem.detail(fault.to_string()).retry_after(after)
+                // The status is that of one who is down as well.
+                let kind = HeaderValue::from_static(FaultKind::Overloaded.as_str());
+                problem.detail(fault.to_string()).retry_after(after).header(FAULT_KIND, kind)
             }
             FaultKind::Rejected | FaultKind::NotFound | FaultKind::Conflict => {
                 problem.detail(fault.to_string())

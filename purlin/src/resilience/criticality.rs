@@ -20,9 +20,9 @@ pub const HEADER: &str = "x-criticality";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Criticality {
-    /// Nobody waits for it: a batch, a prefetch. Takes at most half of the places.
+    /// Nobody waits for it: a batch, a prefetch. Takes at most half of the places, and of the queue.
     Sheddable,
-    /// It will be tried again: a reminder, a report. Takes at most three quarters of the places.
+    /// It will be tried again: a reminder, a report. Takes at most three quarters of the places, and of the queue.
     SheddablePlus,
     /// Somebody waits for it; so it is with every request that does not say otherwise. May take every place.
     #[default]

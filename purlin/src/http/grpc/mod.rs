@@ -41,6 +41,8 @@ const KIND: &str = "purlin-fault-kind";
 const CODE: &str = "purlin-fault-code";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TIMEOUT: &str = "grpc-timeout";
+/// How much longer than we ourselves wait a call is told to take.
+const SLACK: Duration = Duration::from_millis(2);
 /// When to try again, in milliseconds; less than 0 is: never (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -93,9 +95,17 @@ pub fn status_from_fault(fault: &dyn Fault) -> Status {
 /// The error that a status tells of; of a callee that is not ours, what its code says.
 pub fn fault_from_status(status: &Status) -> RemoteFault {
     let text = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
-    let kind = text(KIND).and_then(kind_named).unwrap_or_else(|| kind_of(status.code()));
+    let kind = text(KIND).and_then(kind_named).unwrap_or_else(|| match is_expired(status) {
+        true => FaultKind::Timeout,
+        false => kind_of(status.code()),
+    });
     let code = text(CODE).unwrap_or(kind.as_str()).to_owned();
     RemoteFault { kind, code, message: status.message().to_owned(), retry_after: retry_after(status) }
+}
+
+/// Whether tonic, ours or the callee's, ended the call by its `grpc-timeout`.
+fn is_expired(status: &Status) -> bool {
+    status.code() == Code::Cancelled && status.message() == "Timeout expired"
 }
 
 /// When whoever answered asks to be tried again: by `grpc-retry-pushback-ms`, or by a `google.rpc.RetryInfo`.
@@ -219,11 +229,12 @@ pub(in crate::http) fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// The value has at most eight digits: milliseconds for a day, then seconds.
+/// The value has at most eight digits: milliseconds for a day, then seconds. It is rounded up, and a little more: a client
+/// such as tonic's ends a call by it, and must not do so before we do, who know why.
 fn timeout_value(timeout: Duration) -> String {
-    match timeout.as_millis() {
+    match timeout.saturating_add(SLACK).as_nanos().div_ceil(1_000_000) {
         millis @ ..100_000_000 => format!("{millis}m"),
-        _ => format!("{}S", timeout.as_secs().min(99_999_999)),
+        _ => format!("{}S", timeout.as_secs().saturating_add(1).min(99_999_999)),
     }
 }
 
@@ -305,7 +316,7 @@ mod tests {
         let sent: TraceContext = headers["traceparent"].to_str().unwrap().parse().unwrap();
         assert_eq!(sent.trace_id, trace.trace_id);
         assert_ne!(sent.span_id, trace.span_id);
-        assert_eq!(timeout_of(&headers), Some(Duration::from_millis(1500)));
+        assert_eq!(timeout_of(&headers), Some(Duration::from_millis(1500) + SLACK));
     }
 
     #[derive(Debug, thiserror::Error)]
@@ -357,5 +368,6 @@ mod tests {
             assert_eq!(timeout_of(&headers), None, "{bad}");
         }
         assert_eq!(timeout_value(Duration::MAX), "99999999S");
+        assert_eq!(timeout_value(Duration::from_micros(1)), "3m", "never sooner than we give up ourselves");
     }
 }

@@ -37,7 +37,8 @@ pub struct BreakerConfig {
     /// How that time grows while it opens again and again; by default it does not.
     pub growth: Growth,
     /// A call that is given up without a result is a failure if it took at least this long, otherwise it says
-    /// nothing: who waits for an answer that never comes must not keep the breaker closed.
+    /// nothing: who waits for an answer that never comes must not keep the breaker closed. (The end of a policy's own
+    /// time is no giving up: a [`Caller`](crate::resilience::Caller) counts that as a failure however short it is.)
     #[serde(with = "friendly")]
     pub abandoned_after: Duration,
 }

@@ -12,7 +12,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::machine::{Generation, Machine, Outcome, Phase, Transition};
+use super::machine::{Generation, Machine, Outcome, Transition};
 use super::stripes::Successes;
 use super::sync::{AtomicU64, Mutex, Ordering};
 use super::word::{Kind, Word};
@@ -160,12 +160,9 @@ impl Gate {
         answer
     }
 
-    /// Whether it is closed and has no bad call to remember in a window of calls.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.look(|machine, good| match machine.phase() {
-            Phase::Closed { window, .. } => window.has_no_bad() || good >= self.reach,
-            _ => false,
-        })
+    /// Whether it is closed, and nothing would be lost with it.
+    pub(super) fn is_at_rest(&self, now: Duration) -> bool {
+        self.look(|machine, good| machine.is_at_rest(good, now))
     }
 
     /// Looks at the machine, and at how many good calls it has not been told of.

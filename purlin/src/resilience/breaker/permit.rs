@@ -31,6 +31,20 @@ pub(super) struct Leave {
     pub(super) since: Option<Duration>,
 }
 
+/// What an answer says about the callee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Says {
+    Good,
+    Failed,
+    Nothing,
+}
+
+impl From<bool> for Says {
+    fn from(failed: bool) -> Self {
+        if failed { Self::Failed } else { Self::Good }
+    }
+}
+
 impl<'a> Permit<'a> {
     #[inline]
     pub(super) fn new(breaker: &'a Breaker, leave: Leave) -> Self {
@@ -63,12 +77,20 @@ impl<'a> Permit<'a> {
         std::mem::forget(self);
     }
 
-    /// Whether the answer was good, by whoever can tell.
+    /// The answer says nothing about the callee, however long it took: nothing is counted, and a probe's place is free
+    /// again.
+    pub fn told_nothing(self) {
+        self.breaker.told_nothing(self.leave);
+        std::mem::forget(self);
+    }
+
+    /// What the answer says, by whoever can tell.
     #[inline]
-    pub(super) fn judged(self, failed: bool) {
-        match failed {
-            true => self.breaker.failed(self.leave, None),
-            false => self.breaker.succeeded(self.leave, None),
+    pub(super) fn judged(self, says: Says) {
+        match says {
+            Says::Good => self.breaker.succeeded(self.leave, None),
+            Says::Failed => self.breaker.failed(self.leave, None),
+            Says::Nothing => self.breaker.told_nothing(self.leave),
         }
         std::mem::forget(self);
     }

@@ -99,14 +99,16 @@ impl Breakers {
         });
     }
 
-    /// Puts a breaker that begins anew, under other terms, in the place of the one of this name; only what an operator
-    /// holds stays.
+    /// Puts a breaker that begins anew, under other terms, in the place of the one of this name; what an operator holds
+    /// stays, and its counts go on. Nobody finds it before it is held.
     pub(in crate::resilience) fn replace(&self, name: &Arc<str>, config: BreakerConfig) -> Breaker {
-        let breaker = Breaker::build(Arc::clone(name), config, self.clock, self.feed.clone());
-        let old = self.lock().breakers.insert(Arc::clone(name), breaker.clone());
-        if let Some(forced) = old.and_then(|old| old.status(Instant::now()).forced) {
-            breaker.force(Some(forced));
-        }
+        let mut known = self.lock();
+        let build = Breaker::build(Arc::clone(name), config, self.clock, self.feed.clone());
+        let breaker = match known.breakers.get(name) {
+            Some(old) => build.continuing(old),
+            None => build,
+        };
+        known.breakers.insert(Arc::clone(name), breaker.clone());
         breaker
     }
 

@@ -54,6 +54,11 @@ impl Breaker {
     }
 
     #[cold]
+    pub(super) fn told_nothing(&self, leave: Leave) {
+        self.settle(leave, Outcome::Abandoned, self.time(None));
+    }
+
+    #[cold]
     fn settle(&self, leave: Leave, outcome: Outcome, now: Duration) {
         self.told(now, |told| self.shared.gate.settle(leave.generation, outcome, now, told));
     }

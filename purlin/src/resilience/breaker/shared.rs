@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::Fault;
+use crate::message::{Fault, FaultKind};
 use crate::resilience::CallError;
 
 use super::changes::Feed;
 use super::clock::Time;
 use super::gate::Gate;
 use super::machine::{Generation, Phase, Transition};
-use super::permit::Leave;
-use super::permit::OwnedPermit;
+use super::permit::{Leave, OwnedPermit, Says};
 use super::stripes::Tally;
 use super::{
     BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Callee, Change, Changes, Forced, Open,
@@ -35,6 +34,8 @@ pub(super) struct Shared {
     pub(super) time: Time,
     pub(super) gate: Gate,
     rejected: Tally,
+    /// How many the one refused in whose place it is.
+    rejected_before: u64,
     feed: Feed,
     /// Of all breakers of a registry.
     common: Feed,
@@ -59,10 +60,25 @@ impl Breaker {
             time: Time::start(clock),
             gate: Gate::new(config.sane()),
             rejected: Tally::new(),
+            rejected_before: 0,
             feed: Feed::default(),
             common,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The same, in the place of another one: held as that is, and counting on. Only for one that nobody else has yet.
+    pub(super) fn continuing(mut self, old: &Self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.rejected_before = old.rejected();
+        }
+        let machine = old.shared.gate.look(|machine, _| machine.clone());
+        self.shared.gate.change(&mut |_| {}, |new| new.continues(&machine));
+        self
+    }
+
+    fn rejected(&self) -> u64 {
+        self.shared.rejected_before + self.shared.rejected.sum()
     }
 
     /// Whom it guards.
@@ -76,7 +92,8 @@ impl Breaker {
     }
 
     /// Calls, unless it is open. An error that may pass ([`FaultKind::is_transient`](crate::message::FaultKind)) is
-    /// a failure of the callee; that he refuses the request is an answer.
+    /// a failure of the callee; that he refuses the request is an answer. A bug says nothing: it is one request's, and
+    /// no sign that the callee is well again.
     ///
     /// The clock is read only if the call waits for something: one that answers at once takes no time, and is
     /// never slow.
@@ -87,13 +104,26 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let failed = |answer: &Result<T, E>| matches!(answer, Err(error) if error.kind().is_transient());
-        self.call_judged(failed, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
+        let says = |answer: &Result<T, E>| match answer {
+            Ok(_) => Says::Good,
+            Err(error) if error.kind() == FaultKind::Bug => Says::Nothing,
+            Err(error) => error.kind().is_transient().into(),
+        };
+        self.call_told(says, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
     }
 
     /// Calls, unless it is open; `failed` says of an answer whether it is a failure of the callee.
     #[inline]
     pub async fn call_judged<T, F, Fut>(&self, failed: impl FnOnce(&T) -> bool, work: F) -> Result<T, Open>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        self.call_told(|answer| failed(answer).into(), work).await
+    }
+
+    #[inline]
+    async fn call_told<T, F, Fut>(&self, says: impl FnOnce(&T) -> Says, work: F) -> Result<T, Open>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
@@ -108,7 +138,7 @@ impl Breaker {
             polled
         });
         let answer = answer.await;
-        permit.judged(failed(&answer));
+        permit.judged(says(&answer));
         Ok(answer)
     }
 
@@ -181,16 +211,19 @@ impl Breaker {
                 Phase::HalfOpen { .. } => (0, None, None),
                 Phase::Forced(forced) => (0, Some(*forced), None),
             };
-            (machine.state(), machine.opened(), failures, forced, retry_after)
+            (machine.state(), machine.opened(), failures, forced.zip(machine.holder().cloned()), retry_after)
         });
-        let (state, opened, failures, forced, retry_after) = of_machine;
+        let (state, opened, failures, held, retry_after) = of_machine;
+        let (forced, holder) = held.unzip();
         BreakerStatus {
             name: self.name().to_string(),
             state,
             forced,
+            forced_by: holder.as_ref().map(|operator: &Operator| operator.by.to_string()),
+            forced_why: holder.map(|operator| operator.why.to_string()),
             failures,
             opened,
-            rejected: self.shared.rejected.sum(),
+            rejected: self.rejected(),
             retry_after_ms: retry_after.map(|span| span.as_millis() as u64),
         }
     }
@@ -246,7 +279,7 @@ impl Breaker {
 
     /// Whether it is closed, and has no bad call to remember.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.shared.gate.is_at_rest()
+        self.shared.gate.is_at_rest(self.shared.time.now())
     }
 }
 

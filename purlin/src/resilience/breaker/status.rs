@@ -13,6 +13,10 @@ pub struct BreakerStatus {
     pub state: BreakerState,
     /// The state that an operator chose.
     pub forced: Option<Forced>,
+    /// Who chose it.
+    pub forced_by: Option<String>,
+    /// Why he did.
+    pub forced_why: Option<String>,
     /// How many failures it remembers while closed.
     pub failures: u32,
     /// How often it has opened by itself.

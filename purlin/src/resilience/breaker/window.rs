@@ -107,9 +107,21 @@ impl Window {
         self.failures.is_empty() && full_of_good_ones
     }
 
-    /// Whether there is no bad call to remember, at least in a window of calls.
-    pub(super) fn has_no_bad(&self) -> bool {
-        self.failures.is_empty() && !matches!(&self.shares, Shares::Calls(_, last) if !last.bad.is_empty())
+    /// Whether no bad call would count any more with one that came now, if so many good calls came since.
+    pub(super) fn has_no_bad(&self, config: &BreakerConfig, since: u64, now: Duration) -> bool {
+        let calls = self.calls + since;
+        let counts = |(call, at): &(u64, Duration)| {
+            call + reach(config) > calls && now.saturating_sub(*at) <= config.memory
+        };
+        let none_in_shares = match &self.shares {
+            Shares::None => true,
+            Shares::Calls(_, last) => last.bad.iter().all(|(call, _)| call + last.reach <= calls),
+            Shares::Time(_, buckets) => {
+                let Counts { failed, slow, .. } = buckets.counts(now, None);
+                failed == 0 && slow == 0
+            }
+        };
+        none_in_shares && !self.failures.iter().any(counts)
     }
 
     /// Forgets the bad calls that are further back than the windows reach.

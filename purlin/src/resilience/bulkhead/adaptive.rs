@@ -9,8 +9,9 @@
 //! limit    = limit x gradient + sqrt(limit)  the root is the queue that is allowed, and the room to grow
 //! ```
 //!
-//! A callee of capacity c so gets about `tolerance` x c + sqrt. Timeouts and answers of overload cut the limit by a
-//! tenth at once (additive increase, multiplicative decrease), for they have no time to be measured by.
+//! A callee of capacity c so gets about `tolerance` x c + sqrt. Timeouts and answers of overload have no time to be
+//! measured by: when they are more than a few of a hundred in a window, the limit is cut by their share instead, at most
+//! by half (additive increase, multiplicative decrease). Fewer are what any callee has, and steer nothing.
 //!
 //! The base is measured again every `remeasure`. Envoy goes down to three places for that, and Netflix's Gradient2
 //! takes a long average instead, which follows a lasting queue upwards until there is no limit left. Here the limit is
@@ -65,8 +66,17 @@ pub(super) struct Window {
     pub(super) mean: f64,
     /// How many calls were under way at most.
     pub(super) most: usize,
+    /// How many answers there were.
+    pub(super) answers: u32,
     /// How many calls it did not answer in time, or said that it has too much to do.
     pub(super) overloaded: u32,
+}
+
+impl Window {
+    fn overloaded_part(&self) -> f64 {
+        let overloaded = f64::from(self.overloaded);
+        overloaded / (overloaded + f64::from(self.answers)).max(1.0)
+    }
 }
 
 /// Decides how many places there are.
@@ -98,8 +108,10 @@ enum Phase {
 impl Machine {
     /// A halving has made answers quicker if they take less than this part of the time.
     const QUICKER: f64 = 0.9;
-    /// What a window with signs of overload leaves of the limit.
-    const OVERLOADED: f64 = 0.9;
+    /// Signs of overload are more than any callee has from this part of all calls on.
+    const FEW: f64 = 0.03;
+    /// The largest part of the limit that one window takes.
+    const CUT: f64 = 0.5;
     /// How much of a better measurement is taken into the base at once: a part, for some of it is luck.
     const LUCK: f64 = 0.25;
 
@@ -124,8 +136,9 @@ impl Machine {
 
     /// Takes a window's measurements.
     pub(super) fn learn(&mut self, now: Duration, window: Window) {
-        if window.overloaded > 0 {
-            self.set(self.limit * Self::OVERLOADED);
+        let overloaded = window.overloaded_part();
+        if overloaded > Self::FEW {
+            self.set(self.limit * (1.0 - overloaded.min(Self::CUT)));
         } else if window.mean > 0.0 {
             match self.phase {
                 Phase::Steady { measured } => self.steer(now, measured, window),
@@ -135,6 +148,11 @@ impl Machine {
                 Phase::Measuring { from, before, .. } => self.measure(now, window.mean, from, before),
             }
         }
+    }
+
+    /// How long an answer may take without a sign of overload, once that is known.
+    pub(super) fn tolerated(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.base? * self.config.tolerance).ok()
     }
 
     fn steer(&mut self, now: Duration, measured: Duration, window: Window) {
@@ -192,7 +210,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn window(mean: f64, most: usize) -> Window {
-        Window { mean, most, overloaded: 0 }
+        Window { mean, most, answers: 20, overloaded: 0 }
     }
 
     /// A machine that has measured its base, 10 ms, with so many places.
@@ -225,10 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn signs_of_overload_cut_it_at_once() {
-        let mut machine = measured(100);
-        machine.learn(Duration::ZERO, Window { mean: 0.01, most: 100, overloaded: 1 });
-        assert_eq!(machine.limit(), 90);
+    fn signs_of_overload_cut_it_by_their_share_unless_they_are_few() {
+        for (overloaded, limit) in [(1, 110), (2, 110), (10, 90), (40, 60), (100, 50)] {
+            let mut machine = measured(100);
+            let answers = 100 - overloaded;
+            machine.learn(Duration::ZERO, Window { mean: 0.01, most: 100, answers, overloaded });
+            assert_eq!(machine.limit(), limit, "{overloaded} of 100");
+        }
     }
 
     #[test]
@@ -271,7 +292,7 @@ mod tests {
             let mut now = Duration::ZERO;
             for (mean, most, overloaded, ms) in windows {
                 now += MS * u32::try_from(ms).unwrap();
-                machine.learn(now, Window { mean, most, overloaded });
+                machine.learn(now, Window { mean, most, answers: 9, overloaded });
                 prop_assert!(machine.limit() >= min.clamp(1, max.max(1)));
                 prop_assert!(machine.limit() <= max.max(1));
             }

@@ -1,22 +1,24 @@
 //! Who has a place, who waits, and who is refused.
 //!
-//! A place is taken by one exchange of a counter while nobody waits, and given back by one subtraction. Whoever finds
-//! others waiting waits behind them; each place that is given back wakes the one who has waited longest.
+//! A place is taken by one exchange of a word while nobody waits, and given back by one subtraction. Whoever finds
+//! others waiting stands in the queue; a place that is given back while somebody waits is handed over there, under a lock:
+//! to the highest class, and of it to the one who has waited longest. Nobody who comes between can take it.
 
-use std::pin::pin;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::message::{Fault, FaultKind};
 
 use super::adaptive::Machine;
+use super::crowd::{Came, Crowd, Moment};
 use super::measure::Measure;
+use super::queue::Queue;
 use super::{BulkheadConfig, Place};
 use crate::resilience::{Criticality, Deadline, criticality};
 
@@ -31,13 +33,14 @@ struct Shared {
     origin: Instant,
     limit: AtomicUsize,
     max_waiting: AtomicUsize,
-    under_way: AtomicUsize,
-    waiting: AtomicUsize,
-    freed: Notify,
+    crowd: Crowd,
+    queue: Mutex<Queue>,
     shed: [AtomicU64; Criticality::ALL.len()],
     config: RwLock<BulkheadConfig>,
     adapts: AtomicBool,
     measure: Measure,
+    /// How long an answer may take without a sign of overload, in nanoseconds; while that is not known, for ever.
+    tolerated: AtomicU64,
     machine: Mutex<Option<Machine>>,
 }
 
@@ -48,13 +51,13 @@ impl Bulkhead {
             origin: Instant::now(),
             limit: AtomicUsize::new(0),
             max_waiting: AtomicUsize::new(0),
-            under_way: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            freed: Notify::new(),
+            crowd: Crowd::default(),
+            queue: Mutex::default(),
             shed: Default::default(),
             config: RwLock::new(config),
             adapts: AtomicBool::new(false),
             measure: Measure::default(),
+            tolerated: AtomicU64::new(u64::MAX),
             machine: Mutex::new(None),
         };
         let bulkhead = Self { shared: Arc::new(shared) };
@@ -81,71 +84,93 @@ impl Bulkhead {
         *self.shared.config.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place inside, for a request of the running task's class and within its deadline. Who came first enters
-    /// first.
+    /// A place inside, for a request of the running task's class and within its deadline. Of one class, who came first
+    /// enters first; a higher class goes before a lower one.
     pub async fn enter(&self) -> Result<Place<'_>, Full> {
-        let now = Instant::now();
-        match self.try_enter(criticality::current(), now)? {
+        let (now, class) = (Instant::now(), criticality::current());
+        match self.try_enter(class, now)? {
             Some(place) => Ok(place),
-            None => self.wait(Deadline::from(now, Duration::MAX).tightened()).await,
+            None => self.wait(class, Deadline::from(now, Duration::MAX).tightened()).await,
         }
     }
 
     /// A place that is free at once; none if there may be one for who waits ([`Bulkhead::wait`]).
+    #[inline]
     pub(in crate::resilience) fn try_enter(
         &self,
         class: Criticality,
         now: Instant,
     ) -> Result<Option<Place<'_>>, Full> {
-        let shared = &self.shared;
-        let (limit, queue) = (shared.limit.load(Relaxed), shared.max_waiting.load(Relaxed));
-        let (inside, waiting) = (shared.under_way.load(Relaxed), shared.waiting.load(SeqCst));
-        if inside.saturating_add(waiting) >= class.share(limit.saturating_add(queue)) {
-            return Err(self.refuse(class));
-        }
-        if waiting == 0 && self.take() {
+        if self.shared.crowd.enter(self.places(class)) {
             return Ok(Some(Place::new(self, now)));
         }
-        match waiting < queue {
-            true => Ok(None),
-            false => Err(self.refuse(class)),
-        }
+        let queue = class.share(self.shared.max_waiting.load(Relaxed));
+        let may_be_let_in = {
+            let Moment { inside, waiting } = self.shared.crowd.now();
+            waiting < queue || inside < self.places(class)
+        };
+        if may_be_let_in { Ok(None) } else { Err(self.refuse(class)) }
     }
 
     /// Waits for a place until `deadline`, or as long as one may wait.
-    pub(in crate::resilience) async fn wait(&self, deadline: Deadline) -> Result<Place<'_>, Full> {
-        let shared = &self.shared;
-        let Some(_waiting) = Waiting::start(&shared.waiting, shared.max_waiting.load(Relaxed)) else {
-            return Err(self.refuse(criticality::current()));
+    pub(in crate::resilience) async fn wait(
+        &self,
+        class: Criticality,
+        deadline: Deadline,
+    ) -> Result<Place<'_>, Full> {
+        let mut turn = match self.line_up(class) {
+            Ok(turn) => turn,
+            Err(Came::In) => return Ok(Place::new(self, Instant::now())),
+            Err(_) => return Err(self.refuse(class)),
         };
         let until = Deadline::after(self.config().max_wait).min(deadline);
-        let place = tokio::time::timeout_at(until.instant(), self.next_place()).await;
-        place.map_err(|_| self.refuse(criticality::current()))
+        match tokio::time::timeout_at(until.instant(), &mut turn.called).await {
+            Ok(_) => Ok(turn.take()),
+            Err(_) => Err(self.refuse(class)),
+        }
     }
 
-    async fn next_place(&self) -> Place<'_> {
-        loop {
-            let mut freed = pin!(self.shared.freed.notified());
-            // From here on a place that is given back is not missed.
-            freed.as_mut().enable();
-            if self.take() {
-                return Place::new(self, Instant::now());
+    /// Stands in the queue, unless there is a place, or no room to wait.
+    fn line_up(&self, class: Criticality) -> Result<Turn<'_>, Came> {
+        let mut queue = self.queue();
+        let places = if queue.goes_before(class) { 0 } else { self.places(class) };
+        match self.shared.crowd.come(places, class.share(self.shared.max_waiting.load(Relaxed))) {
+            Came::Waits => {
+                let (number, called) = queue.push(class);
+                Ok(Turn { bulkhead: self, class, number, called, taken: false })
             }
-            freed.await;
+            came => Err(came),
         }
     }
 
-    fn take(&self) -> bool {
-        let limit = self.shared.limit.load(Relaxed);
-        let one_more = |inside: usize| (inside < limit).then_some(inside + 1);
-        self.shared.under_way.fetch_update(SeqCst, Relaxed, one_more).is_ok()
+    /// How many places the class may take.
+    #[inline]
+    fn places(&self, class: Criticality) -> usize {
+        class.share(self.shared.limit.load(Relaxed))
     }
 
+    #[inline]
     pub(super) fn leave(&self) {
-        self.shared.under_way.fetch_sub(1, SeqCst);
-        if self.shared.waiting.load(SeqCst) > 0 {
-            self.shared.freed.notify_one();
+        if self.shared.crowd.leave() {
+            self.call_in(self.queue());
         }
+    }
+
+    /// Hands free places over to those who wait.
+    #[cold]
+    fn call_in(&self, mut queue: MutexGuard<'_, Queue>) {
+        let has_place = |class| self.shared.crowd.call(self.places(class));
+        let called: Vec<_> = std::iter::from_fn(|| queue.pop(has_place)).collect();
+        // To be woken may mean to be dropped, which needs the lock.
+        drop(queue);
+        for call in called {
+            // Who is gone already finds that he was called, and gives the place back.
+            let _ = call.send(());
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cold]
@@ -156,7 +181,7 @@ impl Bulkhead {
 
     pub(super) fn answered(&self, took: Duration, now: Instant) {
         if self.shared.adapts.load(Relaxed) {
-            self.shared.measure.answered(took, self.shared.under_way.load(Relaxed));
+            self.shared.measure.answered(took, self.shared.crowd.now().inside);
             self.learn_at(now);
         }
     }
@@ -165,6 +190,13 @@ impl Bulkhead {
         if self.shared.adapts.load(Relaxed) {
             self.shared.measure.overloaded();
             self.learn_at(now);
+        }
+    }
+
+    pub(super) fn late(&self, took: Duration, now: Instant) {
+        let tolerated = Duration::from_nanos(self.shared.tolerated.load(Relaxed));
+        if took >= tolerated {
+            self.overloaded(now);
         }
     }
 
@@ -184,32 +216,37 @@ impl Bulkhead {
         let taken = self.shared.measure.take(config.min_answers, now.saturating_add(config.window));
         if let Some(window) = taken {
             machine.learn(now, window);
+            self.shared.tolerated.store(nanos(machine.tolerated()), Relaxed);
             self.set_limit(machine.limit());
         }
     }
 
     fn set_limit(&self, limit: usize) {
-        let before = self.shared.limit.swap(limit, AcqRel);
-        for _ in 0..limit.saturating_sub(before).min(self.shared.waiting.load(SeqCst)) {
-            self.shared.freed.notify_one();
-        }
+        // Under the lock: whoever stands in the queue has not seen it, whoever comes later does.
+        let queue = self.queue();
+        self.shared.limit.store(limit, Relaxed);
+        self.call_in(queue);
     }
 
     /// How many more could enter at once.
     pub fn free(&self) -> usize {
-        self.shared.limit.load(Relaxed).saturating_sub(self.shared.under_way.load(Relaxed))
+        self.shared.limit.load(Relaxed).saturating_sub(self.shared.crowd.now().inside)
     }
 
     /// How it stands.
     pub fn status(&self) -> BulkheadStatus {
-        let shared = &self.shared;
+        let (shared, now) = (&self.shared, self.shared.crowd.now());
         BulkheadStatus {
             limit: shared.limit.load(Relaxed),
-            under_way: shared.under_way.load(Relaxed),
-            waiting: shared.waiting.load(Relaxed),
+            under_way: now.inside,
+            waiting: now.waiting,
             shed: Criticality::ALL.map(|class| (class, shared.shed[class as usize].load(Relaxed))),
         }
     }
+}
+
+fn nanos(span: Option<Duration>) -> u64 {
+    span.and_then(|span| u64::try_from(span.as_nanos()).ok()).unwrap_or(u64::MAX)
 }
 
 /// How a [`Bulkhead`] stands, for lists and metrics.
@@ -236,19 +273,35 @@ impl Fault for Full {
     }
 }
 
-/// One that waits, for as long as this lives.
-struct Waiting<'a>(&'a AtomicUsize);
+/// A turn in the queue. Dropped, it is given up: with the place that it was called to, if it was.
+struct Turn<'a> {
+    bulkhead: &'a Bulkhead,
+    class: Criticality,
+    number: u64,
+    called: oneshot::Receiver<()>,
+    taken: bool,
+}
 
-impl<'a> Waiting<'a> {
-    fn start(waiting: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let one_more = |waiting| (waiting < max).then_some(waiting + 1);
-        waiting.fetch_update(SeqCst, SeqCst, one_more).ok()?;
-        Some(Self(waiting))
+impl<'a> Turn<'a> {
+    /// The place that it was called to.
+    fn take(mut self) -> Place<'a> {
+        self.taken = true;
+        Place::new(self.bulkhead, Instant::now())
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        if self.taken {
+            return;
+        }
+        let mut queue = self.bulkhead.queue();
+        match queue.remove(self.class, self.number) {
+            true => self.bulkhead.shared.crowd.give_up(),
+            false => {
+                drop(queue);
+                self.bulkhead.leave();
+            }
+        }
     }
 }

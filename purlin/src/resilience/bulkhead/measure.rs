@@ -51,7 +51,7 @@ impl Measure {
         let mean = if count == 0 { 0.0 } else { sum as f64 / count as f64 / 1e6 };
         let (most, overloaded) =
             (self.most.swap(0, Ordering::Relaxed), self.overloaded.swap(0, Ordering::Relaxed));
-        Some(Window { mean, most, overloaded })
+        Some(Window { mean, most, answers: count as u32, overloaded })
     }
 }
 

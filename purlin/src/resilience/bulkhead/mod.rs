@@ -1,7 +1,8 @@
 //! A limit on how much is under way at once, so that one slow callee does not take all there is.
 //!
 //! So many have a place, so many more wait in order and for a bounded time, the next one is refused. Lower classes of
-//! [`Criticality`](super::Criticality) are refused first: each may fill only its part of places and queue.
+//! [`Criticality`](super::Criticality) are refused first: each may fill only its part of the places, and of the queue;
+//! when a place becomes free, the highest class that waits has it.
 //!
 //! With [`BulkheadConfig::adaptive`] the number of places is found by itself ([`adaptive`] says how), so that nobody has
 //! to know what the callee can bear, and that it holds when the callee becomes slower.
@@ -20,9 +21,11 @@
 
 pub mod adaptive;
 mod config;
+mod crowd;
 mod gate;
 mod measure;
 mod place;
+mod queue;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -22,9 +22,15 @@ impl<'a> Place<'a> {
         self.bulkhead.answered(now.saturating_duration_since(self.since), now);
     }
 
-    /// The callee said that it has too much to do, or did not answer in time.
+    /// The callee said that it has too much to do, or did not answer in all the time that an answer may take.
     pub fn overloaded(self, now: Instant) {
         self.bulkhead.overloaded(now);
+    }
+
+    /// The answer was not there when somebody's deadline passed. If that was shorter than answers may usually take, it
+    /// says nothing.
+    pub fn late(self, now: Instant) {
+        self.bulkhead.late(now.saturating_duration_since(self.since), now);
     }
 }
 

@@ -62,6 +62,20 @@ impl Server {
     }
 }
 
+/// A client of a server that answers one of a hundred requests that it has too much to do, at once.
+async fn refused_now_and_then(server: Rc<Server>, bulkhead: Bulkhead) {
+    loop {
+        match bulkhead.enter().await {
+            Ok(place) if server.roll() < 0.01 => place.overloaded(Instant::now()),
+            Ok(place) => {
+                server.serve().await;
+                place.answered(Instant::now());
+            }
+            Err(_) => sleep(10 * MS).await,
+        }
+    }
+}
+
 async fn client(server: Rc<Server>, bulkhead: Bulkhead) {
     loop {
         match bulkhead.enter().await {
@@ -74,11 +88,14 @@ async fn client(server: Rc<Server>, bulkhead: Bulkhead) {
     }
 }
 
+fn config() -> BulkheadConfig {
+    let adaptive = Some(AdaptiveConfig::default());
+    BulkheadConfig { max_under_way: 500, max_waiting: 10, max_wait: SECOND, adaptive }
+}
+
 /// A bulkhead before the server, and three times as many clients as it has slots.
 fn busy(clients: &LocalSet, server: &Rc<Server>) -> Bulkhead {
-    let adaptive = Some(AdaptiveConfig::default());
-    let config = BulkheadConfig { max_under_way: 500, max_waiting: 10, max_wait: SECOND, adaptive };
-    let bulkhead = Bulkhead::new(config);
+    let bulkhead = Bulkhead::new(config());
     for _ in 0..3 * server.slots_now.get() {
         clients.spawn_local(client(Rc::clone(server), bulkhead.clone()));
     }
@@ -97,6 +114,30 @@ async fn the_capacity_of_a_server_is_found_whatever_it_is() {
                 let rate = server.rate(5).await as usize;
                 let limit = bulkhead.status().limit;
                 assert!((slots..=slots * 5 / 2 + 4).contains(&limit), "{limit} places for {slots} slots");
+                assert!(rate * 10 >= slots * 50 * 9, "{rate} a second of {}", slots * 50);
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_answers_of_overload_leave_the_limit_near_the_capacity() {
+    for slots in [40, 100] {
+        let clients = LocalSet::new();
+        let server = Server::new(slots, 20 * MS);
+        let bulkhead = Bulkhead::new(config());
+        for _ in 0..3 * slots {
+            clients.spawn_local(refused_now_and_then(Rc::clone(&server), bulkhead.clone()));
+        }
+        clients
+            .run_until(async {
+                sleep(10 * SECOND).await;
+                for _ in 0..20 {
+                    sleep(SECOND).await;
+                    let limit = bulkhead.status().limit;
+                    assert!(limit * 2 >= slots, "{limit} places for {slots} slots");
+                }
+                let rate = server.rate(5).await as usize;
                 assert!(rate * 10 >= slots * 50 * 9, "{rate} a second of {}", slots * 50);
             })
             .await;

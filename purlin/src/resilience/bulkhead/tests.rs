@@ -104,6 +104,75 @@ async fn lower_classes_are_refused_first() {
     assert_eq!(shed, [1, 1, 1]);
 }
 
+/// Polls once; whether it is inside, and then its place.
+macro_rules! poll {
+    ($enters:expr) => {
+        match futures_util::poll!(&mut $enters) {
+            std::task::Poll::Ready(place) => Some(place.unwrap()),
+            std::task::Poll::Pending => None,
+        }
+    };
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_between_leaving_and_waking_takes_nobodys_place() {
+    let bulkhead = bulkhead(1, 3);
+    let inside = bulkhead.enter().await.unwrap();
+    let (mut first, mut second) = (Box::pin(bulkhead.enter()), Box::pin(bulkhead.enter()));
+    assert!(poll!(first).is_none() && poll!(second).is_none());
+    drop(inside);
+    let mut late = Box::pin(bulkhead.enter());
+    assert!(poll!(late).is_none(), "the place is the first one's, who has not been woken yet");
+    assert!(poll!(second).is_none());
+    let first = poll!(first).expect("it was handed over");
+    drop(first);
+    assert!(poll!(late).is_none());
+    assert!(poll!(second).is_some() && poll!(late).is_some());
+    drop(late);
+    assert!(is_idle(&bulkhead));
+}
+
+#[tokio::test]
+async fn shares_hold_of_the_places_and_of_the_queue_each() {
+    let bulkhead = bulkhead(8, 8);
+    let (mut inside, mut waiting) = (Vec::new(), Vec::new());
+    for class in Criticality::ALL {
+        loop {
+            let mut enters = Box::pin(criticality::within(class, bulkhead.enter()));
+            match futures_util::poll!(&mut enters) {
+                std::task::Poll::Ready(Ok(place)) => inside.push(place),
+                std::task::Poll::Ready(Err(Full)) => break,
+                std::task::Poll::Pending => waiting.push(enters),
+            }
+        }
+        assert_eq!((inside.len(), waiting.len()), (class.share(8), class.share(8)), "{class}");
+    }
+}
+
+#[tokio::test]
+async fn the_highest_class_that_waits_is_called_first_and_the_lower_never_beyond_its_share() {
+    let bulkhead = bulkhead(2, 8);
+    let enters = |class| Box::pin(criticality::within(class, bulkhead.enter()));
+    let (mut one, mut other) = (enters(Criticality::Critical), enters(Criticality::Critical));
+    let (one, other) = (poll!(one).unwrap(), poll!(other).unwrap());
+    let (mut low, mut middle) = (enters(Criticality::Sheddable), enters(Criticality::SheddablePlus));
+    let mut high = enters(Criticality::Critical);
+    assert!(poll!(low).is_none() && poll!(middle).is_none() && poll!(high).is_none());
+    drop(one);
+    assert!(poll!(low).is_none() && poll!(middle).is_none(), "the last comes first");
+    let high = poll!(high).unwrap();
+    drop(other);
+    assert!(poll!(low).is_none());
+    let middle = poll!(middle).unwrap();
+    drop(middle);
+    assert!(poll!(low).is_none(), "half of two places is one, which is taken");
+    let mut newcomer = enters(Criticality::Critical);
+    assert!(poll!(newcomer).is_some(), "who may take it does not wait behind one who may not");
+    drop(high);
+    drop(newcomer);
+    assert!(poll!(low).is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_terms_hold_at_once_and_lose_nobody() {
     let bulkhead = bulkhead(1, 2);

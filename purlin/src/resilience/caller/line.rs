@@ -70,7 +70,7 @@ impl Line {
     }
 
     /// Makes the next calls by another policy; whether it is another one. What was counted stays, but for a breaker
-    /// whose own part of the policy changed: that begins anew, closed.
+    /// whose own part of the policy changed: that begins anew, closed unless an operator holds it.
     pub(in crate::resilience) fn reconfigure(&self, policy: CallPolicy) -> bool {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         if parts.policy == policy {

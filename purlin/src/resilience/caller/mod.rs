@@ -9,8 +9,8 @@
 //! | retry within a budget | repeats all that is inside, so that each attempt asks breaker and limit anew |
 //! | hedge | two attempts are two loads: each takes a place and tells the breaker, so it is outside of both |
 //! | concurrency limit | who waits for a place has no leave from the breaker yet: no probe is held by one who waits, and one who is called after the breaker opened is told so at once |
-//! | breaker | counts what the callee did: time spent waiting for a place, which is our own doing, is outside of it |
-//! | attempt timeout | innermost, so that breaker and limit see an attempt that hangs end as the callee's fault |
+//! | breaker | counts what the callee did: time spent waiting for a place, which is our own doing, is outside of it; so are deadlines that our caller gave, shed load and bugs ([`Verdict`]) |
+//! | attempt timeout | innermost, so that breaker and limit see an attempt that hangs end as the callee's fault; the end of our caller's deadline is not |
 //!
 //! The type of the call says whether it may be repeated: [`Caller::call`] is for what is idempotent, by nature or by a
 //! key; [`Caller::call_once`] for all else. Where somebody further up repeats (a saga, the bus), a caller

@@ -64,7 +64,11 @@ impl CallPolicy {
             fits,
             "attempt",
             format_args!("longer than 0 and no longer than `timeout`, {:?}", self.timeout),
-        )
+        )?;
+        // Else probes would be replaced before they have their answer, for ever.
+        let awaited = self.breaker.probe_timeout >= self.attempt;
+        let key = "breaker.probe_timeout";
+        allowed(awaited, key, format_args!("no shorter than `attempt`, {:?}", self.attempt))
     }
 
     fn check_retries(&self) -> Result<(), (&'static str, String)> {

@@ -9,9 +9,12 @@ use crate::message::{Fault, FaultKind};
 pub enum Verdict {
     /// The callee did its work.
     Good,
-    /// The callee said no: an answer too, neither repeated nor held against it.
+    /// The callee said no: an answer too, neither repeated nor held against it. A bug does not count in its favour
+    /// either: a probe that meets one leaves the breaker as it is.
     Refused(FaultKind),
-    /// The callee could not, for now.
+    /// The callee could not, for now. If it was [`Overloaded`](FaultKind::Overloaded), that concerns the concurrency
+    /// limit (for a call below critical not even that) and not the breaker; all else is a failure for the breaker, unless
+    /// our caller's deadline was the cause.
     Failed {
         /// In which way.
         kind: FaultKind,

@@ -76,13 +76,13 @@ where
 
 impl Bulkhead {
     /// Answers a request in a place of its own, which learns how long that took. One whose deadline passed meanwhile
-    /// is a sign of overload.
+    /// is a sign of overload, if it had as long as answers usually take.
     pub(crate) async fn answering<F: Future>(&self, answer: F) -> Result<F::Output, crate::resilience::Full> {
         let place = self.enter().await?;
         let answer = answer.await;
         let now = Instant::now();
         match crate::resilience::deadline::current().is_some_and(|deadline| deadline <= Deadline::at(now)) {
-            true => place.overloaded(now),
+            true => place.late(now),
             false => place.answered(now),
         }
         Ok(answer)

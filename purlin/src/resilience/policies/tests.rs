@@ -73,6 +73,11 @@ fn what_makes_no_sense_is_refused_by_its_key_and_told_what_is_allowed() {
         ),
         (json!({ "default": { "timeout": "soon" } }), "`calls.default.timeout`", "duration"),
         (
+            json!({ "payments": { "breaker": { "probe_timeout": "1s" } } }),
+            "`calls.payments.breaker.probe_timeout`",
+            "no shorter than `attempt`, 2s",
+        ),
+        (
             json!({ "default": { "attempt": "6s" } }),
             "`calls.default.attempt`",
             "no longer than `timeout`, 5s",

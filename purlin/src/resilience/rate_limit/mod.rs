@@ -146,6 +146,10 @@ impl Fault for Limited {
     fn code(&self) -> &str {
         "rate-limited"
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(self.retry_after)
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +183,7 @@ mod tests {
         assert_eq!(left, [2, 1, 0]);
         let refused = limit.check("ann", start).unwrap_err();
         assert_eq!(refused.retry_after, Duration::from_millis(100));
+        assert_eq!(Fault::retry_after(&refused), Some(Duration::from_millis(100)), "answers say it too");
         assert_eq!(refused.reset_after, Duration::from_millis(300));
 
         let later = start + Duration::from_millis(100);

@@ -23,7 +23,7 @@ use purlin::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::advance;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, ServiceExt};
 
@@ -54,9 +54,18 @@ fn edge(name: &'static str) -> Edge {
     Edge::new(name, &Metrics::new())
 }
 
-#[tokio::test]
+/// Lets time pass only when it is told to, and not, as a stopped clock would, while everybody waits for a socket: tokio
+/// leaves it alone while a thread is busy. Until this is dropped.
+fn only_by_hand() -> std::sync::mpsc::Sender<()> {
+    let (hold, held) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || held.recv().unwrap_err());
+    hold
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_shrinks_hop_by_hop_over_http_grpc_and_the_bus() {
     let work = 30 * MS;
+    let _by_hand = only_by_hand();
     let mut tasks = JoinSet::new();
 
     let last = Router::new().route("/last", post(async || Json(vec![seen()])));
@@ -78,7 +87,7 @@ async fn a_deadline_shrinks_hop_by_hop_over_http_grpc_and_the_bus() {
         let orders = orders.clone();
         async move {
             let mine = seen();
-            sleep(work).await;
+            advance(work).await;
             let until = deadline::current().unwrap().time_of_day(Clock::system().now());
             let created = Envelope::raw("order.created", "{}").public().until(until);
             let stream = StreamId::new("order", 1).unwrap();
@@ -101,7 +110,7 @@ async fn a_deadline_shrinks_hop_by_hop_over_http_grpc_and_the_bus() {
         let to_middle = to_middle.clone();
         async move {
             let mine = seen();
-            sleep(work).await;
+            advance(work).await;
             let request = Request::get(format!("http://{middle}/middle")).body(Full::default()).unwrap();
             let mut all = vec![mine];
             all.extend(ask(&to_middle, request).await);
@@ -115,11 +124,12 @@ async fn a_deadline_shrinks_hop_by_hop_over_http_grpc_and_the_bus() {
     let given = 1500 * MS;
     let call = deadline::within(Deadline::after(given), ask(&to_first, request));
     let mut all = criticality::within(Criticality::Sheddable, call).await;
-    all.push(timeout(10 * given, told.recv()).await.unwrap().unwrap());
+    all.push(told.recv().await.unwrap());
 
     let left: Vec<u64> = all.iter().map(|(left, _)| *left).collect();
     assert!(left[0] <= 1500 && left[0] > 0, "{left:?}");
-    assert!(left[1] + 30 <= left[0] && left[2] + 30 <= left[1] && left[3] + 30 <= left[1], "{left:?}");
+    // gRPC is told two milliseconds more, so that we give up before it does.
+    assert!(left[1] + 30 <= left[0] && left[2] + 28 <= left[1] && left[3] + 30 <= left[1], "{left:?}");
     assert_eq!(
         all[..3].iter().filter(|(_, class)| class == "sheddable").count(),
         3,

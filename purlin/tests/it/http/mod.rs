@@ -1,5 +1,6 @@
 //! The room `http`.
 
+mod grpc;
 mod hops;
 mod idempotency;
 mod layers;

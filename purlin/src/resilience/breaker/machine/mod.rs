@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buckets::Buckets;
 use super::window::{Bad, Window};
-use super::{BreakerConfig, Reason};
+use super::{BreakerConfig, Operator, Reason};
 
 /// What a breaker does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub(super) struct Machine {
     /// How long it was open the last time, which grows.
     span: Option<Duration>,
     opened: u64,
+    /// Who holds it.
+    holder: Option<Operator>,
     transition: Option<Transition>,
 }
 
@@ -93,7 +95,7 @@ impl Machine {
     pub(super) fn new(config: BreakerConfig) -> Self {
         let window = Window::new(&config);
         let phase = Phase::Closed { window, since: Duration::ZERO };
-        Self { config, generation: 0, phase, span: None, opened: 0, transition: None }
+        Self { config, generation: 0, phase, span: None, opened: 0, holder: None, transition: None }
     }
 
     /// Lets a call through, or says after how long to ask again.
@@ -190,6 +192,10 @@ impl Machine {
     /// Holds a state, or goes back to deciding itself, beginning closed as if nothing had been.
     pub(super) fn force(&mut self, forced: Option<Forced>, now: Duration, reason: Reason) {
         self.span = None;
+        self.holder = match (&reason, forced) {
+            (Reason::Operator(operator), Some(_)) => Some(operator.clone()),
+            _ => None,
+        };
         match forced {
             Some(forced) => {
                 self.enter(Phase::Forced(forced), reason);
@@ -258,6 +264,31 @@ impl Machine {
 
     pub(super) fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Goes on where another one was replaced: held as that was, and its openings counted with it. That is no change of
+    /// state.
+    pub(super) fn continues(&mut self, old: &Self) {
+        self.opened += old.opened;
+        if let Phase::Forced(forced) = old.phase {
+            self.phase = Phase::Forced(forced);
+            self.holder.clone_from(&old.holder);
+        }
+    }
+
+    /// Who holds it, if somebody does.
+    pub(super) fn holder(&self) -> Option<&Operator> {
+        self.holder.as_ref()
+    }
+
+    /// Whether it is closed, and nothing would be lost with it: no bad call is remembered, `good` calls having come since
+    /// the last one that it was told of, and the time that it stays open does not grow any more.
+    pub(super) fn is_at_rest(&self, good: u64, now: Duration) -> bool {
+        let Phase::Closed { window, since } = &self.phase else { return false };
+        let growth = self.config.growth;
+        let grows = self.span.is_some() && growth.factor > 1.0;
+        let calm = !grows || now.saturating_sub(*since) >= growth.calm;
+        calm && window.has_no_bad(&self.config, good, now)
     }
 
     /// How often it has opened by itself.

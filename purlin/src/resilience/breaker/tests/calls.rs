@@ -47,6 +47,17 @@ async fn a_call_fails_by_the_kind_of_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bug_neither_closes_nor_opens_a_breaker_that_probes() {
+    let breaker = Breaker::new("callee", config());
+    trip(&breaker, Instant::now());
+    tokio::time::advance(breaker.config().timeout).await;
+    for _ in 0..10 {
+        call(&breaker, 9 * SECOND, Err(Refusal::new(FaultKind::Bug, "no", "no"))).await.unwrap_err();
+        assert_eq!(breaker.status(Instant::now()).state, BreakerState::HalfOpen);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_counts_as_a_failure_is_the_callers_choice() {
     let breaker = Breaker::new("callee", config());
     for status in [404, 503, 404, 503, 503] {

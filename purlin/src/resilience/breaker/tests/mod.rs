@@ -75,6 +75,57 @@ fn keys_have_breakers_of_their_own_and_never_more_than_there_are_places() {
     assert_eq!(&*shared.callee, "hosts/other", "no key can make room");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_key_is_not_forgotten_while_its_failures_count_or_its_time_open_grows() {
+    let rates = RateConfig { over: Over::Time(10 * SECOND), minimum_calls: 3, ..RateConfig::default() };
+    let growth = Growth { factor: 2.0, calm: 60 * SECOND, ..Growth::default() };
+    let config = BreakerConfig { success_threshold: 1, growth, ..BreakerConfig::by_rate(rates) };
+    let keyed = KeyedBreakers::new("hosts", config, 1);
+    let is_kept = || {
+        keyed.breaker("b");
+        keyed.find("a").is_some()
+    };
+    keyed.breaker("a").admit(Instant::now()).unwrap().failed(Instant::now());
+    tokio::time::advance(8 * SECOND).await;
+    assert!(is_kept(), "one more in its window would count with it");
+    trip(&keyed.breaker("a"), Instant::now());
+    tokio::time::advance(config.timeout).await;
+    keyed.breaker("a").admit(Instant::now()).unwrap().succeeded();
+    tokio::time::advance(30 * SECOND).await;
+    assert!(is_kept(), "its next time open is twice as long");
+    tokio::time::advance(30 * SECOND).await;
+    assert!(!is_kept(), "all is forgotten anyway");
+}
+
+#[test]
+fn a_failure_that_is_too_old_to_count_keeps_no_key() {
+    let keyed = KeyedBreakers::new("hosts", BreakerConfig { memory: Duration::ZERO, ..config() }, 1);
+    keyed.breaker("a").admit(Instant::now()).unwrap().failed(Instant::now());
+    std::iter::repeat_with(|| keyed.breaker("b")).take(1000).find(|_| keyed.find("a").is_none()).unwrap();
+}
+
+#[test]
+fn a_breaker_under_other_terms_is_held_as_before_and_counts_on() {
+    let (breakers, now) = (Breakers::new(), Instant::now());
+    let old = breakers.breaker("payments", config());
+    trip(&old, now);
+    old.force_by(Some(Forced::Open), Operator::new("ann", "they deploy"));
+    assert!(old.admit(now).is_err());
+    let mut changes = breakers.changes();
+    let new = breakers.replace(old.name(), BreakerConfig { failure_threshold: 9, ..config() });
+    assert!(changes.waiting().is_none(), "nothing changed for those who call");
+    assert!(breakers.find("payments").unwrap().admit(now).is_err());
+    let status = new.status(now);
+    assert_eq!(
+        (status.forced, status.forced_by.as_deref(), status.forced_why.as_deref()),
+        (Some(Forced::Open), Some("ann"), Some("they deploy"))
+    );
+    assert_eq!((status.opened, status.rejected, new.config().failure_threshold), (1, 3, 9));
+    new.reset(Operator::new("bob", "it is over"));
+    let status = new.status(now);
+    assert_eq!((status.state, status.forced_by), (BreakerState::Closed, None));
+}
+
 #[test]
 fn a_registry_lists_of_many_keys_those_that_are_not_well() {
     let (breakers, now) = (Breakers::new(), Instant::now());

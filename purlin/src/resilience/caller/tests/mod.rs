@@ -1,5 +1,7 @@
 //! Calls whose callee answers as it is told, on a clock that only moves when everybody waits.
 
+mod blame;
+
 use std::cell::Cell;
 use std::future::pending;
 
