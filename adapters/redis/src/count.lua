@@ -19,7 +19,10 @@ for i = 2, #KEYS do
   local tolerance = interval * burst
   -- How far ahead the time of the full quota is: no further than every process having spent its own part as well, or
   -- the server's clock was put back.
-  local ahead = (tonumber(redis.call('GET', KEYS[i]) or now) or now) - now
+  -- What another program left under the key is no count (of another type, GET is an error): it begins anew.
+  local kept = redis.pcall('GET', KEYS[i])
+  local ahead = (type(kept) == 'string' and tonumber(kept) or now) - now
+  if ahead ~= ahead then ahead = 0 end
   ahead = math.max(0, math.min(ahead, 2 * tolerance + processes * interval)) + spent * interval
   -- Numbers are not exact: a millionth of a request does not matter.
   local room = math.floor((tolerance - ahead) / interval + 0.000001)

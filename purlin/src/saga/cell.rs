@@ -16,6 +16,7 @@ use crate::store::Commit;
 use super::journal::{Entry, Payload};
 use super::machine::{Ask, Function, Machine, NameTaken, Next, Start};
 use super::metrics::Seen;
+use super::pace::Paces;
 use super::undo::Undo;
 use super::view::Running;
 use super::{At, Failure, Sagas};
@@ -26,6 +27,7 @@ pub(super) struct Cell<S> {
     pub(super) clock: Clock,
     pub(super) deadline: Option<Deadline>,
     pub(super) seen: Option<Seen>,
+    pub(super) paces: Arc<Paces>,
     state: Mutex<State<S>>,
 }
 
@@ -79,11 +81,12 @@ pub(super) enum Report {
 }
 
 impl<S> Cell<S> {
-    pub(super) fn new(id: Uuid, sagas: &Sagas<S>, deadline: Option<Deadline>) -> Self {
+    pub(super) fn new(id: Uuid, kind: &str, sagas: &Sagas<S>, deadline: Option<Deadline>) -> Self {
         let (machine, slots, reports) = (Machine::default(), HashMap::new(), Vec::new());
         let state = State { machine, slots, reports, kept: BTreeMap::new(), broken: None };
         let (services, clock) = (Arc::clone(&sagas.services), sagas.clock.clone());
-        Self { id, services, clock, deadline, seen: sagas.seen.clone(), state: Mutex::new(state) }
+        let paces = sagas.kinds.get(kind).map(|kind| Arc::clone(&kind.paces)).unwrap_or_default();
+        Self { id, services, clock, deadline, seen: sagas.seen.clone(), paces, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<S>> {

@@ -4,15 +4,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::message::{FaultKind, Timestamp};
 use crate::resilience::{Deadline, Retry, dice};
 use crate::store::Commit;
 
 use super::engine::Engine;
 use super::journal::{Entry, Outcome, Payload};
+use super::pace;
 use super::record::Request;
 use super::requests::Asked;
-use super::step::{COMPENSATION_RETRY, guarded, until_then, worth_a_note};
+use super::step::{COMPENSATION_RETRY, guarded, later, until_then, worth_a_note};
 use super::writer::{Refused, Stop};
 use super::{At, Failure, SagaState};
 
@@ -36,6 +39,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !self.is_time(not_before).await? {
             return Ok(());
         }
+        let pace = format!("undo {step}");
+        let turn = self.cell.undo(&step, |undo| self.turn(&pace, undo.retry, attempts));
+        if let Some(Err(further)) = turn {
+            return self.is_time(Some(later(&self.writer.clock, further))).await.map(drop);
+        }
         let (services, key) = (Arc::clone(&self.cell.services), self.cell.key(&step));
         let attempt = attempts.saturating_add(1);
         let called = self.cell.undo(&step, |undo| {
@@ -50,12 +58,21 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         match outcome {
             Ok(()) => {
+                self.cell.paces.succeeded(&pace);
                 self.cell.forget();
                 self.note(Entry::Undone { step, attempts: attempt });
             }
             Err(error) => self.not_undone(step, attempt, error, retry),
         }
         Ok(())
+    }
+
+    /// Whether it is the turn of a retry at undoing a step.
+    fn turn(&self, pace: &str, retry: Retry, failed: u32) -> Result<(), Duration> {
+        if failed == 0 {
+            return Ok(());
+        }
+        pace::turn(&self.cell.paces.of(pace), &retry, (failed, 0), Instant::now(), dice())
     }
 
     /// Waits for the next attempt's time; false if something else came up.
@@ -84,8 +101,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.writer.is_late() {
             self.mark_stuck(format!("the deadline is past, and step `{step}` is not undone yet: {error}"));
         }
-        let delay = retry.delay(attempt, dice());
-        let next = self.writer.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX);
+        // What is to be undone is to be undone, also if the callee says never.
+        let delay = pace::pause(&retry, attempt, error.retry_after, dice()).unwrap_or(retry.max_delay);
+        let next = later(&self.writer.clock, delay);
         self.try_again(Entry::UndoAttempted { step, attempt, error, next }, worth_a_note(attempt, delay));
     }
 
@@ -174,7 +192,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         self.cell.forget();
         let delay = COMPENSATION_RETRY.delay(attempt, dice());
-        let next = self.writer.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX);
+        let next = later(&self.writer.clock, delay);
         self.try_again(Entry::EndAttempted { attempt, error, next }, worth_a_note(attempt, delay));
     }
 

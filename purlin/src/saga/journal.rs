@@ -194,7 +194,7 @@ impl Payload {
         if bytes > Self::MAX {
             let message =
                 format!("a value of {bytes} bytes is larger than the {} a journal takes", Self::MAX);
-            return Err(Failure { kind: FaultKind::Rejected, code: "too-large".to_owned(), message });
+            return Err(Failure::new(FaultKind::Rejected, "too-large", message));
         }
         Ok(Self(json.into()))
     }

@@ -12,6 +12,7 @@ use crate::message::Fault;
 use crate::store::{BoxFuture, Commit};
 
 use super::journal::{Outcome, Payload};
+use super::pace::Paces;
 use super::{Failure, Saga, SagaError};
 
 /// How a saga ended, for the hook that joins the last commit.
@@ -55,6 +56,8 @@ pub struct Kind<S> {
     pub(super) run: Arc<Run<S>>,
     pub(super) end: Option<Arc<EndWith<S>>>,
     pub(super) deadline: Option<Duration>,
+    /// How fast its failed steps are tried again, in this process.
+    pub(super) paces: Arc<Paces>,
 }
 
 type Run<S> = dyn Fn(Saga<S>, &Payload) -> Result<Running, serde_json::Error> + Send + Sync;
@@ -84,7 +87,8 @@ where
                 Err(panic) => Box::pin(std::future::ready(Err(Failure::panic(&*panic).into()))),
             })
         };
-        Self { kind: Kind { run: Arc::new(run), end: None, deadline: None }, types: PhantomData }
+        let kind = Kind { run: Arc::new(run), end: None, deadline: None, paces: Arc::default() };
+        Self { kind, types: PhantomData }
     }
 
     /// How long a saga may take, its compensation not included.

@@ -109,7 +109,7 @@ async fn begin<S: Send + Sync + 'static>(
 ) -> Result<(), Stop> {
     let now = sagas.clock.now();
     let deadline = writer.row.deadline.map(|deadline| Deadline::after(until_then(now, deadline)));
-    let cell = Arc::new(Cell::new(id, &sagas, deadline));
+    let cell = Arc::new(Cell::new(id, &writer.row.kind, &sagas, deadline));
     // Even of a saga that has just been started something may have been asked already.
     mailbox.knock();
     let (kind, input, function) = match understand(&sagas, &events, &cell) {

@@ -4,6 +4,14 @@
 //! function runs again and is given the journalled outcomes, so that it goes on where it was. When it fails, the
 //! compensations of its steps are called, the last step's first, until they succeed.
 //!
+//! A step that fails transiently is tried again until the saga's deadline, and the saga is the only one who does: the
+//! calls it makes must not repeat themselves. Pauses double up to 10 s (of an undoing: 60 s), all of each left to chance,
+//! and last at least as long as the callee said ([`Fault::retry_after`](crate::message::Fault::retry_after)). So that a
+//! callee which is back is not run over by all the sagas that waited for it, the retries of one step (of all sagas of
+//! the kind, in one process) have a budget: 50 a second, and two for each attempt that succeeded, up to 100 saved up. No
+//! retry is dropped for want of budget: it waits a further pause, and asks again. What an operator wants tried now asks
+//! for none, nor does a first attempt.
+//!
 //! ```
 //! # use std::convert::Infallible;
 //! # use std::time::Duration;
@@ -52,6 +60,7 @@ mod kind;
 mod loading;
 pub mod machine;
 mod metrics;
+mod pace;
 mod record;
 mod requests;
 mod scheduler;

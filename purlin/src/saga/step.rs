@@ -8,22 +8,24 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
-use crate::message::{Fault, FaultKind, Timestamp};
+use crate::message::{Clock, Fault, FaultKind, Timestamp};
 use crate::resilience::{Deadline, Retry, dice};
 use crate::store::{BoxFuture, Commit};
 
 use super::cell::{Asked, Cell, Go, Report};
 use super::journal::{Entry, Payload};
+use super::pace;
 use super::undo::Undo;
 use super::{At, Failure, SagaError};
 
-/// A step is tried until its saga's deadline, unless it says otherwise.
-const STEP_RETRY: Retry = Retry {
+/// A step is tried until its saga's deadline, unless it says otherwise. All of a pause is left to chance.
+pub(super) const STEP_RETRY: Retry = Retry {
     max_attempts: u32::MAX,
     first_delay: Duration::from_millis(100),
     max_delay: Duration::from_secs(10),
-    jitter: 0.2,
+    jitter: 1.0,
 };
 
 /// A compensation is tried for ever, unless it says otherwise.
@@ -114,13 +116,20 @@ where
         self
     }
 
-    /// How transient failures are tried again; by default until the saga's deadline.
+    /// How transient failures are tried again; by default until the saga's deadline, after pauses of up to 0.1 s that
+    /// double up to 10 s, all of each left to chance.
+    ///
+    /// A retry waits at least as long as the callee said ([`Fault::retry_after`]); one that said never is not asked
+    /// again. The retries of one step of all sagas of its kind have a budget in each process: 50 a second, and two for
+    /// each attempt that succeeded, of which up to 100 are saved up. One that finds none left is not lost: it waits a
+    /// further pause and asks again, so that a callee which is back is not run over by all who waited.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// How failures of the compensation are tried again; by default for ever. When the attempts are used up, the
+    /// How failures of the compensation are tried again; by default for ever, with pauses of up to a minute, and
+    /// within a budget as those of the step. When the attempts are used up, the
     /// saga is stuck until an operator acts.
     pub fn compensation_retry(mut self, retry: Retry) -> Self {
         self.undo_retry = retry;
@@ -200,11 +209,7 @@ impl<S: Send + Sync> Attempts<'_, S> {
     async fn make(&mut self, asked: &Asked<S>) {
         loop {
             if let Some(until) = self.not_before.take() {
-                asked.pause(Some(until));
-                tokio::select! {
-                    () = tokio::time::sleep(until_then(asked.cell.clock.now(), until)) => {}
-                    () = asked.hurried() => {}
-                }
+                self.wait(asked, until).await;
             }
             self.made += 1;
             let at = asked.attempt(self.made, self.started_at, Deadline::after(self.timeout));
@@ -225,7 +230,28 @@ impl<S: Send + Sync> Attempts<'_, S> {
         }
     }
 
+    /// Waits for a time, then for the retry's turn; or until somebody says that it need not wait.
+    async fn wait(&mut self, asked: &Asked<S>, mut until: Timestamp) {
+        for turns in 0.. {
+            asked.pause(Some(until));
+            tokio::select! {
+                () = tokio::time::sleep(until_then(asked.cell.clock.now(), until)) => {}
+                () = asked.hurried() => return,
+            }
+            if self.made == 0 {
+                return;
+            }
+            let budget = asked.cell.paces.of(&asked.name);
+            let tries = (self.made, turns);
+            match pace::turn(&budget, &self.retry, tries, Instant::now(), dice()) {
+                Ok(()) => return,
+                Err(further) => until = later(&asked.cell.clock, further),
+            }
+        }
+    }
+
     fn done(&self, asked: &Asked<S>, produced: Produced) {
+        asked.cell.paces.succeeded(&asked.name);
         let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
         let done = Entry::Done { step, attempts, started_at, output: produced.output };
         asked.report(match produced.effect {
@@ -239,19 +265,18 @@ impl<S: Send + Sync> Attempts<'_, S> {
         let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
         let lost_race = in_commit && error.kind == FaultKind::Conflict;
         let again = (lost_race || error.kind.is_transient()) && self.retry.allows(attempts);
-        if !again {
+        let pause = pace::pause(&self.retry, attempts, error.retry_after, dice()).filter(|_| again);
+        let Some(delay) = pause else {
             asked.report(Report::Entry(Entry::Failed { step, attempts, started_at, error }));
             return true;
-        }
+        };
         if let Some(seen) = &asked.cell.seen {
             seen.retried.inc();
         }
         if lost_race && attempts <= 3 {
             return false;
         }
-        let now = asked.cell.clock.now();
-        let delay = self.retry.delay(attempts, dice());
-        let next = now.checked_add(delay).unwrap_or(Timestamp::MAX);
+        let next = later(&asked.cell.clock, delay);
         self.not_before = Some(next);
         let attempted = Entry::Attempted { step, attempt: attempts, started_at, error, next };
         if worth_a_note(attempts, delay) {
@@ -284,4 +309,9 @@ pub(super) async fn guarded<T>(
 /// How long it is from one time to another; nothing if that is past.
 pub(super) fn until_then(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}
+
+/// So much later than now.
+pub(super) fn later(clock: &Clock, by: Duration) -> Timestamp {
+    clock.now().checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -102,11 +102,8 @@ where
             Ok(data) => match data.read() {
                 Ok(data) => Ok(Some(data)),
                 Err(error) => {
-                    let cause = Failure {
-                        kind: FaultKind::Rejected,
-                        code: "unreadable-signal".to_owned(),
-                        message: format!("the signal's data do not fit its type: {error}"),
-                    };
+                    let message = format!("the signal's data do not fit its type: {error}");
+                    let cause = Failure::new(FaultKind::Rejected, "unreadable-signal", message);
                     Err(SagaError::Step { step: name.to_string(), cause })
                 }
             },
@@ -157,8 +154,7 @@ fn end_of_wait<S>(asked: &Asked<S>, start: &Start, duration: Duration) -> Timest
 
 fn no_signal<S>(asked: &Asked<S>) -> Entry {
     let (step, started_at) = (asked.name.to_string(), asked.cell.clock.now());
-    let (kind, code) = (FaultKind::Timeout, NO_SIGNAL.to_owned());
-    let error = Failure { kind, code, message: "no signal came in time".to_owned() };
+    let error = Failure::new(FaultKind::Timeout, NO_SIGNAL, "no signal came in time");
     Entry::Failed { step, attempts: 1, started_at, error }
 }
 

@@ -1,5 +1,7 @@
 //! What the assistant can do.
 
+use std::time::Duration;
+
 use purlin::message::{Fault, FaultKind};
 use purlin_agent::Tool;
 use purlin_agent::tool::{At, InvalidTool};
@@ -73,6 +75,13 @@ impl Fault for SearchError {
         match self {
             Self::Line(error) => error.code(),
             Self::Unreadable(_) => "bug",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Line(error) => error.retry_after(),
+            Self::Unreadable(_) => None,
         }
     }
 }

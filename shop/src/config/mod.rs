@@ -23,7 +23,7 @@ pub use options::{Options, Role};
 /// How the program runs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The only role of this process; none: every role.
+    /// The only role of this process; none: every role but those that `peers` has.
     pub role: Option<Role>,
     /// Where the process keeps its files.
     pub data: PathBuf,
@@ -63,7 +63,7 @@ pub struct Config {
     pub sign_in_rate: Rate,
     /// How others are called.
     pub calls: Policies,
-    /// The file that says so, and that is read again when it has changed.
+    /// The file that says so; it is read again when the operator wants it (`purlin calls reload`), and not by itself.
     pub file: PathBuf,
 }
 
@@ -109,11 +109,6 @@ impl Config {
                     "--listen is where a single role listens: name the role, or say --gateway and --console"
                 );
             }
-            if options.peers.is_some() {
-                bail!(
-                    "--peer is where a role of another process is, and this process has every role: name its role"
-                );
-            }
         }
         let data = options.data.unwrap_or_else(|| PathBuf::from("data"));
         let gateway: SocketAddr = options.gateway.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
@@ -124,6 +119,16 @@ impl Config {
             options.anthropic_url,
             options.anthropic_model,
         )?;
+        let peers = peers(options.peers.unwrap_or_default())?;
+        if options.role.is_none()
+            && let Some(role) = peers.keys().find(|role| !role.may_be_elsewhere())
+        {
+            bail!(
+                "--peer {name}=..: without a role of its own this process has the {name}; only users, products and the \
+                 assistant may be in a process apart",
+                name = role.name()
+            );
+        }
         Ok(Self {
             role: options.role,
             store,
@@ -134,7 +139,7 @@ impl Config {
                 .console
                 .unwrap_or_else(|| ([127, 0, 0, 1], if gateway.port() == 0 { 0 } else { 9090 }).into()),
             listen: options.listen,
-            peers: peers(options.peers.unwrap_or_default())?,
+            peers,
             drain: options.drain.map_or(Duration::from_secs(10), |drain| drain.0),
             log_format: match options.log_format {
                 Some(format) => format.parse().context("--log-format")?,
@@ -311,7 +316,8 @@ mod tests {
         let peer = |peer: &str| Options { peers: Some(vec![peer.to_owned()]), ..Options::default() };
         for (options, said) in [
             (Options { listen: Some(([127, 0, 0, 1], 1).into()), ..Options::default() }, "name the role"),
-            (peer("users=http://a:1"), "name its role"),
+            (peer("orders=http://a:1"), "this process has the orders"),
+            (peer("gateway=http://a:1"), "this process has the gateway"),
             (Options { role: Some(Role::Gateway), ..peer("user=http://a:1") }, "there is no role `user`"),
             (Options { role: Some(Role::Gateway), ..peer("users=https://a:1") }, "http://HOST:PORT"),
             (Options { role: Some(Role::Gateway), ..peer("users=http://a") }, "http://HOST:PORT"),

@@ -175,6 +175,11 @@ impl Role {
         !matches!(self, Self::Gateway | Self::Assistant | Self::Console)
     }
 
+    /// Whether the process that has all other roles may do without it.
+    pub fn may_be_elsewhere(self) -> bool {
+        matches!(self, Self::Users | Self::Products | Self::Assistant)
+    }
+
     /// Whether it hears events of other services, or is heard by them.
     pub fn needs_bus(self) -> bool {
         matches!(self, Self::Inventory | Self::Orders | Self::Payments | Self::Shipping)

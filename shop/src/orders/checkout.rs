@@ -135,4 +135,11 @@ impl Fault for PaymentError {
             Self::Line(error) => error.code(),
         }
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Pending(_) => None,
+            Self::Line(error) => error.retry_after(),
+        }
+    }
 }

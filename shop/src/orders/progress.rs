@@ -158,7 +158,7 @@ fn compensation(state: CompensationState, ended_at: Option<Timestamp>) -> Compen
 }
 
 fn failure(kind: FaultKind, message: &str) -> Failure {
-    Failure { kind, code: kind.as_str().to_owned(), message: message.to_owned() }
+    Failure::new(kind, kind.as_str(), message)
 }
 
 #[cfg(test)]

@@ -234,4 +234,12 @@ impl Fault for ErrandError {
             Self::Till(error) => error.kind(),
         }
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Read(error) => error.retry_after(),
+            Self::Commit(error) => error.retry_after(),
+            Self::Till(error) => error.retry_after(),
+        }
+    }
 }

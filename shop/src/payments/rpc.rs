@@ -42,3 +42,46 @@ impl payments_server::Payments for Payments {
         Ok(Response::new(Refund { amount: Some(rpc::Money { amount, currency: "EUR".into() }) }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use purlin::message::{Clock, Fault, FaultKind, new_id};
+    use purlin::resilience::{Breakers, Calls, Forced, Operator, Policies};
+    use purlin::service::{ServeConfig, serve};
+    use purlin::store::Store;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::card_network::CardNetwork;
+    use super::super::till::Till;
+    use super::*;
+    use crate::contracts::clients::Payments as Asking;
+    use crate::contracts::line::Line;
+
+    #[tokio::test]
+    async fn whoever_asks_hears_when_the_card_network_may_be_asked_again() {
+        let (store, breakers) = (Store::memory(), Breakers::new());
+        let calls = Calls::new(Policies::built_in(), &breakers);
+        let network = CardNetwork::new(&Store::memory(), &Clock::system()).await.unwrap();
+        let till = Till::new(&store, network.clone(), calls.caller("card-network"));
+        let held = breakers.find("card-network").unwrap();
+        held.force_by(Some(Forced::Open), Operator::new("a test", "the network is away"));
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let served =
+            serve(listener, router(Payments { till, network }), ServeConfig::default(), stop.clone());
+        let asking = async {
+            let line = Line::new(&url, calls.caller("payments").without_repeats()).unwrap();
+            let asked = Asking::new(line).charge("k", new_id(), "tok_ok", Money::eur(100)).await;
+            stop.cancel();
+            asked.unwrap_err()
+        };
+        let (_, error) = tokio::join!(served, asking);
+        assert_eq!(error.kind(), FaultKind::Unavailable);
+        let after = error.retry_after().expect("it says when");
+        assert!(after > Duration::from_secs(1) && after < Duration::from_secs(60), "{after:?}");
+    }
+}

@@ -1,5 +1,7 @@
 //! The till: takes and gives back money at the card network, and books it.
 
+use std::time::Duration;
+
 use purlin::aggregate::{Change, Repository, UpdateError};
 use purlin::message::{Fault, FaultKind, Uuid};
 use purlin::resilience::{CallError, Caller};
@@ -153,6 +155,14 @@ impl Fault for TillError {
         match self {
             Self::Refused(error) => error.code(),
             other => other.kind().as_str(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(error) => error.retry_after(),
+            Self::Book(error) => error.retry_after(),
+            Self::Network(error) => error.retry_after(),
         }
     }
 }

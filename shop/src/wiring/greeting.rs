@@ -9,7 +9,9 @@ pub const PASSWORD_FILE: &str = "admin-password";
 /// Says where the shop is, and how to try it.
 pub fn tell(config: &Config, addresses: &Addresses) {
     let shown: &[Role] = match &config.role {
-        None => &[Role::Gateway, Role::Console],
+        None if config.peers.is_empty() => &[Role::Gateway, Role::Console],
+        // The roles that are elsewhere have to reach the others.
+        None => &Role::ALL,
         Some(role) => std::slice::from_ref(role),
     };
     for role in shown {

@@ -75,7 +75,9 @@ fn roles_of(config: &Config) -> anyhow::Result<BTreeSet<Role>> {
     if config.bus != "embedded" {
         bail!("--bus {}: this build knows only `embedded`, within one process", config.bus);
     }
-    let Some(role) = config.role else { return Ok(Role::ALL.into_iter().collect()) };
+    let Some(role) = config.role else {
+        return Ok(Role::ALL.into_iter().filter(|role| !config.peers.contains_key(role)).collect());
+    };
     if role.needs_bus() {
         bail!(
             "the role `{name}` exchanges events with other services, and `--bus embedded` reaches no other process: \

@@ -1,23 +1,54 @@
 //! The operator's socket in the data folder, on which `purlin` asks.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use anyhow::Context;
 use purlin::service::operator::{self, OperatedCalls, Served};
+use tokio::net::UnixListener;
 
 use super::process::Process;
-use crate::config::{Config, reread_calls};
+use crate::config::{Config, Role, reread_calls};
 use crate::console::Watched;
 
-/// Answers the operator until the services stop: whoever holds the whole folder has its socket.
-pub(super) fn serve(process: &Process, config: &Config, services: &[Watched]) -> anyhow::Result<()> {
-    if config.role.is_some() {
-        return Ok(());
-    }
+/// Answers the operator until the services stop: on the socket of the data folder for whoever holds all of it, on that
+/// of a folder of its role in it for one role beside others.
+pub(super) async fn serve(process: &Process, config: &Config, services: &[Watched]) -> anyhow::Result<()> {
+    let folder = folder(&config.data, config.role);
+    let opened = match config.role {
+        Some(role) => open_of_role(&folder, role).await,
+        None => operator::listen(&folder),
+    };
+    let listener = match opened {
+        Ok(listener) => listener,
+        // A role that keeps no data needs no folder, and several of it may have the same.
+        Err(error) if config.role.is_some_and(|role| !role.keeps_data()) => {
+            let socket = operator::socket_path(&folder);
+            tracing::warn!(%error, socket = %socket.display(), "this process has no operator's socket");
+            return Ok(());
+        }
+        Err(error) => {
+            let socket = operator::socket_path(&folder);
+            return Err(error).with_context(|| format!("cannot open {}", socket.display()));
+        }
+    };
     let served = |service: &Watched| Served { name: service.name.to_owned(), store: service.store.clone() };
     let file = config.file.clone();
     let calls = OperatedCalls::new(&process.calls, move || reread_calls(&file));
-    let router = operator::process(services.iter().map(served), calls);
-    let listener = operator::listen(&config.data)
-        .with_context(|| format!("cannot open {}", operator::socket_path(&config.data).display()))?;
-    process.serve_operator(listener, router);
+    process.serve_operator(listener, operator::process(services.iter().map(served), calls));
     Ok(())
+}
+
+/// The folder of the socket: what `purlin --data` is given.
+fn folder(data: &Path, role: Option<Role>) -> PathBuf {
+    role.map_or_else(|| data.to_owned(), |role| data.join(role.name()))
+}
+
+/// Opens the socket of a role, unless another process of the role answers there: only roles with data have a lock.
+async fn open_of_role(folder: &Path, role: Role) -> io::Result<UnixListener> {
+    std::fs::create_dir_all(folder)?;
+    if !role.keeps_data() && operator::connect(folder).await.is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process of this role answers there"));
+    }
+    operator::listen(folder)
 }

@@ -74,7 +74,7 @@ pub async fn start(
         firsts.extend(first.map(|first| (name, first)));
         watched.push(Watched { name, store, stuck });
     }
-    operator::serve(process, config, &watched)?;
+    operator::serve(process, config, &watched).await?;
     if roles.contains(&Role::Assistant) {
         let lines = Lines::new(process, addresses);
         let orders = Orders(lines.to(Role::Orders, Repeats::Line)?);

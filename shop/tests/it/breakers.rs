@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::client::eventually;
 use crate::invariants;
 use crate::shop::Shop;
 
@@ -38,6 +39,43 @@ async fn with_payments_away_submits_answer_at_once_and_all_orders_end_when_they_
         assert_eq!(ada.ended(&order).await["status"], "shipped");
     }
     invariants::hold(&admin, &shop.operator()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_card_network_away_submits_answer_at_once_and_all_orders_end_when_it_is_back() {
+    let shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let why = json!({ "reason": "the network is away, says this test" });
+    admin.post("/admin/breakers/card-network/open", &why).await.expect(200);
+
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let order = ada.draft(&product, 1).await;
+        let begun = Instant::now();
+        ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        waiting.push(order);
+    }
+    // The payments are there and say that they cannot, and the sagas wait: each has tried in vain.
+    for order in &waiting {
+        eventually("the saga waits for the payment", async || {
+            let saga = ada.saga(order).await;
+            let steps = saga["steps"].as_array().cloned().unwrap_or_default();
+            steps.iter().any(|step| step["error"]["kind"] == "unavailable" || step["error"].is_object())
+        })
+        .await;
+        assert_eq!(ada.order(order).await["status"], "submitted");
+    }
+    admin.post_empty("/admin/breakers/card-network/reset").await.expect(200);
+    for order in waiting {
+        assert_eq!(ada.ended(&order).await["status"], "shipped");
+    }
+    invariants::hold(&admin, &shop.operator()).await;
+    // Who did it, and why, is in the log.
+    let said = shop.said();
+    let held = said.lines().find(|line| line.contains("holds a breaker") && line.contains("card-network"));
+    assert!(held.is_some_and(|line| line.contains("the network is away, says this test")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The shop from outside: the real program as a child process, driven over HTTP.
 
 mod access;
+mod apart;
 mod assistant;
 mod breakers;
 mod cancel;

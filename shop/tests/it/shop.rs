@@ -1,5 +1,6 @@
 //! The program as a child process, in a folder of its own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,6 +19,8 @@ pub(crate) struct Shop {
     pub(crate) folder: PathBuf,
     pub(crate) gateway: String,
     pub(crate) console: String,
+    /// Where the roles are that it says the addresses of.
+    pub(crate) rooms: BTreeMap<String, String>,
     options: Vec<String>,
 }
 
@@ -32,6 +35,13 @@ impl Shop {
         Self::launch(new_folder(), options, None).await
     }
 
+    /// A shop with a configuration file and further options.
+    pub(crate) async fn configured(file: &str, options: &[&str]) -> Self {
+        let folder = new_folder();
+        std::fs::write(folder.join("shop.toml"), file).expect("a file");
+        Self::launch(folder, options.iter().map(|option| (*option).to_owned()).collect(), None).await
+    }
+
     /// Another shop on a copy of this one's data, which must not run; one that dies at `crash_at`, if that is given,
     /// perhaps before it is ready.
     #[cfg(feature = "crash-points")]
@@ -44,10 +54,14 @@ impl Shop {
     async fn launch(folder: PathBuf, options: Vec<String>, crash_at: Option<&str>) -> Self {
         let mut child = spawn(&folder, &options, crash_at);
         match (addresses(&mut child, &folder).await, crash_at) {
-            (Some((gateway, console)), _) => Self { child, folder, gateway, console, options },
+            (Some(rooms), _) => {
+                let (gateway, console) = doors(&rooms);
+                Self { child, folder, gateway, console, rooms, options }
+            }
             (None, Some(_)) => {
                 child.wait().await.expect("it ends");
-                Self { child, folder, gateway: String::new(), console: String::new(), options }
+                let (gateway, console) = (String::new(), String::new());
+                Self { child, folder, gateway, console, rooms: BTreeMap::new(), options }
             }
             (None, None) => panic!("it ended before it was ready: {}", said(&folder)),
         }
@@ -80,8 +94,8 @@ impl Shop {
     pub(crate) async fn restart(&mut self) {
         self.child = spawn(&self.folder, &self.options, None);
         let addresses = addresses(&mut self.child, &self.folder).await;
-        (self.gateway, self.console) =
-            addresses.unwrap_or_else(|| panic!("it ended before it was ready: {}", self.said()));
+        self.rooms = addresses.unwrap_or_else(|| panic!("it ended before it was ready: {}", self.said()));
+        (self.gateway, self.console) = doors(&self.rooms);
     }
 
     /// Starts it again on the same data, with other options.
@@ -166,18 +180,24 @@ fn spawn(folder: &Path, options: &[String], crash_at: Option<&str>) -> Child {
 }
 
 /// The addresses that it says until it is ready; none if it ends before.
-async fn addresses(child: &mut Child, folder: &Path) -> Option<(String, String)> {
+async fn addresses(child: &mut Child, folder: &Path) -> Option<BTreeMap<String, String>> {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let (mut gateway, mut console) = (None, None);
+    let mut rooms = BTreeMap::new();
     loop {
         let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("not ready in time: {}", said(folder))).expect("a line")?;
         match line.split_once(' ') {
-            Some(("gateway", url)) => gateway = Some(url.to_owned()),
-            Some(("console", url)) => console = Some(url.to_owned()),
+            Some((role, url)) if url.starts_with("http://") => {
+                rooms.insert(role.to_owned(), url.to_owned());
+            }
             _ if line == "ready" => break,
             _ => panic!("this is not to be said on stdout: {line}"),
         }
     }
-    Some((gateway.expect("the gateway's address"), console.expect("the console's address")))
+    Some(rooms)
+}
+
+/// Where the gateway and the console are.
+fn doors(rooms: &BTreeMap<String, String>) -> (String, String) {
+    (rooms["gateway"].clone(), rooms["console"].clone())
 }

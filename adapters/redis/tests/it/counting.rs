@@ -131,13 +131,25 @@ async fn a_clock_of_the_server_that_was_put_back_blocks_nobody_for_longer_than_t
 }
 
 #[tokio::test]
-async fn a_key_that_holds_something_else_is_an_error_and_no_limit() {
+async fn a_key_that_holds_something_else_counts_anew_and_the_others_of_the_batch_are_answered() {
     let Some(server) = Server::start() else { return };
     let mut client = server.client().await;
     let redis = Redis::new(&server.url()).unwrap();
     let key = format!("{{purlin}}:limit:{}", ask(b"a", 0, 1).key);
     let () = redis::cmd("RPUSH").arg(&key).arg("x").query_async(&mut client).await.unwrap();
-    assert!(redis.lease(new_id(), vec![ask(b"a", 0, 1)]).await.is_err());
-    let () = redis::cmd("SET").arg(&key).arg("nonsense").query_async(&mut client).await.unwrap();
-    assert_eq!(redis.lease(new_id(), vec![ask(b"a", 0, 1)]).await.unwrap().grants[0].granted, 1);
+    let granted = async |asks: Vec<Ask>| {
+        let answer = redis.lease(new_id(), asks).await.unwrap();
+        answer.grants.iter().map(|grant| grant.granted).collect::<Vec<u32>>()
+    };
+    assert_eq!(granted(vec![ask(b"b", 0, 2), ask(b"a", 0, 4), ask(b"c", 0, 3)]).await, [2, 4, 3]);
+    assert_eq!(granted(vec![ask(b"a", 0, 4)]).await, [1], "it is a count now");
+    for nonsense in ["nonsense", "", "nan", "-nan", "inf", "-inf", "1e999"] {
+        let () = redis::cmd("SET").arg(&key).arg(nonsense).query_async(&mut client).await.unwrap();
+        let first = granted(vec![ask(b"a", 0, 4)]).await;
+        // What is for ever ahead is a clock that was put back: no further than two bursts.
+        assert!(
+            first == [4] || (nonsense.contains("inf") || nonsense == "1e999") && first == [0],
+            "{nonsense}: {first:?}"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use purlin::resilience::{RateLimit, RateLimitConfig};
 use tokio::time::Instant;
 
 use crate::server::Server;
-use crate::together::{a_moment, limit, limits, two, usual};
+use crate::together::{a_moment, limit, limits, real_time, two, until, usual};
 
 /// A check never waits; this is what a busy machine may take to come round to it.
 const AT_ONCE: Duration = Duration::from_millis(300);
@@ -24,9 +24,7 @@ async fn a_killed_server_fails_no_request_and_is_used_again_when_it_is_back() {
     let both = [(); 2].map(|()| limits(&server.url(), usual()));
     let [one, other] = both.clone();
     let work = async {
-        while both.iter().any(|one| one.status().processes != 2) {
-            a_moment().await;
-        }
+        until(|| both.iter().all(|one| one.status().processes == 2)).await;
         let limit = limit(100.0, 50, &both);
         // A caller who asks for half of the rate, in turn at both, notices nothing of what follows.
         let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
@@ -34,7 +32,8 @@ async fn a_killed_server_fails_no_request_and_is_used_again_when_it_is_back() {
             for n in 0.. {
                 assert!(passes(&limit[n % 2], "ann"), "request {n} was refused");
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                    // His pace is the subject: half of the rate.
+                    () = a_moment() => {}
                     _ = &mut stopped => return,
                 }
             }
@@ -62,6 +61,7 @@ async fn a_killed_server_fails_no_request_and_is_used_again_when_it_is_back() {
         let mut passed = 0;
         for n in 0..400 {
             passed += i32::from(passes(&limit[n % 2], "cid"));
+            // Forty times, so that each hears of the other: the bound has what that earns.
             if n % 10 == 0 {
                 a_moment().await;
             }
@@ -81,14 +81,15 @@ async fn a_server_that_does_not_answer_slows_nobody_down() {
     two(&server, usual(), async |both| {
         let limit = limit(100.0, 50, &both);
         assert!(passes(&limit[0], "ann"));
-        a_moment().await;
+        until(|| both.iter().all(|one| one.status().shared)).await;
         server.hold();
         let start = Instant::now();
         let mut alone = None;
+        // What is held is noticed by nothing but time, and the requests of half a second of it are looked at.
         while start.elapsed() < Duration::from_millis(500) {
             // Half of the rate, which is this one's part.
             assert!(passes(&limit[0], "ann"), "after {:?}", start.elapsed());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            real_time(Duration::from_millis(20)).await;
             if alone.is_none() && !both[0].status().shared {
                 alone = Some(start.elapsed());
             }
@@ -111,9 +112,7 @@ async fn where_no_server_is_a_process_begins_alone_with_all_of_the_limit() {
     let config = RateLimitConfig { per_second: 1.0, burst: 10, max_keys: 10 };
     let limit = RateLimit::shared("calls", config, &limits);
     let work = async {
-        while limits.status().reason.is_none() {
-            a_moment().await;
-        }
+        until(|| limits.status().reason.is_some()).await;
         let status = limits.status();
         assert!(status.reason.unwrap().starts_with("cannot connect to Redis: "));
         assert_eq!((0..20).filter(|_| passes(&limit, "ann")).count(), 10);

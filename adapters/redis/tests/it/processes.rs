@@ -7,7 +7,7 @@ use purlin::resilience::{RateLimit, RateLimitConfig};
 use tokio::time::Instant;
 
 use crate::server::Server;
-use crate::together::{PATIENT, limit, limits, two};
+use crate::together::{PATIENT, limit, limits, real_time, two, until};
 
 const PER_SECOND: f64 = 100.0;
 const BURST: u32 = 20;
@@ -18,12 +18,12 @@ fn bound(span: Duration) -> u32 {
     BURST + 2 * BURST.div_ceil(2) + ((span + slack).as_secs_f64() * PER_SECOND) as u32
 }
 
-/// What asking two times as often as the limit is lets through.
+/// What asking two times as often as the limit is lets through: a pace, and how long it is kept, are real time.
 async fn hammer(limit: &RateLimit, span: Duration) -> u32 {
     let (start, mut passed) = (Instant::now(), 0);
     while start.elapsed() < span {
         passed += u32::from(limit.check("ann", Instant::now()).is_ok());
-        tokio::time::sleep(Duration::from_millis(4)).await;
+        real_time(Duration::from_millis(4)).await;
     }
     passed
 }
@@ -77,9 +77,7 @@ async fn a_process_of_the_test_before() {
     let config = RateLimitConfig { per_second: PER_SECOND, burst: BURST, max_keys: 10 };
     let limit = RateLimit::shared("calls", config, &limits);
     let work = async {
-        while limits.status().processes != 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| limits.status().processes == 2).await;
         println!("passed={}", hammer(&limit, Duration::from_secs(4)).await);
     };
     tokio::select! {

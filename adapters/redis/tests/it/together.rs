@@ -36,9 +36,7 @@ pub(crate) async fn two<F: Future<Output = ()>>(
     let both = [(); 2].map(|()| limits(&server.url(), config));
     let [one, other] = both.clone();
     let work = async {
-        while both.iter().any(|one| one.status().processes != 2) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| both.iter().all(|one| one.status().processes == 2)).await;
         work(both.clone()).await;
     };
     tokio::select! {
@@ -54,7 +52,23 @@ pub(crate) fn limit(per_second: f64, burst: u32, both: &[SharedLimits; 2]) -> [R
     [&both[0], &both[1]].map(|limits| RateLimit::shared("calls", config, limits))
 }
 
-/// Time for what was asked to be answered.
+/// Waits until something is so, which nobody tells of: looks again every few milliseconds, for half a minute.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let looked = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looked).await.expect("it is never so");
+}
+
+/// Lets real time pass. Limits are about nothing else: what is counted by the server's clock, and how a caller who asks
+/// at a certain pace fares, a test sees only in time that passes. No test waits with it for a state.
+pub(crate) async fn real_time(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
+/// How long a caller waits between his requests: the time in which a question of one is answered and known to the next.
 pub(crate) async fn a_moment() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    real_time(Duration::from_millis(20)).await;
 }

@@ -47,7 +47,7 @@
 //! | `GET /calls` | `{"policies": [..], "lines": [..]}`: the policies in force, each value with where it comes from, and how the way to each callee stands |
 //! | `POST /calls/reload` | `{"changed": [callee, ..]}`, when the policies have been read again |
 //! | `GET /breakers` | a page of [`BreakerStatus`](crate::resilience::BreakerStatus), all on the first |
-//! | `POST /breakers/<name>/open`, `../close`, `../reset` | [`BreakerStatus`](crate::resilience::BreakerStatus) |
+//! | `POST /breakers/<name>/open`, `../close`, `../reset` | [`BreakerStatus`](crate::resilience::BreakerStatus); a body `{"reason": ".."}` may say why |
 //!
 //! Pages are `{"items": [..], "next": cursor|null}`, and errors are problem+json.
 
@@ -61,6 +61,7 @@ mod socket;
 mod stats;
 mod stores;
 mod streams;
+mod why;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,6 +81,7 @@ use crate::store::{ReadError, Store};
 
 pub use calls::OperatedCalls;
 pub use socket::{connect, listen, socket_path};
+pub use why::Why;
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);

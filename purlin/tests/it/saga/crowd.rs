@@ -19,7 +19,7 @@ async fn lonely(saga: Saga<World>, _: ()) -> Result<u32, SagaError> {
 }
 
 /// Lets time pass until a saga is over, and no more than `most`; how much did.
-async fn pass_until_over(time: &Time, process: &Process, id: Uuid, most: Duration) -> Duration {
+pub(super) async fn pass_until_over(time: &Time, process: &Process, id: Uuid, most: Duration) -> Duration {
     let mut passed = Duration::ZERO;
     while !process.show(id).await.state.is_over() {
         assert!(passed < most, "the saga never came to its end: {:?}", process.show(id).await);
@@ -57,7 +57,8 @@ async fn sagas_whose_callee_is_away_make_room_and_go_on_where_they_were_when_it_
     }
     let (attempts, all) = (world.count("away") - before, waiting.len());
     assert!(attempts > 10 * all, "they are tried all the time, but only {attempts} times");
-    assert!(attempts < 45 * all, "their pauses grow even so: {attempts} attempts");
+    // At the end of their growth pauses are 5 s on average; without growth a thousand attempts would be made of each.
+    assert!(attempts < 90 * all, "their pauses grow even so: {attempts} attempts");
     for id in &waiting {
         let step = &process.show(*id).await.steps[0];
         assert_eq!(step.state, StepViewState::Running);

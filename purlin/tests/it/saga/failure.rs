@@ -6,9 +6,11 @@ use std::time::Duration;
 use purlin::message::{Clock, FaultKind};
 use purlin::saga::{CompensationState, Saga, SagaError, SagaState, StepViewState};
 use purlin::store::Store;
+use tokio::time::Instant;
 
+use super::crowd::pass_until_over;
 use super::functions::{FEW, on};
-use super::world::{Effect, Plan, Process, World};
+use super::world::{Effect, LONG, Plan, Process, Time, World};
 
 async fn process(world: &World) -> Process {
     Process::start(on(&Store::memory(), world, &Clock::system())).await
@@ -56,6 +58,55 @@ async fn attempts_and_errors_of_a_step_that_goes_on_failing_can_be_seen_but_are_
     let journal = purlin::store::StreamId::new("saga", id).unwrap();
     let entries = process.store.read_stream(&journal, 1, 1000).await.unwrap().len();
     assert_eq!(entries, 1 + 3 + 3, "the start, the first three attempts, and the 8th, 16th and 24th");
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_as_long_as_the_callee_said_also_one_of_an_undo_and_never_is_never() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let (long, never) = (Plan::AsksToWait(40 * SECOND), Plan::AsksToWait(Duration::MAX));
+    for (call, plan, state, at_least) in [
+        ("b", long, SagaState::Completed, 40 * SECOND),
+        ("undo a", long, SagaState::Failed, 40 * SECOND),
+        ("b", never, SagaState::Failed, Duration::ZERO),
+        // What is to be undone is to be undone: after the longest pause that there is.
+        ("undo a", never, SagaState::Failed, 60 * SECOND),
+    ] {
+        let (time, world) = (Time::new(), World::default().with(call, plan));
+        if call == "undo a" {
+            world.plan("c", Plan::Refuses);
+        }
+        let process = Process::start(on(&Store::new(time.memory()), &world, &time.clock)).await;
+        let id = process.begin("abc", &()).await;
+        let took = pass_until_over(&time, &process, id, 200 * SECOND).await;
+        assert!(took >= at_least && took < at_least + 10 * SECOND, "{call} {plan:?}: {took:?}");
+        assert_eq!(process.show(id).await.state, state, "{call} {plan:?}");
+        assert_eq!(world.all(Effect::Applied), state == SagaState::Completed, "{call} {plan:?}");
+        assert!(state == SagaState::Completed || !world.any(Effect::Applied), "{call} {plan:?}");
+        process.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_is_away_or_back_is_not_run_over_by_a_crowd_and_nobody_of_it_is_lost() {
+    const CROWD: usize = 400;
+    let world = World::default().with("b", Plan::FailsTimes(u32::MAX));
+    let (process, begun) = (process(&world).await, Instant::now());
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(process.begin("abc", &()).await);
+    }
+    for id in &crowd {
+        process.until(*id, |view| view.steps.iter().any(|step| step.name == "b" && step.attempts > 0)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let retries = world.count("b") - CROWD;
+    let most = 100.0 + 50.0 * begun.elapsed().as_secs_f64();
+    assert!(retries > 0 && retries as f64 <= most, "{retries} retries, and {most} may be made");
+    world.plan("b", Plan::Works);
+    for id in crowd {
+        assert_eq!(process.sagas.wait(id, LONG).await.unwrap().state, SagaState::Completed);
+    }
     process.stop().await;
 }
 

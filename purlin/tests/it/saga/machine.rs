@@ -19,7 +19,7 @@ fn output(step: &str) -> Payload {
 }
 
 fn failure() -> Failure {
-    Failure { kind: FaultKind::Conflict, code: "no".into(), message: "no".into() }
+    Failure::new(FaultKind::Conflict, "no", "no")
 }
 
 fn failed(step: &str) -> Entry {

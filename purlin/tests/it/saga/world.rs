@@ -33,6 +33,8 @@ pub(super) enum Plan {
     /// Unavailable so many times, then it works.
     FailsTimes(u32),
     Refuses,
+    /// Overloaded once, and says after how long to ask again; then it works.
+    AsksToWait(Duration),
     /// The effect happens and the first answer is lost.
     LosesAnswer,
     Hangs,
@@ -49,7 +51,7 @@ pub(super) enum Effect {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{1}")]
-pub(super) struct Trouble(FaultKind, &'static str);
+pub(super) struct Trouble(FaultKind, &'static str, Option<Duration>);
 
 impl Fault for Trouble {
     fn kind(&self) -> FaultKind {
@@ -57,6 +59,9 @@ impl Fault for Trouble {
     }
     fn code(&self) -> &str {
         if self.0 == FaultKind::Conflict { "sold-out" } else { self.0.as_str() }
+    }
+    fn retry_after(&self) -> Option<Duration> {
+        self.2
     }
 }
 
@@ -83,11 +88,11 @@ impl World {
         let mut effects = self.0.effects.lock().unwrap();
         match effects.get(key) {
             None | Some(Effect::Applied) => {}
-            Some(_) => return Err(Trouble(FaultKind::Rejected, "undone before")),
+            Some(_) => return Err(Trouble(FaultKind::Rejected, "undone before", None)),
         }
         effects.insert(key.to_owned(), Effect::Applied);
         match plan {
-            Plan::LosesAnswer => Err(Trouble(FaultKind::Timeout, "the answer is lost")),
+            Plan::LosesAnswer => Err(Trouble(FaultKind::Timeout, "the answer is lost", None)),
             _ => Ok(u32::try_from(step.len()).unwrap()),
         }
     }
@@ -109,7 +114,7 @@ impl World {
         };
         effects.insert(key.to_owned(), undone);
         match plan {
-            Plan::LosesAnswer => Err(Trouble(FaultKind::Timeout, "the answer is lost")),
+            Plan::LosesAnswer => Err(Trouble(FaultKind::Timeout, "the answer is lost", None)),
             _ => Ok(()),
         }
     }
@@ -117,8 +122,9 @@ impl World {
     fn judge(&self, plan: Plan) -> Result<(), Trouble> {
         match plan {
             Plan::FailsTimes(0) | Plan::Works | Plan::LosesAnswer | Plan::Hangs => Ok(()),
-            Plan::FailsTimes(_) => Err(Trouble(FaultKind::Unavailable, "away")),
-            Plan::Refuses => Err(Trouble(FaultKind::Conflict, "sold out")),
+            Plan::AsksToWait(time) => Err(Trouble(FaultKind::Overloaded, "busy", Some(time))),
+            Plan::FailsTimes(_) => Err(Trouble(FaultKind::Unavailable, "away", None)),
+            Plan::Refuses => Err(Trouble(FaultKind::Conflict, "sold out", None)),
             Plan::Panics => panic!("as planned"),
         }
     }
@@ -130,7 +136,7 @@ impl World {
         let met = *plan;
         *plan = match met {
             Plan::FailsTimes(times) => Plan::FailsTimes(times.saturating_sub(1)),
-            Plan::LosesAnswer => Plan::Works,
+            Plan::LosesAnswer | Plan::AsksToWait(_) => Plan::Works,
             other => other,
         };
         met

@@ -12,7 +12,7 @@ use purlin::bus::{Bus, Failure, Group, Message};
 use purlin::message::{Clock, Envelope, Fault, FaultKind, new_id};
 use purlin::projection::{Projection, View};
 use purlin::resilience::policies::Section;
-use purlin::resilience::{Breakers, Calls, Policies, PolicyError, Retry};
+use purlin::resilience::{Breakers, Calls, Operator, Policies, PolicyError, Reason, Retry};
 use purlin::saga::{Saga, SagaError, SagaRow, SagaState, Sagas};
 use purlin::service::operator::{self, Served};
 use purlin::store::{Commit, Expected, Position, Query, ReadError, Recorded, Row, Store, StreamId};
@@ -40,6 +40,10 @@ fn house() -> Router {
 
 async fn ask(router: &Router, method: Method, path: &str) -> (u16, String, Value) {
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    send(router, request).await
+}
+
+async fn send(router: &Router, request: Request<Body>) -> (u16, String, Value) {
     let response = router.clone().oneshot(request).await.unwrap();
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
     let status = response.status().as_u16();
@@ -365,4 +369,35 @@ async fn the_calls_of_a_process_are_shown_reloaded_and_its_breakers_held() {
     assert_eq!(get("/breakers").await.2["items"][0]["name"], "payments");
     assert_eq!(post("/breakers/nobody/open").await.0, 404);
     assert_eq!(get("/").await.0, 200, "the services are still there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_a_breaker_and_why_is_told_to_all_who_hear_of_its_changes() {
+    let breakers = Breakers::new();
+    let calls = Calls::new(Policies::built_in(), &breakers);
+    let _payments = calls.caller("payments");
+    let reread = || Ok::<_, PolicyError>(Policies::built_in());
+    let router = operator::process([], operator::OperatedCalls::new(&calls, reread));
+    let mut changes = breakers.changes();
+    let open = async |body: String| {
+        let request = Request::post("/breakers/payments/open").header("content-type", "application/json");
+        send(&router, request.body(Body::from(body)).unwrap()).await.0
+    };
+    for (body, why) in [
+        (r#"{"reason": "the card network asked us"}"#.to_owned(), "the card network asked us"),
+        (r#"{"reason": null}"#.to_owned(), "no reason given"),
+        (String::new(), "no reason given"),
+    ] {
+        assert_eq!(open(body).await, 200);
+        let said = Reason::Operator(Operator::new("operator", why));
+        assert_eq!(changes.next().await.unwrap().reason, said);
+        assert_eq!(ask(&router, Method::POST, "/breakers/payments/reset").await.0, 200);
+        assert!(matches!(changes.next().await.unwrap().reason, Reason::Operator(_)));
+    }
+    let long = json!({ "reason": "x".repeat(501) }).to_string();
+    let longer = json!({ "reason": "x".repeat(1 << 20) }).to_string();
+    for wrong in [r#"{"raeson": "x"}"#.to_owned(), r#"{"reason": 7}"#.to_owned(), long, longer] {
+        assert_eq!(open(wrong).await, 422);
+    }
+    assert_eq!(ask(&router, Method::GET, "/breakers").await.2["items"][0]["state"], "closed");
 }
