@@ -298,6 +298,7 @@ fn timed_out<T, E>(permit: Permit<'_>, place: Place<'_>, time: Time, at: Instant
 }
 
 /// What breaker and limit are told of an answer.
+#[derive(Debug, Clone, Copy)]
 struct Told {
     verdict: Verdict,
     time: Time,
