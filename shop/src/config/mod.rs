@@ -103,12 +103,8 @@ impl Config {
 
     fn from(options: Options) -> anyhow::Result<Self> {
         let (file, _) = file_of(&options);
-        if options.role.is_none() {
-            if options.listen.is_some() {
-                bail!(
-                    "--listen is where a single role listens: name the role, or say --gateway and --console"
-                );
-            }
+        if options.role.is_none() && options.listen.is_some() {
+            bail!("--listen is where a single role listens: name the role, or say --gateway and --console");
         }
         let data = options.data.unwrap_or_else(|| PathBuf::from("data"));
         let gateway: SocketAddr = options.gateway.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
