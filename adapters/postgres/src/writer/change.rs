@@ -64,10 +64,11 @@ impl Writer {
                 Ok(changed) => break changed,
                 Err(Failed::Unknown(error)) => {
                     session.discard();
-                    if self.settle(batch, || answer.is_closed()).await {
-                        break Ok(());
+                    match self.settle(batch, || answer.is_closed()).await {
+                        Some(true) => break Ok(()),
+                        Some(false) => error,
+                        None => break Err(unavailable(error)),
                     }
-                    error
                 }
                 Err(Failed::NotSent(error)) => {
                     if is_lost(&error) {

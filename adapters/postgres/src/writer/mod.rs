@@ -236,8 +236,10 @@ impl Writer {
                 self.lose(session, &error);
                 let nobody = || group.iter().all(|queued| queued.answer.is_closed());
                 match self.settle(done.batch, nobody).await {
-                    true => self.answer(group, *done),
-                    false => self.waiting.put_back(group, false),
+                    Some(true) => self.answer(group, *done),
+                    Some(false) => self.waiting.put_back(group, false),
+                    // Nobody is told of positions that may never come.
+                    None => {}
                 }
             }
         }

@@ -7,18 +7,18 @@ use crate::error::{is_lost, said};
 use crate::link::Session;
 
 impl Writer {
-    /// Whether a transaction happened.
+    /// Whether a transaction happened; nothing when it was not found out, because nobody waits for it any more.
     ///
     /// Its number is written once more, on another connection. If the transaction happened, the number is there; if it
     /// is still on its way, this waits for its end; and if it did not happen, it never can from now on. As long as
     /// the server does not tell, those who wait for this transaction go on waiting, because nothing could be said
     /// truthfully to them.
     #[cold]
-    pub(super) async fn settle(&mut self, batch: i64, nobody_waits: impl Fn() -> bool) -> bool {
+    pub(super) async fn settle(&mut self, batch: i64, nobody_waits: impl Fn() -> bool) -> Option<bool> {
         let since = Instant::now();
         loop {
             if nobody_waits() {
-                return true;
+                return None;
             }
             let Some(session) = self.session().await else {
                 // Who closes the store need not wait for a server that is away.
@@ -35,7 +35,7 @@ impl Writer {
                 Ok(happened) => {
                     let took = since.elapsed();
                     tracing::info!(happened, ?took, "what became of a transaction was found out");
-                    return happened;
+                    return Some(happened);
                 }
                 Err(error) => {
                     tracing::warn!(
