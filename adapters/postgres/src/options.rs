@@ -58,7 +58,7 @@ impl Options {
     }
 
     /// Where the archive is to be made.
-    pub(crate) fn archive_tablespace(&self) -> Result<Option<String>, OpenError> {
+    pub(crate) fn tablespace_of_archive(&self) -> Result<Option<String>, OpenError> {
         let said = self.archive_tablespace.clone().or_else(|| self.split().1);
         let fits = |name: &str| (1..=63).contains(&name.len()) && !name.chars().any(char::is_control);
         match said {

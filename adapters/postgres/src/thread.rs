@@ -140,7 +140,7 @@ async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc
             Err(error) => return Err(OpenError::Unreachable { source: error.into() }),
         }
     }
-    let tablespace = options.archive_tablespace()?;
+    let tablespace = options.tablespace_of_archive()?;
     let id = schema::prepare(client, schema, options.log, tablespace.as_deref()).await?;
     let limits = (options.queue.max(1), options.queue_bytes);
     let writer: Uuid = new_id();
