@@ -139,6 +139,10 @@ impl Machine {
         let overloaded = window.overloaded_part();
         if overloaded > Self::FEW {
             self.set(self.limit * (1.0 - overloaded.min(Self::CUT)));
+            if let Phase::Measuring { from, .. } = &mut self.phase {
+                // The end of the measurement must not give back what was cut.
+                *from = from.min(self.limit);
+            }
         } else if window.mean > 0.0 {
             match self.phase {
                 Phase::Steady { measured } => self.steer(now, measured, window),

@@ -146,7 +146,12 @@ impl<'a, J> Run<'a, J> {
             return ended;
         }
         let later = Instant::now();
-        let Some(reserved) = hedging.budget().reserve(later) else { return first.await };
+        let Some(reserved) = hedging.budget().reserve(later) else {
+            // How long it took counts all the same: by such calls a callee that has become slower is known.
+            let ended = first.await;
+            learn(Some(hedging), now, &ended);
+            return ended;
+        };
         if let Some(seen) = self.seen {
             seen.hedges.inc();
         }

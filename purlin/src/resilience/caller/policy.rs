@@ -101,8 +101,10 @@ impl CallPolicy {
         allowed((min..=max).contains(&first), key, range)?;
         let sensible = adaptive.tolerance > 1.0 && adaptive.tolerance <= 100.0;
         allowed(sensible, "concurrency.adaptive.tolerance", "more than 1, and at most 100")?;
-        allowed(!adaptive.window.is_zero(), "concurrency.adaptive.window", "longer than 0")?;
-        allowed(adaptive.min_answers >= 1, "concurrency.adaptive.min_answers", "at least 1")
+        let sensible = !adaptive.window.is_zero() && adaptive.window <= Duration::from_secs(60);
+        allowed(sensible, "concurrency.adaptive.window", "longer than 0, and at most a minute")?;
+        let sensible = (1..=1_000_000).contains(&adaptive.min_answers);
+        allowed(sensible, "concurrency.adaptive.min_answers", "from 1 to a million")
     }
 }
 
