@@ -171,7 +171,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     async fn transact(&mut self, step: &str, done: Entry, effect: Commit) -> Result<(), Stop> {
         let now = Some(self.writer.clock.now());
         match self.writer.commit(std::slice::from_ref(&done), now, effect).await {
-            Ok(_) => self.cell.feed(done),
+            Ok(_) => {
+                self.cell.paces.succeeded(step);
+                self.cell.feed(done);
+            }
             Err(Refused::Mine(error)) => return Err(Stop::Lost(error)),
             Err(refused) => self.cell.refuse(step, Failure::of(&refused.into_error())),
         }

@@ -71,10 +71,10 @@ impl Paces {
         Arc::clone(steps.entry(step.into()).or_insert_with(new))
     }
 
-    /// An attempt at a step succeeded.
+    /// An attempt at a step succeeded. One without a budget of its own has it from the common one, if there is that.
     pub(super) fn succeeded(&self, step: &str) {
         if self.any.load(Ordering::Relaxed)
-            && let Some(budget) = self.find(without_index(step))
+            && let Some(budget) = self.find(without_index(step)).or_else(|| self.find(""))
         {
             budget.earn();
         }
@@ -114,6 +114,10 @@ mod tests {
             paces.of(&format!("{step}x"));
         }
         assert!(paces.steps.read().unwrap().len() <= MOST_STEPS + 1);
+        let (common, now) = (paces.of("one more"), Instant::now());
+        while common.spend(now) {}
+        paces.succeeded("another");
+        assert!(common.spend(now), "those that share a budget earn for it");
     }
 
     #[test]

@@ -251,7 +251,10 @@ impl<S: Send + Sync> Attempts<'_, S> {
     }
 
     fn done(&self, asked: &Asked<S>, produced: Produced) {
-        asked.cell.paces.succeeded(&asked.name);
+        // What is still to be committed has succeeded once it is.
+        if produced.effect.is_none() {
+            asked.cell.paces.succeeded(&asked.name);
+        }
         let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
         let done = Entry::Done { step, attempts, started_at, output: produced.output };
         asked.report(match produced.effect {
