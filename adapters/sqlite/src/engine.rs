@@ -396,8 +396,11 @@ impl Engine for Sqlite {
                 None => None,
             };
             let page = match begun {
-                Some(page) => page?,
-                None => self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?,
+                Some(Ok(page)) => page,
+                // What failed then may be well by now.
+                Some(Err(_)) | None => {
+                    self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?
+                }
             };
             self.read_ahead(after, page.through, filter, limit, goes_on);
             Ok(page)

@@ -36,8 +36,8 @@ pub(crate) struct Readers {
 }
 
 /// What waits for a thread. A read wakes one thread, and only if one sleeps.
-#[derive(Default)]
 struct Queue {
+    threads: usize,
     state: Mutex<State>,
     ready: Condvar,
 }
@@ -46,14 +46,17 @@ struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     sleeping: usize,
+    /// Threads that have a job in hand.
+    busy: usize,
     closed: bool,
 }
 
 impl Queue {
-    /// Whether the job was taken.
-    fn push(&self, job: Job) -> bool {
+    /// Whether the job was taken; one that may be left undone is taken only by a thread that has nothing else to do.
+    fn push(&self, job: Job, only_if_idle: bool) -> bool {
         let mut state = self.state.lock().expect("no job runs under this lock");
-        if state.closed {
+        let idle = state.busy + state.jobs.len() < self.threads;
+        if state.closed || (only_if_idle && !idle) {
             return false;
         }
         state.jobs.push_back(job);
@@ -68,6 +71,7 @@ impl Queue {
         let mut state = self.state.lock().expect("no job runs under this lock");
         loop {
             if let Some(job) = state.jobs.pop_front() {
+                state.busy += 1;
                 return Some(job);
             }
             if state.closed {
@@ -79,6 +83,11 @@ impl Queue {
         }
     }
 
+    /// A thread is through with the job that it took.
+    fn done(&self) {
+        self.state.lock().expect("no job runs under this lock").busy -= 1;
+    }
+
     fn close(&self) {
         self.state.lock().expect("no job runs under this lock").closed = true;
         self.ready.notify_all();
@@ -87,7 +96,7 @@ impl Queue {
 
 impl Readers {
     pub(crate) fn start(file: &Path, archive: &Arc<Archive>, count: usize) -> rusqlite::Result<Self> {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue { threads: count, state: Mutex::default(), ready: Condvar::new() });
         let connections =
             (0..count).map(|_| schema::open_reader(file)).collect::<rusqlite::Result<Vec<_>>>()?;
         let start = |hot: Connection| {
@@ -97,6 +106,7 @@ impl Readers {
                 while let Some(job) = queue.pop() {
                     // Whoever asked hears that it did not work; the thread is there for the next one.
                     let _ = catch_unwind(AssertUnwindSafe(|| job(&mut reader)));
+                    queue.done();
                 }
             };
             std::thread::Builder::new()
@@ -114,24 +124,25 @@ impl Readers {
         read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(unreadable)?;
-        let answered = self.push(place, read).ok_or_else(|| unreadable(Closed))?;
+        let answered = self.push(place, read, false).ok_or_else(|| unreadable(Closed))?;
         answered.await.map_err(|_| unreadable(Closed))?
     }
 
-    /// Begins a read that nobody waits for yet; none when others wait for a thread.
+    /// Begins a read that nobody waits for yet; none when no thread is idle.
     pub(crate) fn begin<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Option<oneshot::Receiver<Result<T, ReadError>>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        self.push(place, read)
+        self.push(place, read, true)
     }
 
-    /// Hands a read over; none when the threads are stopped.
+    /// Hands a read over; none when it was not taken.
     fn push<T: Send + 'static>(
         &self,
         place: OwnedSemaphorePermit,
         read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
+        only_if_idle: bool,
     ) -> Option<oneshot::Receiver<Result<T, ReadError>>> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |reader| {
@@ -141,7 +152,7 @@ impl Readers {
             }
             drop(place);
         });
-        self.queue.push(job).then_some(answered)
+        self.queue.push(job, only_if_idle).then_some(answered)
     }
 
     /// Takes no more reads: the threads finish what was asked, and end.
