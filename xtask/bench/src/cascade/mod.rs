@@ -1,7 +1,7 @@
 //! What becomes of everybody else when one service fails under load.
 //!
 //! Five processes: a gateway, a service in the middle, the callee it needs for one of its routes, another service,
-//! and the clients. Capacity is by construction ([`plan`]): each service does so much at once, each piece by a timer,
+//! and the clients. Capacity is by construction (`plan`): each service does so much at once, each piece by a timer,
 //! so that the figures tell of queues and not of the cores that all of them share. Clients ask at fixed times, whether
 //! or not they were answered before, and a request's time is counted from when it was due; they hang up after a
 //! second, and do not say so beforehand. The callee is needed twice as often as it can answer.
