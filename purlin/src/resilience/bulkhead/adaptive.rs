@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn what_overload_cut_during_a_measurement_stays_cut_when_that_ends() {
+        let mut machine = measured(100);
+        machine.learn(60_000 * MS, window(0.014, 100));
+        machine.learn(60_100 * MS, Window { mean: 0.01, most: 55, answers: 50, overloaded: 50 });
+        let cut = machine.limit();
+        assert!(cut < 55, "{cut}");
+        machine.learn(60_200 * MS, window(0.01, cut));
+        machine.learn(60_300 * MS, window(0.0101, cut));
+        assert_eq!(machine.limit(), cut);
+    }
+
+    #[test]
     fn a_queue_that_got_into_the_base_is_found_and_removed() {
         let mut machine = measured(100);
         // A callee of capacity 10, whose answers at 100 take ten times as long; the base was measured so.
