@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use purlin::store::{Archived, CommitError, StreamId};
 use tokio::sync::{mpsc, oneshot};
-use tokio_postgres::{Config, Error};
+use tokio_postgres::Error;
 
 use crate::codec::{COLUMNS, limit, unsigned};
 use crate::error::{is_of_a_standby, unavailable};
@@ -18,6 +18,7 @@ use crate::link::{Keeper, Link, Session, session};
 use crate::names::{Schema, quoted};
 use crate::schema;
 use crate::shared::Shared;
+use crate::target::Target;
 
 /// Events that one transaction moves at the most: so few that commits need not wait for its writes.
 const SLICE: usize = 512;
@@ -49,14 +50,14 @@ pub(crate) fn tables(schema: &Schema, tablespace: Option<&str>) -> String {
 /// Serves those who archive, one after the other, with a connection that there is only as long as somebody does.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    config: Config,
+    target: Target,
     patience: Duration,
     mut jobs: mpsc::Receiver<Job>,
 ) {
     let moves = Moves::new(&shared.schema);
     while let Some(job) = jobs.recv().await {
         let setup = schema::writing_session(None);
-        let (keeper, link) = Keeper::new(config.clone(), setup, Arc::clone(&shared), patience);
+        let (keeper, link) = Keeper::new(target.clone(), setup, Arc::clone(&shared), patience);
         tokio::select! {
             () = moves.serve(link, job, &mut jobs) => {}
             () = keeper.keep() => {}

@@ -14,12 +14,15 @@ pub enum OpenError {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// The URL asks for an encrypted connection.
-    #[error(
-        "`sslmode=require` cannot be met: this engine does not speak TLS. Leave it out and reach the server by a \
-             network that you trust, or through a tunnel that encrypts"
-    )]
-    Tls,
+    /// The encryption that the URL asks for cannot be set up.
+    #[error("connections cannot be encrypted as the URL says: `{what}`")]
+    Tls {
+        /// Which parameter is at fault, and its file.
+        what: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// The name cannot name a schema.
     #[error("`{name}` cannot name a schema: 1 to 63 bytes, no control characters, not `pg_..`")]
     Name {
@@ -75,7 +78,9 @@ impl Fault for OpenError {
             Self::Unreachable { .. } | Self::InUse { .. } | Self::Database { .. } | Self::Thread { .. } => {
                 FaultKind::Unavailable
             }
-            Self::Url { .. } | Self::Tls | Self::Name { .. } | Self::Newer { .. } => FaultKind::Rejected,
+            Self::Url { .. } | Self::Tls { .. } | Self::Name { .. } | Self::Newer { .. } => {
+                FaultKind::Rejected
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use purlin::message::{Timestamp, Uuid};
 use purlin::store::{LogId, Position};
-use tokio_postgres::{Client, Error, NoTls};
+use tokio_postgres::{Client, Error};
 
 use crate::codec::unsigned;
 use crate::error::OpenError;
@@ -70,9 +70,9 @@ const STORES: &str = "SELECT n.nspname::text FROM pg_namespace n \
 
 /// Looks at a database, and changes nothing.
 pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
-    let config = Options::new(url, "inspection").config()?;
+    let target = Options::new(url, "inspection").target()?;
     let unreachable = |error: Error| OpenError::Unreachable { source: error.into() };
-    let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+    let (client, connection) = target.connect().await.map_err(unreachable)?;
     tokio::select! {
         read = read(&client) => read.map_err(unreachable),
         ended = connection => Err(OpenError::Unreachable {

@@ -22,8 +22,24 @@
 //! answered is lost if the servers replicate synchronously.
 //!
 //! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store and one more while it
-//! archives (a pool in front of the server must not hand one session to several clients). Connections are not encrypted: an URL that asks for TLS is
-//! refused.
+//! archives (a pool in front of the server must not hand one session to several clients).
+//!
+//! # Encryption
+//!
+//! The URL says it with the parameters of PostgreSQL's own programs: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`.
+//!
+//! | `sslmode` | encrypted | the server's certificate |
+//! |---|---|---|
+//! | `disable` | no | |
+//! | `prefer` | if the server can | not checked |
+//! | `require` | yes | not checked, unless `sslrootcert` is said: then as `verify-ca` |
+//! | `verify-ca` | yes | from an issuer in `sslrootcert`, of whichever host |
+//! | `verify-full` | yes | that, and of the host in the URL (as a subject's alternative name) |
+//!
+//! Without it, connections to this machine are plain and all others are `prefer`: only `verify-full` keeps out who sits
+//! on the way. `sslrootcert` is a file of PEM certificates, or `system` for what the operating system trusts, which is
+//! also meant when a check is asked for and nothing is said. A server's own certificate, signed by itself, may stand in
+//! the file. `sslcert` and `sslkey` are the files of a client's certificate. All are read when a store is opened.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), purlin_postgres::OpenError> {
@@ -48,7 +64,10 @@ mod reader;
 mod schema;
 mod shared;
 mod tag;
+mod target;
 mod thread;
+mod tls;
+mod url;
 mod writer;
 
 use purlin::store::Store;

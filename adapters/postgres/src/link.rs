@@ -10,11 +10,11 @@ use std::time::Duration;
 use purlin::message::new_id;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, Statement};
+use tokio_postgres::{AsyncMessage, Client, Error, Statement};
 
 use crate::error::said;
 use crate::shared::Shared;
+use crate::target::{Driver, Target};
 
 /// Statements that a session keeps prepared at the most.
 const STATEMENTS: usize = 512;
@@ -46,14 +46,12 @@ pub(crate) type Link = watch::Receiver<State>;
 
 /// What keeps a connection.
 pub(crate) struct Keeper {
-    config: Config,
+    target: Target,
     setup: String,
     shared: Arc<Shared>,
     patience: Duration,
     state: watch::Sender<State>,
 }
-
-type Driver = Connection<Socket, NoTlsStream>;
 
 impl Session {
     pub(crate) fn new(client: Client) -> Self {
@@ -110,13 +108,13 @@ pub(crate) async fn session(
 impl Keeper {
     /// A keeper, and what its users hold. `setup` is said to the server at the begin of every session.
     pub(crate) fn new(
-        config: Config,
+        target: Target,
         setup: String,
         shared: Arc<Shared>,
         patience: Duration,
     ) -> (Self, Link) {
         let (state, link) = watch::channel(State::Waiting);
-        (Self { config, setup, shared, patience, state }, link)
+        (Self { target, setup, shared, patience, state }, link)
     }
 
     /// Keeps the connection until nobody uses it.
@@ -169,7 +167,7 @@ impl Keeper {
     }
 
     async fn attempt(&self) -> Result<(Session, Driver), Error> {
-        let (client, mut driver) = self.config.connect(NoTls).await?;
+        let (client, mut driver) = self.target.connect().await?;
         let said = {
             let mut driving = pin!(poll_fn(|cx| driver.poll_message(cx)));
             let mut setup = pin!(client.batch_execute(&self.setup));

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use purlin::message::Clock;
 use purlin::store::LogId;
-use tokio_postgres::Config;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use crate::error::OpenError;
-
-/// What an URL says of the archive.
-const TABLESPACE: &str = "archive_tablespace=";
+use crate::target::Target;
+use crate::url::Url;
 
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
     /// Where the server is, as PostgreSQL's own programs take it: `postgres://user:password@host:port/database`, or
-    /// `host=.. user=..`.
+    /// `host=.. user=..`. With `sslmode`, `sslrootcert` (a file, or `system`), `sslcert` and `sslkey` it says how far
+    /// connections are encrypted, and what the server must show; see [the crate](crate#encryption).
     pub url: String,
     /// The service; its store is the schema of this name.
     pub name: String,
@@ -59,7 +57,8 @@ impl Options {
 
     /// Where the archive is to be made.
     pub(crate) fn tablespace_of_archive(&self) -> Result<Option<String>, OpenError> {
-        let said = self.archive_tablespace.clone().or_else(|| self.split().1);
+        let of_url = || Url::split(&self.url).get("archive_tablespace").map(str::to_owned);
+        let said = self.archive_tablespace.clone().or_else(of_url);
         let fits = |name: &str| (1..=63).contains(&name.len()) && !name.chars().any(char::is_control);
         match said {
             Some(name) if !fits(&name) => Err(OpenError::Name { name }),
@@ -67,52 +66,9 @@ impl Options {
         }
     }
 
-    /// The URL without what PostgreSQL's programs do not know, and that: the archive's tablespace.
-    fn split(&self) -> (String, Option<String>) {
-        let is_url = self.url.contains("://");
-        let (mut rest, mut found) = (self.url.clone(), None);
-        let (before, parameters, separator) = match self.url.split_once('?') {
-            Some((before, parameters)) if is_url => (format!("{before}?"), parameters, '&'),
-            _ if is_url => return (rest, None),
-            _ => (String::new(), self.url.as_str(), ' '),
-        };
-        let ours = |parameter: &&str| parameter.starts_with(TABLESPACE);
-        if let Some(parameter) = parameters.split(separator).find(ours) {
-            found = Some(parameter[TABLESPACE.len()..].to_owned());
-            let others: Vec<&str> = parameters.split(separator).filter(|one| !ours(one)).collect();
-            rest = format!("{before}{}", others.join(&separator.to_string()));
-        }
-        (rest, found)
-    }
-
-    /// The URL as the client takes it. A peer that is gone is noticed in a minute unless the URL says otherwise.
-    pub(crate) fn config(&self) -> Result<Config, OpenError> {
-        let mut config: Config = self.split().0.parse().map_err(|source| OpenError::Url { source })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(OpenError::Tls);
-        }
-        config.ssl_mode(SslMode::Disable);
-        if config.get_user().is_none() {
-            config.user("postgres");
-        }
-        if config.get_application_name().is_none() {
-            config.application_name(format!("purlin {}", self.name));
-        }
-        if config.get_hosts().len() > 1 {
-            // A standby would let us in, and then refuse every commit.
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(5));
-        }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(Duration::from_secs(30));
-        }
-        config.keepalives_idle(config.get_keepalives_idle().min(Duration::from_secs(30)));
-        if config.get_keepalives_interval().is_none() {
-            config.keepalives_interval(Duration::from_secs(10));
-        }
-        Ok(config)
+    /// The server that the URL says.
+    pub(crate) fn target(&self) -> Result<Target, OpenError> {
+        Target::new(&Url::split(&self.url), &self.name)
     }
 }
 

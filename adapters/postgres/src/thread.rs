@@ -7,8 +7,7 @@ use purlin::message::{Uuid, new_id};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 use crate::archive;
 use crate::engine::Postgres;
@@ -20,6 +19,8 @@ use crate::options::Options;
 use crate::reader::{Readers, collections_sql, read_collections};
 use crate::schema::{self, Last, last_sql};
 use crate::shared::Shared;
+use crate::target::Target;
+use crate::tls;
 use crate::writer::{Job, Writer};
 
 /// How often a server that is just starting is tried again while a store opens.
@@ -54,23 +55,23 @@ pub(crate) fn start(options: Options, answer: Answer) -> Result<(), OpenError> {
 }
 
 async fn run(options: Options, answer: Answer) {
-    let (shared, config) = match open(&options).await {
+    let (shared, target) = match open(&options).await {
         Ok(opened) => opened,
         Err(error) => return drop(answer.send(Err(error))),
     };
     let mut tasks = JoinSet::new();
     // A connection that writes is none to a standby; those that read may be, when it is the only server.
-    let writable = config.clone().target_session_attrs(TargetSessionAttrs::ReadWrite).clone();
-    let mut keep = |config: &Config, setup: String| {
-        let (keeper, link) = Keeper::new(config.clone(), setup, Arc::clone(&shared), options.patience);
+    let writable = target.clone().writable();
+    let mut keep = |target: &Target, setup: String| {
+        let (keeper, link) = Keeper::new(target.clone(), setup, Arc::clone(&shared), options.patience);
         tasks.spawn(keeper.keep());
         link
     };
     let listening = format!("{}SET synchronous_commit = off; LISTEN {}", schema::session(), shared.channel());
     let sole = options.sole.then(|| shared.schema.sole_lock());
     let writing = keep(&writable, schema::writing_session(sole));
-    let first = keep(&config, listening);
-    let others = (1..options.readers.max(1)).map(|_| keep(&config, schema::session().to_owned()));
+    let first = keep(&target, listening);
+    let others = (1..options.readers.max(1)).map(|_| keep(&target, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
     let (notify, noticed) = tokio::sync::watch::channel(());
     tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
@@ -91,12 +92,12 @@ async fn run(options: Options, answer: Answer) {
 }
 
 /// Reads what must be known, with a connection that is gone afterwards.
-async fn open(options: &Options) -> Result<(Arc<Shared>, Config), OpenError> {
+async fn open(options: &Options) -> Result<(Arc<Shared>, Target), OpenError> {
     let schema = Schema::new(&options.name)?;
-    let config = options.config()?;
+    let target = options.target()?;
     let since = Instant::now();
     loop {
-        match attempt(options, &config, &schema).await {
+        match attempt(options, &target, &schema).await {
             Err(OpenError::Unreachable { source })
                 if since.elapsed() < options.patience
                     && source.downcast_ref::<tokio_postgres::Error>().is_some_and(is_passing) =>
@@ -107,7 +108,7 @@ async fn open(options: &Options) -> Result<(Arc<Shared>, Config), OpenError> {
             Err(OpenError::InUse { .. }) if since.elapsed() < options.patience => {
                 tokio::time::sleep(RETRY).await;
             }
-            Ok(shared) => return Ok((shared, config)),
+            Ok(shared) => return Ok((shared, target)),
             Err(error) => return Err(error),
         }
     }
@@ -115,12 +116,12 @@ async fn open(options: &Options) -> Result<(Arc<Shared>, Config), OpenError> {
 
 /// Whether it may be better in a moment: a server that is starting.
 fn is_passing(error: &tokio_postgres::Error) -> bool {
-    error.code().map_or_else(|| is_lost(error), |code| code.code() == "57P03")
+    error.code().map_or_else(|| is_lost(error) && !tls::is_refusal(error), |code| code.code() == "57P03")
 }
 
-async fn attempt(options: &Options, config: &Config, schema: &Schema) -> Result<Arc<Shared>, OpenError> {
+async fn attempt(options: &Options, target: &Target, schema: &Schema) -> Result<Arc<Shared>, OpenError> {
     let unreachable = |error: tokio_postgres::Error| OpenError::Unreachable { source: error.into() };
-    let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+    let (client, connection) = target.connect().await.map_err(unreachable)?;
     let reading = read(options, schema, &client);
     tokio::select! {
         read = reading => read,

@@ -100,7 +100,7 @@ async fn a_role_that_needs_a_bus_says_so() {
         (vec!["orders"], "reaches no other process"),
         (vec!["--bus", "nats://127.0.0.1:4222"], "knows only `embedded`"),
         (vec!["--store", "mysql://x"], "is not the URL of a store"),
-        (vec!["--store", "postgres://x/y?sslmode=require"], "does not speak TLS"),
+        (vec!["--store", "postgres://x/y?sslmode=sometimes"], "known are disable, prefer, require"),
         (vec!["--rate-limits", "rediss://:secret@x"], "not encrypted"),
         (vec!["--rate-limits", "memcached://:secret@x"], "known are memory: and redis://"),
         (vec!["--colour", "red"], "unexpected argument"),

@@ -1,6 +1,7 @@
 //! The PostgreSQL engine on a server of its own.
 
 mod archive;
+mod encrypted;
 mod failover;
 mod faults;
 mod groups;

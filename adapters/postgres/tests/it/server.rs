@@ -47,6 +47,24 @@ impl Server {
         replica
     }
 
+    /// Ends the server in order, and starts it with settings (`ssl = on`) beside those that it has.
+    pub(crate) fn restart_with(&self, settings: &[&str]) {
+        run(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "fast", "-w", "stop"]);
+        let add = format!("printf '%s\\n' \"$@\" >> {}", self.file("data/postgresql.auto.conf"));
+        run(Path::new(""), "sh", &[&["-c", &add, "sh"], settings].concat());
+        self.boot();
+    }
+
+    /// Writes a file that only the server's user can read; says where it is.
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        let draft = std::env::temp_dir().join(format!("purlin-postgres-{}.draft", purlin::message::new_id()));
+        std::fs::write(&draft, content).expect("the temporary folder can be written");
+        let place = self.file(name);
+        run(Path::new(""), "install", &["-m", "600", draft.to_str().expect("a path of ours"), &place]);
+        let _ = std::fs::remove_file(draft);
+        place
+    }
+
     /// Ends the server in order, and starts it as one that takes no commits.
     pub(crate) fn restart_as_a_standby(&self) {
         run(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "fast", "-w", "stop"]);
