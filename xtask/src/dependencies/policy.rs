@@ -53,6 +53,7 @@ pub(super) const NOT_OURS: &[(&str, &str)] = &[
 
 /// Packages that are there in two versions, and who wants the older one.
 pub(super) const ALLOWED_TWICE: &[(&str, &str)] = &[
+    ("const-oid", "x509-cert, through tokio-postgres-rustls, which reads certificates for channel binding"),
     ("fallible-iterator", "tokio-postgres; rusqlite has moved on"),
     ("foldhash", "petgraph, through hashbrown 0.15, when gRPC code is generated"),
     ("getrandom", "ring 0.17"),

@@ -1,68 +1,93 @@
 //! Encrypted connections, and servers that are not who they should be.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use purlin::message::{Envelope, Fault, FaultKind};
 use purlin::store::{Commit, Expected, StreamId};
 use purlin_postgres::OpenError;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::server::Server;
 
-/// An issuer of certificates.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
+/// Certificates and their keys, made with the `openssl` program, in a folder that goes with the test.
+struct Office(PathBuf);
+
+/// The files of a certificate and its key.
+struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("it signs itself").pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate of a host, or of a client of that name, and its key.
-    fn certify(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        (params.signed_by(&key, &self.issuer).expect("it is signed").pem(), key.serialize_pem())
-    }
-}
-
-/// A certificate that only itself vouches for, as `openssl req -x509` makes it.
-fn of_itself(name: &str) -> (String, String) {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    (params.self_signed(&key).expect("it signs itself").pem(), key.serialize_pem())
-}
-
-/// Files of ours, which go with the test.
-struct Files(PathBuf);
-
-impl Files {
+impl Office {
     fn new() -> Self {
         let folder = std::env::temp_dir().join(format!("purlin-tls-{}", purlin::message::new_id()));
         std::fs::create_dir(&folder).expect("the temporary folder can be written");
         Self(folder)
     }
 
-    fn write(&self, name: &str, content: &str) -> String {
-        let file = self.0.join(name);
-        std::fs::write(&file, content).expect("it can be written");
-        file.display().to_string()
+    /// A certificate of a host (or of a client) that only itself vouches for, and which may vouch for others.
+    fn of_itself(&self, file: &str, name: &str) -> Certificate {
+        let made = self.files(file);
+        self.openssl(&made, name, &[]);
+        made
+    }
+
+    /// One that another one vouches for.
+    fn certify(&self, file: &str, name: &str, issuer: &Certificate) -> Certificate {
+        let made = self.files(file);
+        let (certificate, key) = (path(&issuer.certificate), path(&issuer.key));
+        let plain = "basicConstraints=critical,CA:FALSE";
+        self.openssl(&made, name, &["-CA", certificate, "-CAkey", key, "-addext", plain]);
+        made
+    }
+
+    fn files(&self, name: &str) -> Certificate {
+        let file = |end| self.0.join(format!("{name}.{end}"));
+        Certificate { certificate: file("pem"), key: file("key") }
+    }
+
+    fn openssl(&self, made: &Certificate, name: &str, more: &[&str]) {
+        let kind = if name.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-days",
+                "30",
+                "-nodes",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ])
+            .args([
+                "-out",
+                path(&made.certificate),
+                "-keyout",
+                path(&made.key),
+                "-subj",
+                &format!("/CN={name}"),
+            ])
+            .args(["-addext", &format!("subjectAltName={kind}:{name}")])
+            .args(more)
+            .output()
+            .expect("openssl is installed (Debian: apt-get install openssl)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
-impl Drop for Files {
+impl Drop for Office {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of ours")
+}
+
+fn content(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("it was made")
 }
 
 /// Opens the store with these parameters and commits; whether all its connections are encrypted.
@@ -98,16 +123,19 @@ async fn connections_are_encrypted_and_servers_checked_as_the_url_says() {
     assert!(said.contains("does not support TLS"), "{said}");
     assert!(!opened(&server, "sslmode=prefer").await.expect("plain will do"), "the server cannot encrypt");
 
-    let (files, ours, theirs) = (Files::new(), Authority::new("ours"), Authority::new("theirs"));
-    let root = files.write("root.pem", &ours.pem);
-    let other = files.write("other.pem", &theirs.pem);
-    let serve = |(certificate, key): &(String, String), more: &[&str]| {
-        let certificate = format!("ssl_cert_file = '{}'", server.write("server.pem", certificate));
-        let key = format!("ssl_key_file = '{}'", server.write("server.key", key));
+    let office = Office::new();
+    let (ours, theirs) =
+        (office.of_itself("ours", "ours.example"), office.of_itself("theirs", "theirs.example"));
+    let (root, other) = (path(&ours.certificate), path(&theirs.certificate));
+    let serve = |with: &Certificate, more: &[&str]| {
+        let certificate =
+            format!("ssl_cert_file = '{}'", server.write("server.pem", &content(&with.certificate)));
+        let key = format!("ssl_key_file = '{}'", server.write("server.key", &content(&with.key)));
         server.restart_with(&[&["ssl = on", &certificate, &key], more].concat());
     };
 
-    serve(&ours.certify("127.0.0.1"), &[]);
+    let here = office.certify("here", "127.0.0.1", &ours);
+    serve(&here, &[]);
     assert!(!opened(&server, "").await.expect("it is on this machine"), "nothing was said");
     for encrypted in [
         "sslmode=prefer".to_owned(),
@@ -120,39 +148,38 @@ async fn connections_are_encrypted_and_servers_checked_as_the_url_says() {
     }
     for mode in ["require", "verify-ca", "verify-full"] {
         let said = refused(&server, &format!("sslmode={mode}&sslrootcert={other}")).await;
-        assert!(said.contains("UnknownIssuer"), "{mode}: {said}");
+        assert!(said.contains("invalid peer certificate"), "{mode}: {said}");
     }
 
-    serve(&ours.certify("db.example"), &[]);
+    serve(&office.certify("elsewhere", "db.example", &ours), &[]);
     assert!(
         opened(&server, &format!("sslmode=verify-ca&sslrootcert={root}")).await.expect("of whichever host")
     );
     let said = refused(&server, &format!("sslmode=verify-full&sslrootcert={root}")).await;
     assert!(said.contains("not valid for name"), "{said}");
 
-    let alone = of_itself("127.0.0.1");
-    let own = files.write("own.pem", &alone.0);
+    let alone = office.of_itself("alone", "127.0.0.1");
     serve(&alone, &[]);
-    assert!(opened(&server, &format!("sslmode=verify-full&sslrootcert={own}")).await.expect("it is known"));
+    let known = format!("sslmode=verify-full&sslrootcert={}", path(&alone.certificate));
+    assert!(opened(&server, &known).await.expect("it is known"));
     refused(&server, &format!("sslmode=verify-full&sslrootcert={root}")).await;
-    let alone = of_itself("db.example");
-    let own = files.write("own.pem", &alone.0);
+    let alone = office.of_itself("alone-elsewhere", "db.example");
     serve(&alone, &[]);
-    assert!(opened(&server, &format!("sslmode=verify-ca&sslrootcert={own}")).await.expect("it is known"));
-    let said = refused(&server, &format!("sslmode=verify-full&sslrootcert={own}")).await;
+    let known = path(&alone.certificate);
+    assert!(opened(&server, &format!("sslmode=verify-ca&sslrootcert={known}")).await.expect("it is known"));
+    let said = refused(&server, &format!("sslmode=verify-full&sslrootcert={known}")).await;
     assert!(said.contains("not valid for name"), "{said}");
 
     // A server that wants to know who we are, from those who come encrypted.
-    let clients = format!("ssl_ca_file = '{}'", server.write("clients.pem", &theirs.pem));
+    let clients = format!("ssl_ca_file = '{}'", server.write("clients.pem", &content(&theirs.certificate)));
     server.write(
         "data/pg_hba.conf",
         "hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\nhostnossl all all 127.0.0.1/32 trust\n",
     );
-    serve(&ours.certify("127.0.0.1"), &[&clients]);
+    serve(&here, &[&clients]);
     let checked = format!("sslmode=verify-full&sslrootcert={root}");
     refused(&server, &checked).await;
-    let (certificate, key) = theirs.certify("purlin");
-    let (certificate, key) = (files.write("client.pem", &certificate), files.write("client.key", &key));
-    let known = format!("{checked}&sslcert={certificate}&sslkey={key}");
+    let client = office.certify("client", "purlin.example", &theirs);
+    let known = format!("{checked}&sslcert={}&sslkey={}", path(&client.certificate), path(&client.key));
     assert!(opened(&server, &known).await.expect("we are known"));
 }
