@@ -30,6 +30,12 @@ pub(crate) fn all() -> Result<()> {
              `apt-get install redis-server`"
         );
     }
+    if step::output("openssl", &["version"]).is_err() {
+        println!(
+            "    OpenSSL's program is not installed, and the test of encrypted connections is skipped (with CI set: \
+             fail): `apt-get install openssl`"
+        );
+    }
     Ok(())
 }
 

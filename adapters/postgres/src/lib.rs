@@ -31,15 +31,17 @@
 //! | `sslmode` | encrypted | the server's certificate |
 //! |---|---|---|
 //! | `disable` | no | |
-//! | `prefer` | if the server can | not checked |
+//! | `prefer` | if that can be | not checked |
 //! | `require` | yes | not checked, unless `sslrootcert` is said: then as `verify-ca` |
 //! | `verify-ca` | yes | from an issuer in `sslrootcert`, of whichever host |
 //! | `verify-full` | yes | that, and of the host in the URL (as a subject's alternative name) |
 //!
 //! Without it, connections to this machine are plain and all others are `prefer`: only `verify-full` keeps out who sits
 //! on the way. `sslrootcert` is a file of PEM certificates, or `system` for what the operating system trusts, which is
-//! also meant when a check is asked for and nothing is said. A server's own certificate, signed by itself, may stand in
-//! the file. `sslcert` and `sslkey` are the files of a client's certificate. All are read when a store is opened.
+//! also meant when a check is asked for and nothing is said; as anybody can have a certificate that a system trusts,
+//! `verify-ca` is then as strict as `verify-full`. A server's own certificate, signed by itself, may stand in the file,
+//! and is trusted as long as it does. `sslcert` and `sslkey` are the files of a client's certificate. All are read when a
+//! store is opened. Behind a socket of the file system nothing is encrypted, whatever is said.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), purlin_postgres::OpenError> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::OpenError;
+use crate::error::{OpenError, said};
 use crate::tls;
 use crate::url::Url;
 
@@ -25,6 +25,16 @@ impl Target {
     /// What a URL says. A peer that is gone is noticed in a minute unless the URL says otherwise.
     pub(crate) fn new(url: &Url, service: &str) -> Result<Self, OpenError> {
         let mut config: Config = url.rest.parse().map_err(|source| OpenError::Url { source })?;
+        if config.get_ssl_mode() != SslMode::Prefer {
+            // Said in a way that we did not see: nothing may be weaker than what was asked for.
+            return Err(tls::odd("sslmode", "it cannot be read: write `sslmode=require` as it stands here"));
+        }
+        if config.get_hosts().is_empty() {
+            // Without a name, an address is what a certificate must be of.
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
         let (mode, tls) = tls::said(url, config.get_hosts(), config.get_hostaddrs())?;
         config.ssl_mode(mode);
         if config.get_user().is_none() {
@@ -58,12 +68,23 @@ impl Target {
 
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<(Client, Driver), Error> {
-        self.config.connect(self.tls.clone()).await
+        match self.config.connect(self.tls.clone()).await {
+            // Nobody insisted: a server that says it can and then cannot is no reason to go without it.
+            Err(error) if self.config.get_ssl_mode() == SslMode::Prefer && tls::is_refusal(&error) => {
+                tracing::warn!(
+                    error = said(&error),
+                    "the connection to PostgreSQL cannot be encrypted, and is made without"
+                );
+                let mut plain = self.config.clone();
+                plain.ssl_mode(SslMode::Disable).connect(self.tls.clone()).await
+            }
+            made => made,
+        }
     }
 
     /// How far connections are encrypted.
     #[cfg(test)]
-    pub(crate) fn mode(&self) -> tokio_postgres::config::SslMode {
+    pub(crate) fn mode(&self) -> SslMode {
         self.config.get_ssl_mode()
     }
 }

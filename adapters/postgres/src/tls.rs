@@ -43,31 +43,14 @@ pub(crate) fn said(
     addresses: &[IpAddr],
 ) -> Result<(SslMode, MakeRustlsConnect), OpenError> {
     let roots = url.get("sslrootcert");
-    let (mode, check) = match url.get("sslmode") {
-        None if is_here(hosts, addresses) => (SslMode::Disable, Check::Nothing),
-        None | Some("prefer") => (SslMode::Prefer, Check::Nothing),
-        Some("disable") => (SslMode::Disable, Check::Nothing),
-        Some("require") if roots.is_some() => (SslMode::Require, Check::Issuer),
-        Some("require") => (SslMode::Require, Check::Nothing),
-        Some("verify-ca") => (SslMode::Require, Check::Issuer),
-        Some("verify-full") => (SslMode::Require, Check::IssuerAndHost),
-        Some(other) => {
-            let known = "known are disable, prefer, require, verify-ca and verify-full";
-            return Err(OpenError::Tls { what: format!("sslmode={other}"), source: known.into() });
-        }
-    };
-    let checked = match roots {
-        // A root that anybody can have a certificate of says nothing without the host.
-        Some(SYSTEM) if check == Check::Issuer => Check::IssuerAndHost,
-        _ => check,
-    };
+    let (mode, check) = asked(url.get("sslmode"), roots, Place::of(hosts, addresses))?;
     let provider = Arc::new(ring::default_provider());
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed("TLS", error))?;
-    let verifier = verifier(checked, roots, provider)?;
+    let verifier = verifier(check, roots, provider)?;
     let builder = versions.dangerous().with_custom_certificate_verifier(verifier);
-    let config = match (url.get("sslcert"), url.get("sslkey")) {
+    let mut config = match (url.get("sslcert"), url.get("sslkey")) {
         (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let chain = certificates("sslcert", certificate)?;
@@ -79,31 +62,81 @@ pub(crate) fn said(
         }
         (Some(_), None) | (None, Some(_)) => {
             let both = "a client's certificate needs both sslcert=FILE and sslkey=FILE";
-            return Err(OpenError::Tls { what: "sslcert, sslkey".into(), source: both.into() });
+            return Err(odd("sslcert, sslkey", both));
         }
     };
+    // What PostgreSQL 17 wants to hear of who begins with the handshake (`sslnegotiation=direct`).
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok((mode, MakeRustlsConnect::new(config)))
+}
+
+/// Where the servers are that may be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// All behind sockets of the file system, where nobody sits between.
+    Sockets,
+    /// All on this machine.
+    Here,
+    /// Some may be elsewhere.
+    Away,
+}
+
+impl Place {
+    fn of(hosts: &[Host], addresses: &[IpAddr]) -> Self {
+        let is_socket = |host: &Host| match host {
+            Host::Tcp(_) => false,
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        };
+        let is_here = |host: &Host| match host {
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        };
+        match addresses {
+            [] if !hosts.is_empty() && hosts.iter().all(is_socket) => Self::Sockets,
+            [] if hosts.iter().all(is_here) => Self::Here,
+            [_, ..] if addresses.iter().all(IpAddr::is_loopback) => Self::Here,
+            _ => Self::Away,
+        }
+    }
+}
+
+/// Whether connections are encrypted, and what the server must show, by what a URL says.
+fn asked(mode: Option<&str>, roots: Option<&str>, place: Place) -> Result<(SslMode, Check), OpenError> {
+    // A root that anybody can have a certificate of says nothing without the host.
+    let issuer = match roots {
+        None | Some(SYSTEM) => Check::IssuerAndHost,
+        Some(_) => Check::Issuer,
+    };
+    Ok(match mode {
+        Some("disable" | "prefer" | "require" | "verify-ca" | "verify-full") if place == Place::Sockets => {
+            (SslMode::Disable, Check::Nothing)
+        }
+        None if place != Place::Away => (SslMode::Disable, Check::Nothing),
+        None | Some("prefer") => (SslMode::Prefer, Check::Nothing),
+        Some("disable") => (SslMode::Disable, Check::Nothing),
+        Some("require") if roots.is_none() => (SslMode::Require, Check::Nothing),
+        Some("require" | "verify-ca") => (SslMode::Require, issuer),
+        Some("verify-full") => (SslMode::Require, Check::IssuerAndHost),
+        // What stands there may be anything, and is not repeated.
+        Some(_) => {
+            return Err(odd("sslmode", "known are disable, prefer, require, verify-ca and verify-full"));
+        }
+    })
+}
+
+/// A parameter that cannot be met, and why.
+pub(crate) fn odd(parameter: &str, why: &str) -> OpenError {
+    OpenError::Tls { what: parameter.to_owned(), source: why.into() }
 }
 
 /// Whether a connection failed because the other side's certificate will not do, or ours: it will not do later either.
 pub(crate) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.and_then(std::io::Error::get_ref).is_some_and(|inner| inner.is::<Error>())
-}
-
-/// Whether all that may be connected to is on this machine.
-fn is_here(hosts: &[Host], addresses: &[IpAddr]) -> bool {
-    let host = |host: &Host| match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        #[cfg(unix)]
-        Host::Unix(_) => true,
-    };
-    match addresses {
-        [] => hosts.iter().all(host),
-        addresses => addresses.iter().all(IpAddr::is_loopback),
-    }
 }
 
 fn verifier(
@@ -153,9 +186,7 @@ fn certificates(parameter: &str, file: &str) -> Result<Vec<CertificateDer<'stati
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(file).map_err(|error| failed(&what(), error))?.collect();
     match read.map_err(|error| failed(&what(), error))? {
-        none if none.is_empty() => {
-            Err(OpenError::Tls { what: what(), source: "there is no certificate in the file (PEM)".into() })
-        }
+        none if none.is_empty() => Err(odd(&what(), "there is no certificate in the file (PEM)")),
         some => Ok(some),
     }
 }
@@ -208,7 +239,7 @@ impl ServerCertVerifier for Unchecked {
 }
 
 /// Takes certificates that a trusted root vouches for, and those that are trusted themselves: a server's own, signed by
-/// itself, is no issuer of its own for webpki.
+/// itself, is no issuer of its own for webpki. Such a one is trusted as long as it stands in the file, whatever its dates.
 #[derive(Debug)]
 struct Trusting {
     verifier: Arc<WebPkiServerVerifier>,
@@ -287,14 +318,35 @@ mod tests {
         {
             assert_eq!(mode(away).unwrap(), SslMode::Prefer, "{away}");
         }
+        assert_eq!(mode("hostaddr=10.1.2.3 user=u").unwrap(), SslMode::Prefer);
+        assert_eq!(mode("hostaddr=127.0.0.1 user=u").unwrap(), SslMode::Disable);
         assert_eq!(mode("host=localhost hostaddr=10.1.2.3 user=u").unwrap(), SslMode::Prefer);
         assert_eq!(mode("postgres://u@localhost/d?sslmode=require").unwrap(), SslMode::Require);
     }
 
     #[test]
+    fn what_the_server_must_show_is_never_less_than_was_asked_for() {
+        use Check::{Issuer, IssuerAndHost, Nothing};
+        let of = |mode, roots| asked(Some(mode), roots, Place::Away).unwrap();
+        assert_eq!(of("require", None), (SslMode::Require, Nothing));
+        for mode in ["require", "verify-ca"] {
+            assert_eq!(of(mode, Some("/a.pem")), (SslMode::Require, Issuer), "{mode}");
+            assert_eq!(of(mode, Some(SYSTEM)), (SslMode::Require, IssuerAndHost), "anybody has one of those");
+        }
+        assert_eq!(of("verify-ca", None), (SslMode::Require, IssuerAndHost), "anybody has one of those");
+        for roots in [None, Some(SYSTEM), Some("/a.pem")] {
+            assert_eq!(of("verify-full", roots), (SslMode::Require, IssuerAndHost));
+        }
+        assert_eq!(asked(Some("require"), None, Place::Here).unwrap().0, SslMode::Require);
+        assert_eq!(asked(Some("require"), None, Place::Sockets).unwrap().0, SslMode::Disable);
+        let hidden = "postgres://u@localhost/d?ssl%6Dode=require";
+        assert!(mode(hidden).is_err(), "what is not seen is not taken for nothing");
+    }
+
+    #[test]
     fn what_cannot_be_met_says_which_parameter_and_which_file() {
         for (url, at_fault) in [
-            ("postgres://u@h/d?sslmode=verify", "sslmode=verify"),
+            ("postgres://u@h/d?sslmode=verify", "sslmode"),
             (
                 "postgres://u@h/d?sslmode=verify-full&sslrootcert=/nowhere/root.pem",
                 "sslrootcert=/nowhere/root.pem",

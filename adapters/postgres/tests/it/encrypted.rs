@@ -19,10 +19,17 @@ struct Certificate {
 }
 
 impl Office {
-    fn new() -> Self {
+    /// A new folder; none when there is no `openssl` and nobody insists (`CI`).
+    fn open() -> Option<Self> {
+        if Command::new("openssl").arg("version").output().is_err() {
+            let what = "openssl is not installed (Debian: apt-get install openssl)";
+            assert!(std::env::var_os("CI").is_none(), "{what}");
+            eprintln!("skipped: {what}");
+            return None;
+        }
         let folder = std::env::temp_dir().join(format!("purlin-tls-{}", purlin::message::new_id()));
         std::fs::create_dir(&folder).expect("the temporary folder can be written");
-        Self(folder)
+        Some(Self(folder))
     }
 
     /// A certificate of a host (or of a client) that only itself vouches for, and which may vouch for others.
@@ -71,7 +78,7 @@ impl Office {
             .args(["-addext", &format!("subjectAltName={kind}:{name}")])
             .args(more)
             .output()
-            .expect("openssl is installed (Debian: apt-get install openssl)");
+            .expect("openssl can be started");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
@@ -123,7 +130,7 @@ async fn connections_are_encrypted_and_servers_checked_as_the_url_says() {
     assert!(said.contains("does not support TLS"), "{said}");
     assert!(!opened(&server, "sslmode=prefer").await.expect("plain will do"), "the server cannot encrypt");
 
-    let office = Office::new();
+    let Some(office) = Office::open() else { return };
     let (ours, theirs) =
         (office.of_itself("ours", "ours.example"), office.of_itself("theirs", "theirs.example"));
     let (root, other) = (path(&ours.certificate), path(&theirs.certificate));
