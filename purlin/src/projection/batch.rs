@@ -114,7 +114,7 @@ fn wanted(definition: &Definition, loaded: &Loaded, events: &[Recorded]) -> Vec<
 fn ahead(definition: &Definition, loaded: &mut Loaded, events: &[Recorded]) -> Vec<Address> {
     let mut missing = Vec::new();
     for event in events {
-        let mut rows = RowSet::new(loaded);
+        let mut rows = RowSet::ahead(loaded);
         let _ = definition.apply(event, &mut rows);
         missing.extend(rows.end().missing);
     }

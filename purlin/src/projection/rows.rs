@@ -15,6 +15,8 @@ pub struct RowSet<'a> {
     changed: Vec<(Address, Option<Box<dyn AnyRow>>)>,
     missing: Vec<Address>,
     taken: bool,
+    /// Nothing will come of this but which rows are asked for.
+    looks_ahead: bool,
 }
 
 /// What became of the rows while one event was folded.
@@ -28,7 +30,13 @@ pub(super) struct Changes {
 
 impl<'a> RowSet<'a> {
     pub(super) fn new(loaded: &'a mut Loaded) -> Self {
-        Self { loaded, changed: Vec::new(), missing: Vec::new(), taken: false }
+        let (changed, missing) = (Vec::new(), Vec::new());
+        Self { loaded, changed, missing, taken: false, looks_ahead: false }
+    }
+
+    /// For an event whose turn has not come, to see which rows it asks for.
+    pub(super) fn ahead(loaded: &'a mut Loaded) -> Self {
+        Self { looks_ahead: true, ..Self::new(loaded) }
     }
 
     pub(super) fn end(self) -> Changes {
@@ -75,6 +83,9 @@ impl<'a> RowSet<'a> {
         if self.loaded.lacks(kind, key) {
             self.missing.push((kind, key.to_owned()));
             return Err(Unfit::new("a row is to be read first"));
+        }
+        if self.looks_ahead {
+            return Err(Unfit::new("a row is moved out when the event's turn has come"));
         }
         let row = self.loaded.take::<R>(kind, key, &mut self.taken)?;
         row.map(|row| row.into_any().downcast::<R>().map(|row| *row).map_err(|_| other_type::<R>()))
