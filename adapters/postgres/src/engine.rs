@@ -217,8 +217,8 @@ impl Engine for Postgres {
         })
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(Change::Swap { from, to }))
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.change(Change::Swap(pairs)))
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -460,11 +460,12 @@ impl Engine for Sqlite {
         })
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
-            let names = (from.clone(), to.clone());
-            self.change(|answer| Job::Swap { from, to, answer }).await?;
-            self.shared.damage().swapped(&names.0, &names.1);
+            self.change(|answer| Job::Swap(pairs.clone(), answer)).await?;
+            for (from, to) in &pairs {
+                self.shared.damage().swapped(from, to);
+            }
             Ok(())
         })
     }

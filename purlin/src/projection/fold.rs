@@ -38,8 +38,7 @@ pub trait Projection: Send + Sync + 'static {
 /// nothing of the first try is kept. So it hands on every error of a [`RowSet`] with `?`, and has no effects; a view can
 /// therefore be built anew as often as one likes.
 ///
-/// Rows of all kinds are written in one commit. Only when rows that were built anew take the live names, each collection
-/// does so at an instant of its own, one right behind the other.
+/// Rows of all kinds are written in one commit, and rows that were built anew take the live names at one instant.
 ///
 /// ```
 /// use purlin::message::Event;
