@@ -20,6 +20,8 @@ mod snapshots;
 mod source;
 mod store;
 mod transfer;
+mod view_cores;
+mod view_effects;
 mod view_limits;
 mod view_races;
 
