@@ -296,6 +296,18 @@ impl Store {
         Ok(events)
     }
 
+    /// As [`Store::read_stream_back`], but at most what the engine gives at once, and whether there may be more.
+    pub(crate) async fn read_stream_back_page(
+        &self,
+        stream: &StreamId,
+        before: u64,
+        limit: usize,
+    ) -> Result<(Vec<Recorded>, bool), ReadError> {
+        let events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
+        let more = events.len() == limit || bytes(&events) >= Limits::PAGE;
+        Ok((events, more))
+    }
+
     /// What a commit may hold.
     pub fn limits(&self) -> Limits {
         self.limits
