@@ -90,16 +90,19 @@ impl Place {
 
     /// Opens the one store that is here, alone, or makes it: as this log, if it is said.
     pub(crate) async fn make(&self, log: Option<LogId>) -> Result<Store, Failure> {
+        // Whoever says which log it is imports it, and may go on with that.
+        let half_imported = log.is_some();
         match self {
             Self::File(file, archive) => {
                 let archive = archive.clone();
-                let options = purlin_sqlite::Options { log, archive, ..purlin_sqlite::Options::new(file) };
+                let options = purlin_sqlite::Options::new(file);
+                let options = purlin_sqlite::Options { log, archive, half_imported, ..options };
                 let opened = Sqlite::open(options).await;
                 opened.map(Store::new).map_err(|error| self.cannot_open(error))
             }
             Self::Database { url, service: Some(service) } => {
                 let options = purlin_postgres::Options::new(url, service);
-                let options = purlin_postgres::Options { log, sole: true, ..options };
+                let options = purlin_postgres::Options { log, half_imported, sole: true, ..options };
                 let opened = Postgres::open(options).await;
                 opened.map(Store::new).map_err(|error| self.cannot_open(error))
             }

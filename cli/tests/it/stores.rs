@@ -114,6 +114,11 @@ async fn an_export_is_imported_as_the_same_log_and_a_cut_one_is_refused_until_it
     assert!(half.status == 1 && half.err.contains("half imported"), "{}", half.err);
     let doctor = purlin(&data, &format!("doctor --store {place}")).await;
     assert!(doctor.status == 2 && doctor.out.contains("half imported"), "{}", doctor.out);
+    let opened = purlin_sqlite::open(data.path().join("new/orders.db")).await;
+    assert!(matches!(opened, Err(purlin_sqlite::OpenError::HalfImported { .. })), "{opened:?}");
+    let moved =
+        purlin(&data, &format!("store move --from {place} --to sqlite:{}/x.db", data.path().display())).await;
+    assert!(moved.status == 1 && moved.err.contains("half imported"), "{}", moved.err);
 
     let whole = import(&file).await;
     assert_eq!(whole.status, 0, "{}", whole.err);
