@@ -26,6 +26,10 @@ pub(crate) struct Arguments {
     /// that one).
     #[arg(long, global = true, value_name = "URL", env = "PURLIN_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
+    /// Where the archive of the one store is that `--store sqlite:FILE.db` names, if it was carried elsewhere; the same as
+    /// `?archive=FILE` there.
+    #[arg(long, global = true, value_name = "FILE", requires = "store")]
+    pub(crate) archive: Option<PathBuf>,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,

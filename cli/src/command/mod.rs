@@ -27,6 +27,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some(url) => Place::parse(url)?,
         None => Place::Folder(arguments.data.clone()),
     };
+    let place = match &arguments.archive {
+        Some(archive) => place.with_archive(archive)?,
+        None => place,
+    };
     let done = match &arguments.subject {
         Subject::Store(command) => store::run(place, command).await?,
         Subject::Doctor(command) => {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader, duplex};
 use super::{Outcome, encoded, encoded_query, services};
 use crate::arguments::{Backup, Export, Import, Move, Restore, Store};
 use crate::failure::Failure;
-use crate::operator::Operator;
+use crate::operator::{Operator, folder_of};
 use crate::place::{Place, say_which};
 use crate::progress::Bar;
 
@@ -56,6 +56,7 @@ async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<Str
     let known = services(operator, named.as_deref()).await?;
     let [service] = &known[..] else { return Err(say_which(known.iter().map(String::as_str))) };
     let to = std::path::absolute(&wanted.to).map_err(|error| cannot_open(&wanted.to, error))?;
+    outside(place, &to)?;
     let Some(path) = to.to_str() else {
         return Err(Failure::Refused("the path of a copy must be UTF-8".to_owned()));
     };
@@ -76,6 +77,27 @@ async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<Str
                 bar.at(parts.iter().map(|part| size(part)).sum(), whole);
             }
         }
+    }
+}
+
+/// Refuses a copy in the folder of what it is a copy of: there it would pass for a store, and go the way of the original.
+fn outside(place: &Place, to: &Path) -> Result<(), Failure> {
+    let data = match place {
+        Place::Folder(folder) => folder.clone(),
+        Place::File(file, _) => folder_of(file),
+        Place::Database { .. } => return Ok(()),
+    };
+    let data = data.canonicalize().map_err(|error| cannot_open(&data, error))?;
+    let folder = folder_of(to);
+    let folder = folder.canonicalize().map_err(|error| cannot_open(&folder, error))?;
+    match folder.starts_with(&data) {
+        true => Err(Failure::Refused(format!(
+            "`{}` is in the data folder `{}`: a copy there would pass for a store of its own, and be lost with the \
+             original; name a file elsewhere",
+            to.display(),
+            data.display()
+        ))),
+        false => Ok(()),
     }
 }
 
