@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use doctor::Doctor;
 pub(crate) use projections::{Parked, ParkedEvent, Projections, Rebuild, View};
-pub(crate) use store::{Backup, Export, Import, Move, Restore, Store};
+pub(crate) use store::{Accept, Backup, Export, Import, Move, Restore, Store};
 pub(crate) use streams::{Archive, List, Show, Stats, Streams, Tail};
 
 /// Look at, and act on, the services of a data folder or of a database: their logs, what is parked, what is stuck.

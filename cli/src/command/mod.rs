@@ -1,5 +1,6 @@
 //! The commands, one subject a file.
 
+mod accept;
 mod archive;
 mod breakers;
 mod calls;

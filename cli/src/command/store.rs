@@ -24,6 +24,12 @@ pub(super) async fn run(place: Place, command: &Store) -> Result<Outcome, Failur
     match command {
         Store::Backup(wanted) => backup(&place, wanted).await,
         Store::Restore(wanted) => restore(wanted).await,
+        Store::Accept(wanted) => {
+            let operator = Operator::reach(&place).await?;
+            let done = super::accept::run(&operator, wanted).await;
+            operator.close().await;
+            done
+        }
         Store::Export(wanted) => export(place, wanted).await,
         Store::Import(wanted) => import(wanted).await,
         Store::Move(wanted) => move_store(wanted).await,
@@ -126,7 +132,7 @@ async fn restore(wanted: &Restore) -> Result<Outcome, Failure> {
     let store = described(&wanted.to).await?;
     let said = format!(
         "`{}` is a store again, checked: {} events; the log begins a new incarnation when it is opened, and relays and \
-         groups that followed the old one stop and say so",
+         groups that followed the old one stop and say so (`purlin store accept` lets them go on)",
         wanted.to.display(),
         store["head"]
     );

@@ -38,7 +38,8 @@
 //! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
 //! | `GET /<service>/store` | which log it is, its head and collections |
 //! | `POST /<service>/store/backup?to=<path>` | `{"to": path}`, when the copy is whole |
-//! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag |
+//! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag, and whether they refuse their log |
+//! | `POST /followers/accept?service=&kind=&name=&after=&dry_run=` | lets one that refuses its log, because that was restored or has lost its end, go on behind a position of it: see [`Acceptance`](crate::bus::Acceptance) |
 //!
 //! A running process has more to ask for ([`process`]):
 //!
@@ -122,6 +123,7 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/stats", get(stats::stats))
         .route("/{service}/store", get(stores::show))
         .route("/followers", get(stores::followers))
+        .route("/followers/accept", post(stores::accept))
         .fallback(|| async { not_found("there is nothing at this path") })
         .layer(from_fn(in_time))
         // A copy takes as long as it takes.
