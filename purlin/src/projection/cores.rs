@@ -22,9 +22,9 @@ use super::loaded::{Address, Loaded};
 use super::rows::{Common, Wanted};
 use super::share::{End, Share};
 
-/// What folding an event must take before it is worth while to deal a batch out: dealing costs about a quarter of it.
-/// Measured by `cargo xtask bench store projection`.
-const DEAR: Duration = Duration::from_micros(5);
+/// What folding an event must take before it is worth while to deal a batch out, which costs about a microsecond an event
+/// (`cargo xtask bench store --case "projection sqlite threads"`).
+const DEAR: Duration = Duration::from_micros(8);
 /// And all events of the batch, as threads are begun for it.
 const LONG: Duration = Duration::from_millis(1);
 /// A thread is begun for no less work than this.
