@@ -49,6 +49,27 @@ impl Place {
         ))
     }
 
+    /// The same with the archive of its one store in this place.
+    pub(crate) fn with_archive(self, archive: &Path) -> Result<Self, Failure> {
+        match self {
+            Self::File(file, None) => Ok(Self::File(file, Some(archive.to_owned()))),
+            Self::File(file, Some(said)) if said == archive => Ok(Self::File(file, Some(said))),
+            Self::File(_, Some(said)) => Err(Failure::Refused(format!(
+                "`?archive={}` and `--archive {}` are two places: say one of them",
+                said.display(),
+                archive.display()
+            ))),
+            Self::Folder(_) => Err(Failure::Refused(
+                "an archive belongs to one store: name its file, `--store sqlite:FILE.db --archive FILE`"
+                    .to_owned(),
+            )),
+            Self::Database { .. } => Err(Failure::Refused(
+                "the archive of a store in PostgreSQL is in the database: `--archive` is for SQLite"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// The place of one service's store.
     pub(crate) fn of(self, service: Option<&str>) -> Result<Self, Failure> {
         match (self, service) {
@@ -90,16 +111,19 @@ impl Place {
 
     /// Opens the one store that is here, alone, or makes it: as this log, if it is said.
     pub(crate) async fn make(&self, log: Option<LogId>) -> Result<Store, Failure> {
+        // Whoever says which log it is imports it, and may go on with that.
+        let half_imported = log.is_some();
         match self {
             Self::File(file, archive) => {
                 let archive = archive.clone();
-                let options = purlin_sqlite::Options { log, archive, ..purlin_sqlite::Options::new(file) };
+                let options = purlin_sqlite::Options::new(file);
+                let options = purlin_sqlite::Options { log, archive, half_imported, ..options };
                 let opened = Sqlite::open(options).await;
                 opened.map(Store::new).map_err(|error| self.cannot_open(error))
             }
             Self::Database { url, service: Some(service) } => {
                 let options = purlin_postgres::Options::new(url, service);
-                let options = purlin_postgres::Options { log, sole: true, ..options };
+                let options = purlin_postgres::Options { log, half_imported, sole: true, ..options };
                 let opened = Postgres::open(options).await;
                 opened.map(Store::new).map_err(|error| self.cannot_open(error))
             }
@@ -184,6 +208,17 @@ mod tests {
         assert_eq!(database.to_string(), "orders in postgres://db:5432/shop");
         for wrong in ["data", "sqlite:", "mysql://db/shop", "sqlite:data?archive=/cold/orders"] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_archive_may_be_named_apart_and_only_once() {
+        let with = |url: &str| Place::parse(url)?.with_archive(Path::new("/cold/orders"));
+        let said = Place::File("data/orders.db".into(), Some("/cold/orders".into()));
+        assert_eq!(with("sqlite:data/orders.db").expect("a place"), said);
+        assert_eq!(with("sqlite:data/orders.db?archive=/cold/orders").expect("a place"), said);
+        for wrong in ["sqlite:data/orders.db?archive=/warm/orders", "sqlite:data", "postgres://db/shop"] {
+            assert!(with(wrong).is_err(), "{wrong}");
         }
     }
 }

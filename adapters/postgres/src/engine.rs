@@ -7,7 +7,7 @@ use std::time::Instant;
 use purlin::message::Timestamp;
 use purlin::store::{
     Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
-    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId, transfer,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,8 +33,19 @@ impl Postgres {
     /// Opens a store, or makes it.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let (answer, answered) = oneshot::channel();
+        let (schema, half_imported) = (options.name.clone(), options.half_imported);
         thread::start(options, answer)?;
-        answered.await.map_err(|_| OpenError::Unreachable { source: Closed.into() })?
+        let opened = answered.await.map_err(|_| OpenError::Unreachable { source: Closed.into() })??;
+        if half_imported {
+            return Ok(opened);
+        }
+        let refused = match transfer::half_imported(&opened).await {
+            Ok(None) => return Ok(opened),
+            Ok(Some(source)) => OpenError::HalfImported { schema, source },
+            Err(error) => OpenError::Database { schema, source: error.into() },
+        };
+        opened.close().await;
+        Err(refused)
     }
 
     pub(crate) fn new(
@@ -217,8 +228,8 @@ impl Engine for Postgres {
         })
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(Change::Swap { from, to }))
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
+        Box::pin(self.change(Change::Swap(pairs)))
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -1,6 +1,7 @@
 //! Why a store could not be opened, and what an error of the server means.
 
 use purlin::message::{Fault, FaultKind};
+use purlin::store::transfer::HalfImported;
 use purlin::store::{Cause, CommitError, ReadError};
 use tokio_postgres::error::{Severity, SqlState};
 
@@ -54,6 +55,15 @@ pub enum OpenError {
         /// The newest format that is understood.
         known: i64,
     },
+    /// An import into the store was cut off.
+    #[error("the schema `{schema}` is not opened")]
+    HalfImported {
+        /// The schema.
+        schema: String,
+        /// What was imported, and what to do.
+        #[source]
+        source: HalfImported,
+    },
     /// The server refuses what the store needs, or the schema is not a store.
     #[error("the schema `{schema}` cannot be used as a store")]
     Database {
@@ -78,9 +88,11 @@ impl Fault for OpenError {
             Self::Unreachable { .. } | Self::InUse { .. } | Self::Database { .. } | Self::Thread { .. } => {
                 FaultKind::Unavailable
             }
-            Self::Url { .. } | Self::Tls { .. } | Self::Name { .. } | Self::Newer { .. } => {
-                FaultKind::Rejected
-            }
+            Self::Url { .. }
+            | Self::Tls { .. }
+            | Self::Name { .. }
+            | Self::Newer { .. }
+            | Self::HalfImported { .. } => FaultKind::Rejected,
         }
     }
 }

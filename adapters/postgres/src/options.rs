@@ -36,6 +36,9 @@ pub struct Options {
     pub archive_tablespace: Option<String>,
     /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
     pub log: Option<LogId>,
+    /// Opens a store into which an import was cut off, too: for that import to go on, and to look at what came. It is
+    /// refused otherwise, because it has half of a log.
+    pub half_imported: bool,
 }
 
 impl Options {
@@ -52,6 +55,7 @@ impl Options {
             clock: Clock::system(),
             archive_tablespace: None,
             log: None,
+            half_imported: false,
         }
     }
 

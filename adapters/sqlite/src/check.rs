@@ -46,7 +46,7 @@ fn check_now(file: &Path) -> Result<Vec<String>, SchemaError> {
     }
     let unchecked = schema::read_unchecked(&connection)?;
     let mut found = Vec::new();
-    let archive = Archive::of(file, &connection)?;
+    let archive = Archive::of(file, &connection, None)?;
     // Looked at after the store's file, so that it has what left that.
     let archived = archive.as_ref().map(archive::open).transpose().unwrap_or_else(|refused| {
         found.push(format!("the archive: {refused}"));

@@ -61,6 +61,8 @@ enum CopyError {
         .0.display()
     )]
     Lone(PathBuf),
+    #[error("there is no folder `{}`: a copy is written into one that is there", .0.display())]
+    NoFolder(PathBuf),
     #[error("the path of a copy must be UTF-8")]
     Path,
     #[error("the copy is damaged: {0}")]
@@ -71,6 +73,9 @@ enum CopyError {
 /// It gets its name once it has been checked and is durable: what has the name is whole, and has its archive.
 pub(crate) fn write_copy(store: &Path, to: &Path) -> Result<(), Cause> {
     let archive_to = archive::place(to, None);
+    if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(CopyError::NoFolder(folder.to_owned()).into());
+    }
     if to.try_exists()? {
         return Err(CopyError::Exists(to.to_owned()).into());
     }
@@ -101,7 +106,7 @@ pub(crate) fn write_copy(store: &Path, to: &Path) -> Result<(), Cause> {
 fn write_parts(store: &Path, part: &Path, archive_part: &Path) -> Result<bool, Cause> {
     let connection = schema::open_reader(store)?;
     let copy = copy_pages(&connection, part)?;
-    let archive = Archive::of(store, &copy)?;
+    let archive = Archive::of(store, &copy, None)?;
     schema::mark_copy(&copy)?;
     finish(copy, part)?;
     let Some(archive) = archive else { return Ok(false) };

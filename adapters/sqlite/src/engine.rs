@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use purlin::message::{Clock, Timestamp};
 use purlin::store::{
     Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
-    LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
+    LogPage, Position, Query, ReadError, Record, Recorded, StreamId, transfer,
 };
 use rusqlite::Connection;
 
@@ -61,6 +61,9 @@ pub struct Options {
     pub archive: Option<PathBuf>,
     /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
     pub log: Option<LogId>,
+    /// Opens a store into which an import was cut off, too: for that import to go on, and to look at what came. It is
+    /// refused otherwise, because it has half of a log.
+    pub half_imported: bool,
 }
 
 impl Options {
@@ -78,6 +81,7 @@ impl Options {
             clock: Clock::system(),
             archive: None,
             log: None,
+            half_imported: false,
         }
     }
 }
@@ -157,11 +161,22 @@ impl Sqlite {
     /// Opens a store, or makes it.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let file = options.file.clone();
+        let half_imported = options.half_imported;
         // Opening waits for the disk; no runtime thread should.
         let opened = on_a_thread("sqlite-open", move || Self::open_now(&options)).await;
-        opened
+        let opened = opened
             .map_err(|source| OpenError::File { file: file.clone(), source })?
-            .unwrap_or_else(|| Err(OpenError::Database { file, source: Closed.into() }))
+            .unwrap_or_else(|| Err(OpenError::Database { file: file.clone(), source: Closed.into() }))?;
+        if half_imported {
+            return Ok(opened);
+        }
+        let refused = match transfer::half_imported(&opened).await {
+            Ok(None) => return Ok(opened),
+            Ok(Some(source)) => OpenError::HalfImported { file, source },
+            Err(error) => OpenError::Database { file, source: error.into() },
+        };
+        opened.close().await;
+        Err(refused)
     }
 
     fn open_now(options: &Options) -> Result<Self, OpenError> {
@@ -460,11 +475,12 @@ impl Engine for Sqlite {
         })
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
-            let names = (from.clone(), to.clone());
-            self.change(|answer| Job::Swap { from, to, answer }).await?;
-            self.shared.damage().swapped(&names.0, &names.1);
+            self.change(|answer| Job::Swap(pairs.clone(), answer)).await?;
+            for (from, to) in &pairs {
+                self.shared.damage().swapped(from, to);
+            }
             Ok(())
         })
     }

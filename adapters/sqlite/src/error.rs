@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use purlin::message::{Fault, FaultKind};
+use purlin::store::transfer::HalfImported;
 use purlin::store::{Cause, CommitError, ReadError};
 
 /// A store could not be opened.
@@ -48,6 +49,15 @@ pub enum OpenError {
         /// The newest format that is understood.
         known: i64,
     },
+    /// An import into the store was cut off.
+    #[error("`{}` is not opened", file.display())]
+    HalfImported {
+        /// The store's file.
+        file: PathBuf,
+        /// What was imported, and what to do.
+        #[source]
+        source: HalfImported,
+    },
     /// SQLite refuses the file, or it is not a store.
     #[error("`{}` cannot be used as a store", file.display())]
     Database {
@@ -77,7 +87,7 @@ impl Fault for OpenError {
             Self::File { .. } | Self::ReadOnly { .. } | Self::InUse { .. } | Self::Database { .. } => {
                 FaultKind::Unavailable
             }
-            Self::Newer { .. } => FaultKind::Rejected,
+            Self::Newer { .. } | Self::HalfImported { .. } => FaultKind::Rejected,
         }
     }
 }

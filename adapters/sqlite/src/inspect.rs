@@ -58,7 +58,15 @@ pub struct ArchiveInspection {
 
 /// Looks at a store's file, and changes nothing; a process may have it open.
 pub async fn inspect(file: impl Into<PathBuf>) -> Result<Inspection, OpenError> {
-    on_file(file.into(), inspect_now).await
+    inspect_with(file, None).await
+}
+
+/// As [`inspect`], with the archive where it is said to be, whatever the store remembers of it.
+pub async fn inspect_with(
+    file: impl Into<PathBuf>,
+    archive: Option<PathBuf>,
+) -> Result<Inspection, OpenError> {
+    on_file(file.into(), move |file| inspect_now(file, archive.as_deref())).await
 }
 
 /// Whether a process has the store open. A process that opens it at this very moment would be refused.
@@ -77,7 +85,7 @@ pub fn in_use(file: &Path) -> std::io::Result<bool> {
 
 async fn on_file<T: Send + 'static>(
     file: PathBuf,
-    run: fn(&Path) -> Result<T, OpenError>,
+    run: impl FnOnce(&Path) -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
     let of = file.clone();
     let ran = on_a_thread("sqlite-inspect", move || run(&of)).await;
@@ -94,12 +102,12 @@ fn open(file: &Path) -> Result<Connection, OpenError> {
     schema::open_reader(file).map_err(|error| SchemaError::from(error).of(file))
 }
 
-fn inspect_now(file: &Path) -> Result<Inspection, OpenError> {
+fn inspect_now(file: &Path, archive: Option<&Path>) -> Result<Inspection, OpenError> {
     let connection = open(file)?;
-    read(&connection, file).map_err(|error| error.of(file))
+    read(&connection, file, archive).map_err(|error| error.of(file))
 }
 
-fn read(connection: &Connection, file: &Path) -> Result<Inspection, SchemaError> {
+fn read(connection: &Connection, file: &Path, elsewhere: Option<&Path>) -> Result<Inspection, SchemaError> {
     let last = "SELECT position, at FROM _event ORDER BY position DESC LIMIT 1";
     let last: Option<(i64, i64)> =
         connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -110,7 +118,7 @@ fn read(connection: &Connection, file: &Path) -> Result<Inspection, SchemaError>
     Ok(Inspection {
         format,
         known: schema::format_of(connection)?,
-        archive: Archive::of(file, connection)?.map(|archive| of_archive(&archive)).transpose()?,
+        archive: Archive::of(file, connection, elsewhere)?.map(|archive| of_archive(&archive)).transpose()?,
         log,
         copy,
         head: Position(last.map_or(0, |(position, _)| unsigned(position))),

@@ -48,7 +48,7 @@ pub use check::check;
 pub use copy::restore;
 pub use engine::{Options, Sqlite};
 pub use error::OpenError;
-pub use inspect::{ArchiveInspection, Inspection, in_use, inspect};
+pub use inspect::{ArchiveInspection, Inspection, in_use, inspect, inspect_with};
 pub use synchronous::Synchronous;
 
 /// Opens the store in a file, or makes it (and its folder) when it is not there.

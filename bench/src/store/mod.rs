@@ -5,6 +5,7 @@
 //! it best.
 
 mod appends;
+mod archive;
 pub(crate) mod growth;
 mod loading;
 mod order;
@@ -35,7 +36,8 @@ fn run(session: &mut Session) -> Result<()> {
     replay::run(session, &runtime, &mut postgres)?;
     loading::run(session, &runtime, &mut postgres)?;
     projection::run(session, &runtime, &mut postgres)?;
-    tail::run(session, &runtime, &mut postgres)
+    tail::run(session, &runtime, &mut postgres)?;
+    archive::run(session, &runtime)
 }
 
 fn runtime() -> Result<Runtime> {

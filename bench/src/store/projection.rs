@@ -2,8 +2,11 @@
 //!
 //! The limit upserts the same rows, folded and encoded beforehand, into the same table, in transactions of as many
 //! events as a view takes at once, without reading what was there before and without a checkpoint.
+//!
+//! `threads`: the same on as many threads as pay, beside one thread; and with a fold that works 20 us for each event.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,7 +14,7 @@ use purlin::message::Envelope;
 use purlin::projection::{Projection, View};
 use purlin::store::{Commit, Expected, Field, Recorded, Row, Store, StreamId};
 use purlin_bench::append::{Dice, KIND, key, payload};
-use purlin_bench::{Comparison, Reading, Session, Unit};
+use purlin_bench::{Comparison, Figure, Reading, Session, Unit};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,8 @@ use super::{BENCH, postgres, sqlite};
 
 /// Orders, and so rows.
 const ORDERS: u64 = 10_000;
+/// What a dear fold costs.
+const DEAR: Duration = Duration::from_micros(20);
 /// Events of one transaction of the limit: as many as a view folds into one commit.
 const BATCH: usize = 256;
 /// Events that a view is behind when it begins.
@@ -38,7 +43,10 @@ impl Row for OrderRow {
     const FIELDS: &'static [Field] = &[Field::text("status")];
 }
 
-struct Orders;
+/// Folds orders, and works as long for each of them as is said.
+struct Orders {
+    labour: Duration,
+}
 
 impl Projection for Orders {
     const NAME: &'static str = "order_view";
@@ -47,6 +55,12 @@ impl Projection for Orders {
     type Row = OrderRow;
 
     fn apply(&self, row: Option<OrderRow>, event: &OrderEvent, _: &Recorded) -> Option<OrderRow> {
+        if !self.labour.is_zero() {
+            let begun = Instant::now();
+            while begun.elapsed() < self.labour {
+                std::hint::spin_loop();
+            }
+        }
         let mut row = row.unwrap_or_default();
         row.take(event);
         Some(row)
@@ -69,10 +83,29 @@ pub(crate) struct Batch {
 }
 
 pub(crate) fn run(session: &mut Session, runtime: &Runtime, server: &mut postgres::Postgres) -> Result<()> {
+    for (name, labour) in
+        [("projection sqlite threads", Duration::ZERO), ("projection sqlite threads 20 us", DEAR)]
+    {
+        if session.wants(name) {
+            let folder = session.folder("threads")?;
+            let following = |file: &str, one_thread: bool| {
+                let store = runtime.block_on(purlin_sqlite::open(folder.join(file)))?;
+                Following::new(runtime, store, labour, one_thread)
+            };
+            let (ours, one) = (following("ours.db", false)?, following("one.db", true)?);
+            let figure = Figure::new(BENCH.name, name, Unit::PerSecond("events"))
+                .ours(|| ours.follow())
+                .peer(|| one.follow());
+            session.figure(name, figure)?;
+            ours.close();
+            one.close();
+        }
+    }
     if session.wants("projection sqlite") {
         let folder = session.folder("projection")?;
         let file = folder.join("ours.db");
-        let ours = Following::new(runtime, runtime.block_on(purlin_sqlite::open(&file))?)?;
+        let store = runtime.block_on(purlin_sqlite::open(&file))?;
+        let ours = Following::new(runtime, store, Duration::ZERO, false)?;
         let mut raw = sqlite::Upserts::open(&folder, &file, OrderRow::COLLECTION, batches()?)?;
         let comparison = Comparison::new(BENCH.name, Unit::PerSecond("events"), || ours.follow());
         let limit = || raw.run(BATCH).map(Reading::from);
@@ -81,7 +114,8 @@ pub(crate) fn run(session: &mut Session, runtime: &Runtime, server: &mut postgre
     }
     if session.wants("projection postgres") {
         let Some(server) = server.server(session)? else { return Ok(()) };
-        let ours = Following::new(runtime, runtime.block_on(server.store("projection"))?)?;
+        let store = runtime.block_on(server.store("projection"))?;
+        let ours = Following::new(runtime, store, Duration::ZERO, false)?;
         let raw = postgres::Upserts::open(runtime, server, "projection", OrderRow::COLLECTION, batches()?)?;
         let comparison = Comparison::new(BENCH.name, Unit::PerSecond("events"), || ours.follow());
         let limit = || raw.run(BATCH).map(Reading::from);
@@ -122,8 +156,9 @@ struct Following<'a> {
 }
 
 impl<'a> Following<'a> {
-    fn new(runtime: &'a Runtime, store: Store) -> Result<Self> {
-        let view = View::new(Orders, &store);
+    fn new(runtime: &'a Runtime, store: Store, labour: Duration, one_thread: bool) -> Result<Self> {
+        let view = View::new(Orders { labour }, &store);
+        let view = if one_thread { view.threads(NonZeroUsize::MIN) } else { view };
         let following = Self { runtime, store, view };
         // Makes the table and all rows.
         following.follow()?;

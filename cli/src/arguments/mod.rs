@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use doctor::Doctor;
 pub(crate) use projections::{Parked, ParkedEvent, Projections, Rebuild, View};
-pub(crate) use store::{Backup, Export, Import, Move, Restore, Store};
+pub(crate) use store::{Accept, Backup, Export, Import, Move, Restore, Store};
 pub(crate) use streams::{Archive, List, Show, Stats, Streams, Tail};
 
 /// Look at, and act on, the services of a data folder or of a database: their logs, what is parked, what is stuck.
@@ -26,6 +26,10 @@ pub(crate) struct Arguments {
     /// that one).
     #[arg(long, global = true, value_name = "URL", env = "PURLIN_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
+    /// Where the archive of the one store is that `--store sqlite:FILE.db` names, if it was carried elsewhere; the same as
+    /// `?archive=FILE` there.
+    #[arg(long, global = true, value_name = "FILE", requires = "store")]
+    pub(crate) archive: Option<PathBuf>,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -10,6 +10,9 @@ A place is `sqlite:FILE.db` (`?archive=FILE` behind it if its archive was carrie
 Examples:
   purlin store backup orders.backup --service orders      while the process runs
   purlin store restore orders.backup data/orders.db       begins a new incarnation of the log
+  purlin store accept                                     who refuses a log that was restored
+  purlin store accept --service orders --after 4711       what it means to go on behind that position
+  purlin store accept --service orders --after 4711 --yes
   purlin store export --service orders --to orders.jsonl  the process is stopped
   purlin store import --into sqlite:new/orders.db --from orders.jsonl
   purlin store export --service orders --to - | gzip > orders.jsonl.gz
@@ -26,6 +29,16 @@ pub(crate) enum Store {
     ///
     /// If BACKUP.archive belongs to the backup, FILE.archive is made of it.
     Restore(Restore),
+    /// Let the relays and groups that refuse a restored log go on with it.
+    ///
+    /// A log that was restored begins a new incarnation: up to where the backup ends it says what it said before, and
+    /// behind that it may say anything. So who followed it stops, until a person says from where to go on. Without --after
+    /// those who refuse are listed, and without --yes it is told what would be done.
+    ///
+    /// A relay has published all up to the position already, and publishes what is behind it; a group has handled all up to
+    /// it. If the position is before the end of the backup, some things happen again; if it is behind it, some never do.
+    /// Read models are restored with their store, and have nothing to accept.
+    Accept(Accept),
     /// Write a store, which nobody uses meanwhile, as JSON Lines.
     Export(Export),
     /// Bring an export into a new store, with the same positions, ids and times.
@@ -60,6 +73,24 @@ pub(crate) struct Restore {
     /// The file of the store, as `data/orders.db`; it must not be there yet.
     #[arg(value_name = "FILE")]
     pub(crate) to: PathBuf,
+}
+
+/// Who is to go on, and from where.
+#[derive(Debug, Args)]
+pub(crate) struct Accept {
+    /// Only those who follow the log of this service.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Only the relay or group of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) follower: Option<String>,
+    /// Behind which position of the log they go on; `store restore` and `store backup` say how many events a backup has,
+    /// which is its last position.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) after: Option<u64>,
+    /// Do it.
+    #[arg(long, requires = "after")]
+    pub(crate) yes: bool,
 }
 
 /// Which store, and where to.

@@ -1,5 +1,6 @@
 //! The commands, one subject a file.
 
+mod accept;
 mod archive;
 mod breakers;
 mod calls;
@@ -26,6 +27,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let place = match &arguments.store {
         Some(url) => Place::parse(url)?,
         None => Place::Folder(arguments.data.clone()),
+    };
+    let place = match &arguments.archive {
+        Some(archive) => place.with_archive(archive)?,
+        None => place,
     };
     let done = match &arguments.subject {
         Subject::Store(command) => store::run(place, command).await?,

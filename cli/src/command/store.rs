@@ -13,7 +13,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader, duplex};
 use super::{Outcome, encoded, encoded_query, services};
 use crate::arguments::{Backup, Export, Import, Move, Restore, Store};
 use crate::failure::Failure;
-use crate::operator::Operator;
+use crate::operator::{Operator, folder_of};
 use crate::place::{Place, say_which};
 use crate::progress::Bar;
 
@@ -24,6 +24,12 @@ pub(super) async fn run(place: Place, command: &Store) -> Result<Outcome, Failur
     match command {
         Store::Backup(wanted) => backup(&place, wanted).await,
         Store::Restore(wanted) => restore(wanted).await,
+        Store::Accept(wanted) => {
+            let operator = Operator::reach(&place).await?;
+            let done = super::accept::run(&operator, wanted).await;
+            operator.close().await;
+            done
+        }
         Store::Export(wanted) => export(place, wanted).await,
         Store::Import(wanted) => import(wanted).await,
         Store::Move(wanted) => move_store(wanted).await,
@@ -56,6 +62,7 @@ async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<Str
     let known = services(operator, named.as_deref()).await?;
     let [service] = &known[..] else { return Err(say_which(known.iter().map(String::as_str))) };
     let to = std::path::absolute(&wanted.to).map_err(|error| cannot_open(&wanted.to, error))?;
+    outside(place, &to)?;
     let Some(path) = to.to_str() else {
         return Err(Failure::Refused("the path of a copy must be UTF-8".to_owned()));
     };
@@ -76,6 +83,27 @@ async fn copy(operator: &Operator, place: &Place, wanted: &Backup) -> Result<Str
                 bar.at(parts.iter().map(|part| size(part)).sum(), whole);
             }
         }
+    }
+}
+
+/// Refuses a copy in the folder of what it is a copy of: there it would pass for a store, and go the way of the original.
+fn outside(place: &Place, to: &Path) -> Result<(), Failure> {
+    let data = match place {
+        Place::Folder(folder) => folder.clone(),
+        Place::File(file, _) => folder_of(file),
+        Place::Database { .. } => return Ok(()),
+    };
+    let data = data.canonicalize().map_err(|error| cannot_open(&data, error))?;
+    let folder = folder_of(to);
+    let folder = folder.canonicalize().map_err(|error| cannot_open(&folder, error))?;
+    match folder.starts_with(&data) {
+        true => Err(Failure::Refused(format!(
+            "`{}` is in the data folder `{}`: a copy there would pass for a store of its own, and be lost with the \
+             original; name a file elsewhere",
+            to.display(),
+            data.display()
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -104,7 +132,7 @@ async fn restore(wanted: &Restore) -> Result<Outcome, Failure> {
     let store = described(&wanted.to).await?;
     let said = format!(
         "`{}` is a store again, checked: {} events; the log begins a new incarnation when it is opened, and relays and \
-         groups that followed the old one stop and say so",
+         groups that followed the old one stop and say so (`purlin store accept` lets them go on)",
         wanted.to.display(),
         store["head"]
     );

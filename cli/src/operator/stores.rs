@@ -10,6 +10,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use purlin::service::operator::{self, Served};
 use purlin::store::{Store, transfer};
+use purlin_postgres::Postgres;
 use purlin_sqlite::{OpenError, Sqlite};
 use tower::ServiceExt;
 
@@ -41,6 +42,8 @@ impl Opened {
         let mut opened = Vec::new();
         for (name, file) in files {
             let mut options = purlin_sqlite::Options::new(&file);
+            // It can be looked at.
+            options.half_imported = true;
             if let Place::File(_, archive) = place {
                 options.archive.clone_from(archive);
             }
@@ -82,8 +85,10 @@ impl Opened {
         }
         let mut opened = Vec::new();
         for store in found {
-            match purlin_postgres::open(url, &store.name).await {
-                Ok(open) => opened.push(Served { name: store.name, store: open }),
+            let options = purlin_postgres::Options::new(url, &store.name);
+            let options = purlin_postgres::Options { half_imported: true, ..options };
+            match Postgres::open(options).await {
+                Ok(open) => opened.push(Served { name: store.name, store: Store::new(open) }),
                 Err(error) => {
                     Self::new(opened, false).close().await;
                     return Err(cannot(error));

@@ -60,10 +60,10 @@ async fn filled(data: &Folder) -> LogId {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_in_use_is_backed_up_and_restored() {
-    let data = Folder::new();
+    let (data, elsewhere) = (Folder::new(), Folder::new());
     let process = Process::start(&data, &World::mended()).await;
     process.place("a").await;
-    let copy = data.path().join("copy.backup");
+    let copy = elsewhere.path().join("copy.backup");
     let backed = purlin(&data, &format!("store backup {}", copy.display())).await;
     assert_eq!(backed.status, 0, "{}", backed.err);
     assert!(backed.out.contains("is a copy of the store of orders"), "{}", backed.out);
@@ -84,6 +84,64 @@ async fn a_store_in_use_is_backed_up_and_restored() {
     store.close().await;
     let twice = purlin(&data, &format!("store restore {} {}", copy.display(), new.display())).await;
     assert_eq!(twice.status, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_backup_cannot_go_is_said() {
+    let (data, elsewhere) = (Folder::new(), Folder::new());
+    filled(&data).await;
+    let there = elsewhere.path().join("there.backup");
+    std::fs::write(&there, "something else").expect("a file");
+    let nowhere = elsewhere.path().join("none/copy.backup");
+    let within = data.path().join("copies");
+    std::fs::create_dir(&within).expect("a folder");
+    let linked = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(data.path(), &linked).expect("a link");
+    for (to, said) in [
+        (there.clone(), "is there already"),
+        (elsewhere.path().to_owned(), "is there already"),
+        (nowhere, "none"),
+        (data.path().join("copy.db"), "is in the data folder"),
+        (within.join("copy.db"), "is in the data folder"),
+        (linked.join("copy.db"), "is in the data folder"),
+        (data.path().join("orders.db"), "is in the data folder"),
+    ] {
+        let refused = purlin(&data, &format!("store backup {} --service orders", to.display())).await;
+        assert!(refused.status == 1 && refused.err.contains(said), "{}: {}", to.display(), refused.err);
+    }
+    assert_eq!(std::fs::read_to_string(&there).expect("a file"), "something else");
+    assert!(!data.path().join("copy.db").exists());
+    // A path without a folder is one in the folder that the command runs in.
+    let mut command = crate::process::command(&data, "store backup here.backup --service orders");
+    let ran = command.current_dir(elsewhere.path()).output().expect("the binary can be started");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(elsewhere.path().join("here.backup").is_file());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_was_carried_away_is_named_by_a_flag_and_the_doctor_looks_there() {
+    let (data, cold) = (Folder::new(), Folder::new());
+    filled(&data).await;
+    let archived = purlin(&data, "streams archive --service orders --category order --idle-for 0s").await;
+    assert_eq!(archived.status, 0, "{}", archived.err);
+    let away = cold.path().join("orders");
+    std::fs::rename(data.path().join("orders.db.archive"), &away).expect("moved");
+    let place = format!("sqlite:{}", data.path().join("orders.db").display());
+    let remembered = purlin(&data, &format!("doctor --store {place}")).await;
+    assert_eq!(remembered.status, 2, "{}", remembered.out);
+    let said = format!("--store {place} --archive {}", away.display());
+    let doctor = purlin(&data, &format!("doctor {said}")).await;
+    assert_eq!(doctor.status, 0, "{}", doctor.out);
+    assert!(doctor.out.contains(&*away.to_string_lossy()), "{}", doctor.out);
+    let shown = purlin(&data, "streams show order-1 --limit 1").await;
+    assert_eq!(shown.status, 0, "it is remembered: {}", shown.err);
+    // And back again, said in the other way.
+    std::fs::rename(&away, data.path().join("back")).expect("moved");
+    let back = format!("{place}?archive={}", data.path().join("back").display());
+    let doctor = purlin(&data, &format!("doctor --store {back}")).await;
+    assert_eq!(doctor.status, 0, "{}", doctor.out);
+    let of_folder = purlin(&data, "streams list --archive cold").await;
+    assert_eq!(of_folder.status, 2, "an archive belongs to one store: {}", of_folder.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +172,11 @@ async fn an_export_is_imported_as_the_same_log_and_a_cut_one_is_refused_until_it
     assert!(half.status == 1 && half.err.contains("half imported"), "{}", half.err);
     let doctor = purlin(&data, &format!("doctor --store {place}")).await;
     assert!(doctor.status == 2 && doctor.out.contains("half imported"), "{}", doctor.out);
+    let opened = purlin_sqlite::open(data.path().join("new/orders.db")).await;
+    assert!(matches!(opened, Err(purlin_sqlite::OpenError::HalfImported { .. })), "{opened:?}");
+    let moved =
+        purlin(&data, &format!("store move --from {place} --to sqlite:{}/x.db", data.path().display())).await;
+    assert!(moved.status == 1 && moved.err.contains("half imported"), "{}", moved.err);
 
     let whole = import(&file).await;
     assert_eq!(whole.status, 0, "{}", whole.err);

@@ -1,6 +1,6 @@
 //! Who follows which log, as the stores tell: the relays whose cursors a store keeps, and its consumer groups.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::{LogId, Position, Query, ReadError, Row, Store};
 
@@ -21,7 +21,7 @@ pub struct Follower {
 }
 
 /// What follows a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FollowerKind {
     /// It copies a service's log to the bus.

@@ -13,6 +13,17 @@ pub(super) struct GroupRecord {
     lanes: u32,
 }
 
+impl GroupRecord {
+    pub(super) fn lanes(&self) -> u32 {
+        self.lanes
+    }
+
+    /// The same group on another log.
+    pub(super) fn following(&self, log: LogId) -> Self {
+        Self { log, ..self.clone() }
+    }
+}
+
 impl Row for GroupRecord {
     const COLLECTION: &'static str = "purlin_groups";
 }

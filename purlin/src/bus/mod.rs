@@ -35,6 +35,7 @@
 //! # });
 //! ```
 
+mod accept;
 mod backoff;
 mod dead_letters;
 mod error;
@@ -54,6 +55,7 @@ mod retries;
 mod status;
 
 pub(crate) use crate::message::panic_text;
+pub use accept::{AcceptError, Acceptance};
 pub(crate) use backoff::Backoff;
 pub use dead_letters::{
     DeadLetter, DeadLetterDetails, DeadLetterError, DeadLetterPage, DeadLetterState, DeadLetters,

@@ -8,7 +8,7 @@ use futures_util::future::join;
 use crate::bus::chain;
 use crate::store::{Commit, CommitError, LogFilter, LogPage, Position, ReadError, Recorded, Store};
 
-use super::batch::fold;
+use super::batch::Batch;
 use super::checkpoint::Target;
 use super::control::{Control, Seen};
 use super::fold::Definition;
@@ -116,7 +116,10 @@ async fn commit(
 ) -> Result<(), ViewError> {
     let Target { loaded, parked, .. } = &mut *target;
     let known = |key: &str| parked.keys.contains_key(key);
-    let folded = fold(&view.definition, &view.store, loaded, batch, known, unfit).await?;
+    let (definition, store) = (&view.definition, &view.store);
+    let cores = Some(&view.cores);
+    let folded =
+        Batch { definition, store, events: batch, parked: &known, unfit, cores }.fold(loaded).await?;
     let now = view.clock.now();
     let room = view.park_at_most.load(Ordering::Relaxed).saturating_sub(target.parked.events());
     if let Some(left) = folded.left.get(usize::try_from(room).unwrap_or(usize::MAX)) {

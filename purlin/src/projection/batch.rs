@@ -1,17 +1,32 @@
 //! A batch of events folded into the rows that they are about.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 
 use crate::store::{ReadError, Recorded, Store};
 
+use super::cores::Cores;
 use super::fold::Definition;
 use super::loaded::{Address, Loaded};
-use super::rows::{RowSet, Wanted};
+use super::rows::Wanted;
+use super::share::{End, Share};
 
 /// How many rows are read at a time.
 const READS: usize = 64;
+
+/// Events that are to be folded, and how.
+pub(super) struct Batch<'a> {
+    pub(super) definition: &'a Definition,
+    pub(super) store: &'a Store,
+    pub(super) events: &'a [Recorded],
+    /// The keys whose events are left.
+    pub(super) parked: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Events that are known not to fit, by their index.
+    pub(super) unfit: BTreeMap<usize, String>,
+    /// Where more than one thread may fold; none: one event after the other.
+    pub(super) cores: Option<&'a Cores>,
+}
 
 /// What became of the events of a batch; the rows are in memory.
 #[derive(Debug, Default)]
@@ -30,98 +45,56 @@ pub(super) struct Left {
     pub(super) reason: Option<String>,
 }
 
-/// Folds events into rows; those of the keys that `parked` knows are left, as are those that do not fit and what
-/// comes behind them. `unfit` are events that are known not to fit.
-pub(super) async fn fold(
-    definition: &Definition,
+impl Batch<'_> {
+    /// Folds the events into rows; those of parked keys are left, as are those that do not fit and what comes behind them.
+    pub(super) async fn fold(mut self, loaded: &mut Loaded) -> Result<Folded, ReadError> {
+        loaded.recover();
+        let keys = self.keys();
+        let wanted = self.wanted(loaded);
+        load(self.store, loaded, wanted).await?;
+        if let Some(cores) = self.cores
+            && let Some(left) = cores.fold(&self, &keys, loaded).await?
+        {
+            return Ok(Folded { left });
+        }
+        let mut share = Share::new((0..self.events.len()).collect());
+        while let End::Missing(rows) = share.fold(&self, &keys, loaded, None) {
+            load(self.store, loaded, rows).await?;
+        }
+        if let Some(cores) = self.cores {
+            cores.note(share.took, self.events.len());
+        }
+        Ok(Folded { left: share.left })
+    }
+
+    /// What each event is folded in order by.
+    fn keys(&mut self) -> Vec<String> {
+        let mut keys = Vec::with_capacity(self.events.len());
+        for (index, event) in self.events.iter().enumerate() {
+            keys.push(self.definition.key(event).unwrap_or_else(|error| {
+                self.unfit.insert(index, error.reason);
+                event.stream.to_string()
+            }));
+        }
+        keys
+    }
+
+    /// The rows that the events say they want and that are not here.
+    fn wanted(&self, loaded: &Loaded) -> Vec<Address> {
+        let mut wanted = Wanted { loaded, rows: Vec::new(), here_too: false };
+        for event in self.events {
+            self.definition.wants(event, &mut wanted);
+        }
+        wanted.rows
+    }
+}
+
+/// Reads rows.
+pub(super) async fn load(
     store: &Store,
     loaded: &mut Loaded,
-    events: &[Recorded],
-    parked: impl Fn(&str) -> bool + Sync,
-    mut unfit: BTreeMap<usize, String>,
-) -> Result<Folded, ReadError> {
-    let keys: Vec<String> = (0..events.len())
-        .map(|index| match definition.key(&events[index]) {
-            Ok(key) => key,
-            Err(error) => {
-                unfit.insert(index, error.reason);
-                events[index].stream.to_string()
-            }
-        })
-        .collect();
-    let wanted = wanted(definition, loaded, events);
-    load(store, loaded, wanted).await?;
-    let (mut folded, mut stopped, mut index) = (Folded::default(), HashSet::new(), 0);
-    while index < events.len() {
-        let key = &keys[index];
-        if parked(key) || stopped.contains(key) {
-            folded.left.push(Left { index, key: key.clone(), reason: None });
-            index += 1;
-            continue;
-        }
-        let changes = match unfit.get(&index) {
-            Some(reason) => Err(reason.clone()),
-            None => {
-                let mut rows = RowSet::new(loaded);
-                let end = definition.apply(&events[index], &mut rows);
-                let changes = rows.end();
-                match end {
-                    _ if !changes.missing.is_empty() => {
-                        let mut missing = changes.missing;
-                        missing.extend(ahead(definition, loaded, &events[index + 1..]));
-                        load(store, loaded, missing).await?;
-                        continue;
-                    }
-                    Ok(()) => Ok(changes),
-                    Err(error) if error.retired && !changes.taken => {
-                        index += 1;
-                        continue;
-                    }
-                    Err(error) if changes.taken => {
-                        // It has spoilt a row: all again, without it.
-                        unfit.insert(index, error.reason);
-                        loaded.restart();
-                        (folded, index) = (Folded::default(), 0);
-                        stopped.clear();
-                        continue;
-                    }
-                    Err(error) => Err(error.reason),
-                }
-            }
-        };
-        match changes {
-            Ok(changes) => loaded.merge(changes),
-            Err(reason) => {
-                stopped.insert(key.clone());
-                folded.left.push(Left { index, key: key.clone(), reason: Some(reason) });
-            }
-        }
-        index += 1;
-    }
-    Ok(folded)
-}
-
-/// The rows that the events say they want.
-fn wanted(definition: &Definition, loaded: &Loaded, events: &[Recorded]) -> Vec<Address> {
-    let mut wanted = Wanted { loaded, rows: Vec::new() };
-    for event in events {
-        definition.wants(event, &mut wanted);
-    }
-    wanted.rows
-}
-
-/// The rows that later events will ask for, as far as can be seen now: they are read together with the first one's.
-fn ahead(definition: &Definition, loaded: &mut Loaded, events: &[Recorded]) -> Vec<Address> {
-    let mut missing = Vec::new();
-    for event in events {
-        let mut rows = RowSet::new(loaded);
-        let _ = definition.apply(event, &mut rows);
-        missing.extend(rows.end().missing);
-    }
-    missing
-}
-
-async fn load(store: &Store, loaded: &mut Loaded, mut wanted: Vec<Address>) -> Result<(), ReadError> {
+    mut wanted: Vec<Address>,
+) -> Result<(), ReadError> {
     wanted.sort_unstable();
     wanted.dedup();
     for chunk in wanted.chunks(READS) {

@@ -36,10 +36,9 @@ pub trait Projection: Send + Sync + 'static {
 ///
 /// It asks for rows as if all were in memory. One that is not is read, and the event folded again from the beginning:
 /// nothing of the first try is kept. So it hands on every error of a [`RowSet`] with `?`, and has no effects; a view can
-/// therefore be built anew as often as one likes.
+/// therefore be built anew as often as one likes. Events of different keys may be folded at the same time.
 ///
-/// Rows of all kinds are written in one commit. Only when rows that were built anew take the live names, each collection
-/// does so at an instant of its own, one right behind the other.
+/// Rows of all kinds are written in one commit, and rows that were built anew take the live names at one instant.
 ///
 /// ```
 /// use purlin::message::Event;
@@ -103,7 +102,10 @@ pub trait Fold: Send + Sync + 'static {
     }
 
     /// Names rows that an event is sure to need, as far as its stream and envelope tell. They are then read beside each
-    /// other before anything is folded; nothing but speed hangs on it.
+    /// other before anything is folded, and events that want the same one are folded by one thread ([`View::threads`]);
+    /// nothing but speed hangs on it.
+    ///
+    /// [`View::threads`]: super::View::threads
     fn wants(&self, _event: &Recorded, _wanted: &mut Wanted<'_>) {}
 
     /// Changes the rows as the event says.

@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 use super::Misfit;
-use super::batch::fold;
+use super::batch::Batch;
 use super::checkpoint::{Checkpoint, Stored};
 use super::control::{Control, Inline, Seen};
 use super::fold::Definition;
@@ -131,10 +131,15 @@ impl Inlined {
         let events = self.events(commit)?;
         let live = collections.iter().map(|live| (live.name.to_string(), live.clone()));
         let mut loaded = Loaded::new(live, false);
-        let unfit = BTreeMap::new();
-        let folded =
-            fold(&self.view.definition, &self.view.store, &mut loaded, &events, |_| false, unfit).await;
-        let left = folded.map_err(unreadable)?.left;
+        let batch = Batch {
+            definition: &self.view.definition,
+            store: &self.view.store,
+            events: &events,
+            parked: &|_| false,
+            unfit: BTreeMap::new(),
+            cores: None,
+        };
+        let left = batch.fold(&mut loaded).await.map_err(unreadable)?.left;
         if let Some((index, reason)) = left.iter().find_map(|left| Some((left.index, left.reason.clone()?))) {
             let misfit = Misfit::of(&events[index], reason);
             return Err(CommitError::Invalid(format!("the inline view `{name}`: {misfit}")));

@@ -13,6 +13,7 @@ use crate::telemetry::metrics::Gauge;
 
 use super::checkpoint::{Checkpoint, Stored, Target};
 use super::control::Control;
+use super::cores::Cores;
 use super::fold::Definition;
 use super::parked::{ParkedEvent, ParkedKey};
 
@@ -22,6 +23,7 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) park_at_most: AtomicU64,
+    pub(super) cores: Cores,
     /// Some store of this process writes the rows with its commits.
     pub(super) writes_inline: AtomicBool,
     /// No event is missing in the rows that were written inline.
@@ -63,6 +65,7 @@ impl Inner {
             store: store.clone(),
             clock: store.clock(),
             park_at_most: AtomicU64::new(parked),
+            cores: Cores::default(),
             writes_inline: AtomicBool::new(false),
             verified: AtomicBool::new(false),
             tried: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! The rows in memory: as they are stored, and as the events that are not committed yet have made them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ const KEPT_BYTES: usize = 32 << 20;
 /// The rows that were read or written since the last time that they were let go of.
 ///
 /// A view is the only writer of its rows (its checkpoint sees to that), so that what it has once read stays true.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Loaded {
     kinds: Vec<Kind>,
     dirty: Vec<Address>,
@@ -30,6 +30,21 @@ pub(super) struct Loaded {
     bytes: usize,
     /// All rows that there are, are here.
     whole: bool,
+    /// With which share of a batch a row is.
+    lent: HashMap<Address, usize>,
+    /// Which share of a batch these are the rows of.
+    share: usize,
+}
+
+/// Where a row is that a share of a batch asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lent {
+    /// With the share, from now on.
+    Here,
+    /// It must be read first.
+    Missing,
+    /// With another share.
+    Elsewhere,
 }
 
 #[derive(Debug)]
@@ -60,7 +75,7 @@ impl Loaded {
     pub(super) fn new(collections: impl IntoIterator<Item = (String, Collection)>, whole: bool) -> Self {
         let kind = |(live, collection)| Kind { live, collection, cells: BTreeMap::new() };
         let kinds = collections.into_iter().map(kind).collect();
-        Self { kinds, dirty: Vec::new(), count: 0, bytes: 0, whole }
+        Self { kinds, whole, ..Self::default() }
     }
 
     /// The index of a kind of row.
@@ -90,11 +105,68 @@ impl Loaded {
     pub(super) fn insert(&mut self, (kind, key): Address, record: Option<Record>) {
         let revision = record.as_ref().map_or(Revision::Absent, |record| Revision::Exact(record.revision));
         let stored = record.map(|record| record.value);
-        self.bytes += stored.as_ref().map_or(0, Bytes::len);
-        let cell = Cell { stored, revision, now: Now::AsStored, dirty: false, pending: None };
-        if self.kinds[kind].cells.insert(key, cell).is_none() {
-            self.count += 1;
+        self.place(kind, key, Cell { revision, ..Cell::unread(stored) });
+    }
+
+    fn place(&mut self, kind: usize, key: String, cell: Cell) {
+        self.bytes += cell.bytes();
+        match self.kinds[kind].cells.insert(key, cell) {
+            Some(before) => self.bytes -= before.bytes(),
+            None => self.count += 1,
         }
+    }
+
+    /// None of these rows, for a share of a batch to take what it asks for.
+    pub(super) fn for_share(&self, share: usize) -> Self {
+        let kind = |Kind { live, collection, .. }: &Kind| (live.clone(), collection.clone());
+        Self { share, ..Self::new(self.kinds.iter().map(kind), false) }
+    }
+
+    /// Moves a row to a share, unless another one has it.
+    pub(super) fn lend(&mut self, address: &Address, to: &mut Self) -> Lent {
+        match self.lent.get(address) {
+            Some(share) if *share != to.share => return Lent::Elsewhere,
+            Some(_) => {}
+            None => drop(self.lent.insert(address.clone(), to.share)),
+        }
+        let (kind, key) = address;
+        match self.kinds[*kind].cells.remove_entry(key) {
+            Some((key, cell)) => {
+                self.count -= 1;
+                self.bytes -= cell.bytes();
+                to.place(*kind, key, cell);
+            }
+            None if self.whole => to.place(*kind, key.clone(), Cell::unread(None)),
+            None => return Lent::Missing,
+        }
+        Lent::Here
+    }
+
+    /// The rows of a share come back. All shares' do, one after the other.
+    pub(super) fn take_back(&mut self, share: Self) {
+        self.lent.clear();
+        for (kind, rows) in share.kinds.into_iter().enumerate() {
+            for (key, cell) in rows.cells {
+                self.place(kind, key, cell);
+            }
+        }
+        self.dirty.extend(share.dirty);
+    }
+
+    /// Forgets all rows, if shares that were never given back have some.
+    pub(super) fn recover(&mut self) {
+        if !self.lent.is_empty() {
+            self.lent.clear();
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        for kind in &mut self.kinds {
+            kind.cells.clear();
+        }
+        self.dirty.clear();
+        (self.count, self.bytes, self.whole) = (0, 0, false);
     }
 
     pub(super) fn get<R: Row>(&mut self, kind: usize, key: &str) -> Result<Option<&dyn AnyRow>, Unfit> {
@@ -134,15 +206,8 @@ impl Loaded {
     pub(super) fn merge(&mut self, changes: Changes) {
         for (address, row) in changes.changed {
             let (kind, key) = address.clone();
-            let blind = || Cell {
-                stored: None,
-                revision: Revision::Any,
-                now: Now::AsStored,
-                dirty: false,
-                pending: None,
-            };
             let before = self.kinds[kind].cells.len();
-            let cell = self.kinds[kind].cells.entry(key).or_insert_with(blind);
+            let cell = self.kinds[kind].cells.entry(key).or_insert_with(|| Cell::unread(None));
             cell.now = Now::Row(row);
             if !std::mem::replace(&mut cell.dirty, true) {
                 self.dirty.push(address);
@@ -204,22 +269,28 @@ impl Loaded {
     pub(super) fn applied(&mut self) {
         for (kind, key) in std::mem::take(&mut self.dirty) {
             let Some(cell) = self.kinds[kind].cells.get_mut(&key) else { continue };
-            self.bytes -= cell.stored.as_ref().map_or(0, Bytes::len);
+            self.bytes -= cell.bytes();
             cell.stored = cell.pending.take();
-            self.bytes += cell.stored.as_ref().map_or(0, Bytes::len);
+            self.bytes += cell.bytes();
             cell.revision = Revision::Any;
             cell.dirty = false;
         }
         if self.count > KEPT || self.bytes > KEPT_BYTES {
-            for kind in &mut self.kinds {
-                kind.cells.clear();
-            }
-            (self.count, self.bytes, self.whole) = (0, 0, false);
+            self.forget();
         }
     }
 }
 
 impl Cell {
+    /// A row that nothing is known of but, perhaps, what is stored.
+    fn unread(stored: Option<Bytes>) -> Self {
+        Self { stored, revision: Revision::Any, now: Now::AsStored, dirty: false, pending: None }
+    }
+
+    fn bytes(&self) -> usize {
+        self.stored.as_ref().map_or(0, Bytes::len)
+    }
+
     fn decode<R: Row>(&self) -> Result<Option<Box<dyn AnyRow>>, Unfit> {
         let Some(value) = &self.stored else { return Ok(None) };
         match storing(|| serde_json::from_slice::<R>(value)) {

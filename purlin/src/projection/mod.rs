@@ -5,6 +5,8 @@
 //! commit, so that no event is folded twice and none is left out. A raised [`Projection::VERSION`], or an operator
 //! ([`View::rebuild`]), has the rows built anew beside the live ones, which they replace when they have caught up.
 //!
+//! Where folding is dear, the events of different keys are folded on several cores ([`View::threads`]).
+//!
 //! An event that does not fit is parked in the commit that moves the checkpoint; later ones of its key wait behind it,
 //! others flow. With [`View::inline`] the rows are written by the commits that append the events. [`Views`] is what an
 //! operator sees of all that.
@@ -54,6 +56,7 @@ mod advance;
 mod batch;
 mod checkpoint;
 mod control;
+mod cores;
 mod error;
 mod fold;
 mod inline;
@@ -64,6 +67,7 @@ mod parked;
 mod retry;
 mod rows;
 mod run;
+mod share;
 mod status;
 mod swap;
 mod view;

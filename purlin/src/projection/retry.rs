@@ -8,7 +8,7 @@ use crate::store::{Commit, CommitError, Position, Recorded};
 
 use super::ViewError;
 use super::advance::read_page;
-use super::batch::fold;
+use super::batch::Batch;
 use super::checkpoint::Target;
 use super::control::Seen;
 use super::inner::Inner;
@@ -33,8 +33,15 @@ async fn first(view: &Inner, target: &mut Target, control: &Seen, key: &str) -> 
     let Some(event) = event_at(view, held.row.head).await? else {
         return failed(view, target, control, held, "the log has no event here any more".to_owned()).await;
     };
-    let (events, unfit) = ([event], BTreeMap::new());
-    let folded = fold(&view.definition, &view.store, &mut target.loaded, &events, |_| false, unfit).await?;
+    let batch = Batch {
+        definition: &view.definition,
+        store: &view.store,
+        events: &[event],
+        parked: &|_| false,
+        unfit: BTreeMap::new(),
+        cores: None,
+    };
+    let folded = batch.fold(&mut target.loaded).await?;
     if let Some(reason) = folded.left.into_iter().find_map(|left| left.reason) {
         return failed(view, target, control, held, reason).await;
     }

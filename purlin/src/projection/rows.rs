@@ -1,38 +1,55 @@
 //! The rows that events are folded into, as a projection sees them.
 
 use std::any::Any;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::store::{Collection, Commit, Revision, Row};
 
 use super::Unfit;
-use super::loaded::{Address, Loaded};
+use super::loaded::{Address, Lent, Loaded};
 
 /// The rows of a view while one event is folded: as the events before it left them, and with the changes made so far.
 ///
 /// The changes count when the event has been folded to its end; then all of them do.
 pub struct RowSet<'a> {
     loaded: &'a mut Loaded,
+    /// Where rows that are not here may be.
+    common: Option<&'a Common>,
     changed: Vec<(Address, Option<Box<dyn AnyRow>>)>,
     missing: Vec<Address>,
+    strayed: bool,
     taken: bool,
+    /// Nothing will come of this but which rows are asked for.
+    looks_ahead: bool,
 }
 
 /// What became of the rows while one event was folded.
+#[derive(Default)]
 pub(super) struct Changes {
     pub(super) changed: Vec<(Address, Option<Box<dyn AnyRow>>)>,
     /// Rows that were asked for and are not here: the event must be folded again when they are.
     pub(super) missing: Vec<Address>,
+    /// It wants a row that is with others.
+    pub(super) strayed: bool,
     /// Rows were moved out: an event that was not folded to its end has spoilt them.
     pub(super) taken: bool,
 }
 
 impl<'a> RowSet<'a> {
-    pub(super) fn new(loaded: &'a mut Loaded) -> Self {
-        Self { loaded, changed: Vec::new(), missing: Vec::new(), taken: false }
+    pub(super) fn new(loaded: &'a mut Loaded, common: Option<&'a Common>) -> Self {
+        let (changed, missing) = (Vec::new(), Vec::new());
+        Self { loaded, common, changed, missing, strayed: false, taken: false, looks_ahead: false }
+    }
+
+    /// For an event whose turn has not come, to see which rows it asks for.
+    pub(super) fn ahead(loaded: &'a mut Loaded, common: Option<&'a Common>) -> Self {
+        Self { looks_ahead: true, ..Self::new(loaded, common) }
     }
 
     pub(super) fn end(self) -> Changes {
-        Changes { changed: self.changed, missing: self.missing, taken: self.taken }
+        let Self { changed, missing, strayed, taken, .. } = self;
+        Changes { changed, missing, strayed, taken }
     }
 
     /// The row of a key.
@@ -41,10 +58,7 @@ impl<'a> RowSet<'a> {
         if let Some(index) = self.change_of(kind, key) {
             return typed(self.changed[index].1.as_deref());
         }
-        if self.loaded.lacks(kind, key) {
-            self.missing.push((kind, key.to_owned()));
-            return Err(Unfit::new("a row is to be read first"));
-        }
+        self.reach(kind, key)?;
         typed(self.loaded.get::<R>(kind, key)?)
     }
 
@@ -72,17 +86,45 @@ impl<'a> RowSet<'a> {
     /// Moves a row out, for a type that need not be cloned. Whoever takes one puts or deletes it.
     pub(super) fn take<R: Row>(&mut self, key: &str) -> Result<Option<R>, Unfit> {
         let kind = self.loaded.kind::<R>()?;
-        if self.loaded.lacks(kind, key) {
-            self.missing.push((kind, key.to_owned()));
-            return Err(Unfit::new("a row is to be read first"));
+        self.reach(kind, key)?;
+        if self.looks_ahead {
+            return Err(Unfit::new("a row is moved out when the event's turn has come"));
         }
         let row = self.loaded.take::<R>(kind, key, &mut self.taken)?;
         row.map(|row| row.into_any().downcast::<R>().map(|row| *row).map_err(|_| other_type::<R>()))
             .transpose()
     }
 
+    /// Sees to it that a row is here.
+    fn reach(&mut self, kind: usize, key: &str) -> Result<(), Unfit> {
+        if !self.loaded.lacks(kind, key) {
+            return Ok(());
+        }
+        let address = (kind, key.to_owned());
+        match self.common.map_or(Lent::Missing, |common| common.lend(&address, self.loaded)) {
+            Lent::Here => Ok(()),
+            Lent::Missing => {
+                self.missing.push(address);
+                Err(Unfit::new("a row is to be read first"))
+            }
+            Lent::Elsewhere => self.stray(),
+        }
+    }
+
+    fn stray(&mut self) -> Result<(), Unfit> {
+        self.strayed = true;
+        Err(Unfit::new("a row is with others"))
+    }
+
     fn set<R: Row>(&mut self, key: String, row: Option<Box<dyn AnyRow>>) -> Result<(), Unfit> {
         let kind = self.loaded.kind::<R>()?;
+        // It need not be known to be written, but nobody else must write it meanwhile.
+        if let Some(common) = self.common
+            && self.loaded.lacks(kind, &key)
+            && common.lend(&(kind, key.clone()), self.loaded) == Lent::Elsewhere
+        {
+            return self.stray();
+        }
         match self.change_of(kind, &key) {
             Some(index) => self.changed[index].1 = row,
             None => self.changed.push(((kind, key), row)),
@@ -116,6 +158,8 @@ fn other_type<R: Row>() -> Unfit {
 pub struct Wanted<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) rows: Vec<Address>,
+    /// Rows that need not be read are wanted too.
+    pub(super) here_too: bool,
 }
 
 impl Wanted<'_> {
@@ -123,9 +167,39 @@ impl Wanted<'_> {
     pub fn row<R: Row>(&mut self, key: impl Into<String>) {
         let key = key.into();
         match self.loaded.kind::<R>() {
-            Ok(kind) if self.loaded.lacks(kind, &key) => self.rows.push((kind, key)),
+            Ok(kind) if self.here_too || self.loaded.lacks(kind, &key) => self.rows.push((kind, key)),
             _ => {}
         }
+    }
+}
+
+/// The rows of which several who fold at the same time take theirs.
+#[derive(Debug)]
+pub(super) struct Common {
+    all: Mutex<Loaded>,
+    in_vain: AtomicBool,
+}
+
+impl Common {
+    pub(super) fn new(all: Loaded) -> Self {
+        Self { all: Mutex::new(all), in_vain: AtomicBool::new(false) }
+    }
+
+    pub(super) fn into_rows(self) -> Loaded {
+        self.all.into_inner().expect("no panic holds the rows")
+    }
+
+    fn lend(&self, address: &Address, to: &mut Loaded) -> Lent {
+        self.all.lock().expect("no panic holds the rows").lend(address, to)
+    }
+
+    /// Somebody wants what another one has.
+    pub(super) fn give_up(&self) {
+        self.in_vain.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.in_vain.load(Ordering::Relaxed)
     }
 }
 

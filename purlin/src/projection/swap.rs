@@ -50,15 +50,20 @@ pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(),
     if !live.checkpoint.swapping {
         return Ok(());
     }
+    let mut built = Vec::new();
     for collection in &definition.collections {
         let from = building_name(&collection.name, live.checkpoint.room);
+        // An older program swapped one after another, and may have ended in between.
         if exists(store, &from).await? {
-            match store.swap(&from, &collection.name).await {
-                // An earlier run's swap came through meanwhile.
-                Err(CommitError::Invalid(_)) if !exists(store, &from).await? => {}
-                other => other?,
-            }
+            built.push((from, &*collection.name));
         }
+    }
+    // A reader of several kinds never meets new rows of one and then old ones of another.
+    let pairs: Vec<_> = built.iter().map(|(from, to)| (from.as_str(), *to)).collect();
+    match store.swap_all(&pairs).await {
+        // An earlier run's swap came through meanwhile.
+        Err(CommitError::Invalid(_)) if none_exists(store, &pairs).await? => {}
+        other => other?,
     }
     let checkpoint = Checkpoint { swapping: false, ..live.checkpoint };
     let done =
@@ -122,6 +127,15 @@ async fn clear_rooms<R: Row>(
         store.commit(control.require(some.iter().fold(Commit::new(), delete))).await?;
     }
     Ok(())
+}
+
+async fn none_exists(store: &Store, pairs: &[(&str, &str)]) -> Result<bool, ReadError> {
+    for (from, _) in pairs {
+        if exists(store, from).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn exists(store: &Store, collection: &str) -> Result<bool, ReadError> {

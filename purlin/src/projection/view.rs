@@ -1,6 +1,7 @@
 //! The handle of a read model: rows, how far they have come, and what is wanted of it.
 
 use std::marker::PhantomData;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,6 +47,16 @@ impl<F: Fold> View<F> {
     /// stops. 0: it stops before the first.
     pub fn park_at_most(self, events: u64) -> Self {
         self.inner.park_at_most.store(events, Ordering::Relaxed);
+        self
+    }
+
+    /// Folds events on at most so many threads, while that pays; by default as many as there are cores.
+    ///
+    /// The rows are the same however many there are. Events that have one [`Fold::key`], or that want the same row
+    /// ([`Fold::wants`]), are folded by one thread, in order; should others touch the same row after all, their batch is
+    /// folded again by one. So a fold whose keys share rows is only folded on several cores if it names those rows.
+    pub fn threads(self, threads: NonZeroUsize) -> Self {
+        self.inner.cores.limit(threads);
         self
     }
 

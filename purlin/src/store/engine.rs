@@ -89,8 +89,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes a collection, or adds the fields that it lacks (and indexes what is there).
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>>;
 
-    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone.
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>>;
+    /// Gives the records of the first name of each pair the second one, all at one instant; what the second had is gone.
+    /// If one of the first is not there, nothing is changed. The handle has seen to it that no name stands in two pairs.
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>>;
 
     /// Removes a collection and its records.
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>>;

@@ -1,5 +1,6 @@
 //! The handle that everything else holds.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -295,6 +296,18 @@ impl Store {
         Ok(events)
     }
 
+    /// As [`Store::read_stream_back`], but at most what the engine gives at once, and whether there may be more.
+    pub(crate) async fn read_stream_back_page(
+        &self,
+        stream: &StreamId,
+        before: u64,
+        limit: usize,
+    ) -> Result<(Vec<Recorded>, bool), ReadError> {
+        let events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
+        let more = events.len() == limit || bytes(&events) >= Limits::PAGE;
+        Ok((events, more))
+    }
+
     /// What a commit may hold.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -408,14 +421,31 @@ impl Store {
     /// Gives the records of `from` the name `to` at one instant; what `to` had is gone. The subjects' keys
     /// ([`personal::KEYS`]) stay where they are.
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
-        check_name(from)?;
-        check_name(to)?;
-        personal::check_removal(from)?;
-        personal::check_removal(to)?;
-        if from == to {
-            return Err(CommitError::Invalid(format!("the collection `{from}` cannot take its own place")));
+        self.swap_all(&[(from, to)]).await
+    }
+
+    /// As [`Store::swap`] for several pairs of `from` and `to`, all of them at one instant or none.
+    pub async fn swap_all(&self, pairs: &[(&str, &str)]) -> Result<(), CommitError> {
+        let mut names = HashSet::new();
+        for (from, to) in pairs {
+            for name in [from, to] {
+                check_name(name)?;
+                personal::check_removal(name)?;
+            }
+            if from == to {
+                let why = format!("the collection `{from}` cannot take its own place");
+                return Err(CommitError::Invalid(why));
+            }
+            if let Some(twice) = [from, to].into_iter().find(|name| !names.insert(**name)) {
+                let why = format!("the collection `{twice}` cannot be in two swaps at one instant");
+                return Err(CommitError::Invalid(why));
+            }
         }
-        self.engine.swap(from.to_owned(), to.to_owned()).await
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let owned = |(from, to): &(&str, &str)| ((*from).to_owned(), (*to).to_owned());
+        self.engine.swap(pairs.iter().map(owned).collect()).await
     }
 
     /// Removes a collection and its records. The subjects' keys ([`personal::KEYS`]) are not removed.

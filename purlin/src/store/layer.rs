@@ -101,8 +101,8 @@ pub trait Layer: Send + Sync + 'static {
     }
 
     /// As [`Engine::swap`].
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.inner().swap(from, to)
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.inner().swap(pairs)
     }
 
     /// As [`Engine::drop_collection`].
@@ -196,8 +196,8 @@ impl<L: Layer> Engine for L {
         Layer::define(self, collection)
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Layer::swap(self, from, to)
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
+        Layer::swap(self, pairs)
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -422,14 +422,20 @@ impl Engine for Memory {
         Box::pin(std::future::ready(define()))
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
         let swap = || {
             let mut state = self.state_to_change()?;
-            let mut table = state.collections.remove(&from).ok_or_else(|| {
-                CommitError::Invalid(format!("the collection `{from}` is not defined in this store"))
-            })?;
-            table.definition = table.definition.named(&to);
-            state.collections.insert(to, table);
+            if let Some((from, _)) = pairs.iter().find(|(from, _)| !state.collections.contains_key(from)) {
+                return Err(CommitError::Invalid(format!(
+                    "the collection `{from}` is not defined in this store"
+                )));
+            }
+            for (from, to) in pairs {
+                if let Some(mut table) = state.collections.remove(&from) {
+                    table.definition = table.definition.named(&to);
+                    state.collections.insert(to, table);
+                }
+            }
             Ok(())
         };
         Box::pin(std::future::ready(swap()))

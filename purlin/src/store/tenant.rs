@@ -256,7 +256,7 @@ impl Engine for Tenanted {
         })
     }
 
-    fn swap(&self, _from: String, _to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+    fn swap(&self, _pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(std::future::ready(Err(CommitError::Invalid(self.refused("swapping a collection")))))
     }
 

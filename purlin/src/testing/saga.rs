@@ -234,8 +234,8 @@ impl<E: Engine> Layer for Mortal<E> {
         self.answer(self.engine.define(collection))
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.answer(self.engine.swap(from, to))
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.answer(self.engine.swap(pairs))
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -257,10 +257,10 @@ impl Layer for Faulty {
         })
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
             self.alive().await;
-            self.engine.swap(from, to).await
+            self.engine.swap(pairs).await
         })
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod accept;
 mod aggregate;
 mod allocations;
 mod audit;
@@ -20,6 +21,8 @@ mod snapshots;
 mod source;
 mod store;
 mod transfer;
+mod view_cores;
+mod view_effects;
 mod view_limits;
 mod view_races;
 

@@ -543,3 +543,37 @@ async fn a_reader_waits_no_longer_when_the_last_events_are_of_another_category()
         () = work => {}
     }
 }
+
+/// A row that was deleted, and is spoilt with others, is read anew; which others are needed then is looked up ahead.
+#[tokio::test]
+async fn looking_ahead_for_rows_loses_none() {
+    let store = Store::memory();
+    add(&store, "first", 1).await;
+    catch_up(&View::new(Sums::<1>, &store)).await;
+    // In a second life, which does not know all rows from the beginning.
+    let view = View::new(Sums::<1>, &store);
+    let events = async {
+        let seen = async |position| view.wait_for(position, Duration::from_secs(5)).await.unwrap();
+        for key in ["gone", "kept", "broken"] {
+            add(&store, key, 5).await;
+        }
+        seen(append(&store, "gone", CountEvent::Cleared).await).await;
+        let event = |key: &str, event: CountEvent| (key.to_owned(), Envelope::new("count", &event).unwrap());
+        let batch = [
+            event("gone", CountEvent::Added { amount: 1 }),
+            event("broken", CountEvent::Broken),
+            event("kept", CountEvent::Added { amount: 1 }),
+        ];
+        let mut commit = Commit::new();
+        for (key, event) in batch {
+            commit = commit.append(StreamId::new("count", key).unwrap(), Expected::Any, [event]);
+        }
+        seen(store.commit(commit).await.unwrap().position).await;
+    };
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("{end:?}"),
+        () = events => {}
+    }
+    let rows = sums(&store).await;
+    assert_eq!((rows["gone"], rows["kept"], rows["broken"]), ((1, 1), (6, 2), (5, 1)));
+}

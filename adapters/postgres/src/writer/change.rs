@@ -121,13 +121,15 @@ async fn make(
         Change::Define(definition) => {
             define(session, schema, tables.named.get(&*definition.name).map(Arc::as_ref), definition).await?;
         }
-        Change::Swap { from, to } => {
-            if !tables.named.contains_key(from) {
+        Change::Swap(pairs) => {
+            if let Some((from, _)) = pairs.iter().find(|(from, _)| !tables.named.contains_key(from)) {
                 client.batch_execute("ROLLBACK").await?;
                 let why = format!("the collection `{from}` is not defined in this store");
                 return Ok(Err(CommitError::Invalid(why)));
             }
-            rename(session, schema, from, to).await?;
+            for (from, to) in pairs {
+                rename(session, schema, from, to).await?;
+            }
         }
         Change::Drop(name) => drop_table(session, schema, name).await?,
     }
@@ -221,9 +223,6 @@ async fn drop_table(session: &Session, schema: &Schema, name: &str) -> Result<()
 
 /// Gives a table another name, in place of what had it. Its indexes have names that say nothing, and keep them.
 async fn rename(session: &Session, schema: &Schema, from: &str, to: &str) -> Result<(), Error> {
-    if from == to {
-        return Ok(());
-    }
     drop_table(session, schema, to).await?;
     let client = &session.client;
     client.batch_execute(&format!("ALTER TABLE {} RENAME TO \"{to}\"", schema.table(from))).await?;

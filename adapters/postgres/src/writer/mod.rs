@@ -39,7 +39,7 @@ pub(crate) enum Job {
 /// A change of the collections.
 pub(crate) enum Change {
     Define(Collection),
-    Swap { from: String, to: String },
+    Swap(Vec<(String, String)>),
     Drop(String),
 }
 

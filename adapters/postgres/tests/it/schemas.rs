@@ -2,7 +2,8 @@
 
 use purlin::message::{Envelope, Fault, FaultKind};
 use purlin::store::{
-    Collection, Commit, CommitError, Expected, Field, LogFilter, Position, Query, Revision, Row, StreamId,
+    Collection, Commit, CommitError, Expected, Field, LogFilter, Position, Query, Revision, Row, Store,
+    StreamId, transfer,
 };
 use purlin_postgres::{OpenError, Options, Postgres};
 
@@ -28,6 +29,7 @@ async fn a_service_has_a_schema_of_its_own() {
     a_newer_format_and_a_foreign_schema_are_refused(&server).await;
     urls_that_cannot_be_met_are_refused(&server).await;
     names_and_texts_of_every_kind_are_taken(&server).await;
+    a_store_into_which_an_import_was_cut_off_is_refused(&server).await;
     what_postgres_cannot_store_is_refused_alone(&server).await;
     a_restored_dump_goes_on_where_it_was(&server).await;
 }
@@ -49,13 +51,13 @@ async fn what_is_for_one_process_is_refused_to_a_second(server: &Server) {
         let patience = std::time::Duration::from_millis(300);
         Options { sole: true, patience, ..Options::new(server.url(), "alone") }
     };
-    let first = purlin::store::Store::new(Postgres::open(options()).await.expect("a store"));
+    let first = Store::new(Postgres::open(options()).await.expect("a store"));
     let append = || Commit::new().append(stream(), Expected::Any, [Envelope::raw("x", "1")]);
     first.commit(append()).await.expect("it writes");
     let refused = Postgres::open(options()).await.err().expect("it is refused");
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
     first.close().await;
-    let next = purlin::store::Store::new(Postgres::open(options()).await.expect("the first is gone"));
+    let next = Store::new(Postgres::open(options()).await.expect("the first is gone"));
     next.commit(append()).await.expect("it writes");
     next.close().await;
 }
@@ -183,6 +185,29 @@ async fn a_restored_dump_goes_on_where_it_was(server: &Server) {
     assert_eq!(page.events.iter().map(|event| event.position.0).collect::<Vec<_>>(), [20, 21]);
     let found = restored.list::<Odd>(Query::all().and("tags", "t")).await.expect("indexed");
     assert_eq!(found.records.len(), 1);
+}
+
+async fn a_store_into_which_an_import_was_cut_off_is_refused(server: &Server) {
+    let (memory, mut lines) = (Store::memory(), Vec::new());
+    let event = Envelope::raw("order.placed", "1");
+    let stream = StreamId::new("order", 1).expect("a stream");
+    memory.commit(Commit::new().append(stream, Expected::Any, [event])).await.expect("an append");
+    transfer::export(&memory, &mut lines, |_| ()).await.expect("an export");
+    let half = || Options {
+        log: Some(memory.log_id()),
+        half_imported: true,
+        ..Options::new(server.url(), "half_imported")
+    };
+    let store = Store::new(Postgres::open(half()).await.expect("a new store"));
+    transfer::import(&store, &lines[..lines.len() - 1], |_| ()).await.expect_err("it is cut off");
+    store.close().await;
+    let refused = purlin_postgres::open(server.url(), "half_imported").await.expect_err("half a log");
+    assert_eq!(refused.kind(), FaultKind::Rejected);
+    assert!(matches!(refused, OpenError::HalfImported { .. }), "{refused}");
+    let store = Store::new(Postgres::open(half()).await.expect("the import goes on"));
+    transfer::import(&store, &lines[..], |_| ()).await.expect("the whole of it");
+    store.close().await;
+    purlin_postgres::open(server.url(), "half_imported").await.expect("a whole store").close().await;
 }
 
 fn stream() -> StreamId {

@@ -53,13 +53,17 @@ impl Archive {
         Ok(Self { file, log, before, made: made.into(), left, which: OnceLock::new() })
     }
 
-    /// What a store's file says of its archive; none when it has none.
-    pub(crate) fn of(store: &Path, connection: &Connection) -> Result<Option<Self>, SchemaError> {
+    /// What a store's file says of its archive, if that is not said; none when it has none.
+    pub(crate) fn of(
+        store: &Path,
+        connection: &Connection,
+        said: Option<&Path>,
+    ) -> Result<Option<Self>, SchemaError> {
         if schema::archive(connection)?.is_none() {
             return Ok(None);
         }
         let (_, log, _) = schema::described(connection)?;
-        Self::find(connection, log, None, store).map(Some)
+        Self::find(connection, log, said, store).map(Some)
     }
 
     pub(crate) fn file(&self) -> &Path {

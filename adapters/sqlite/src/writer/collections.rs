@@ -16,7 +16,7 @@ impl Writer {
         self.gone = true;
         let (answer, changed) = match job {
             Job::Define(definition, answer) => (answer, self.define(&definition)),
-            Job::Swap { from, to, answer } => (answer, self.swap(&from, &to)),
+            Job::Swap(pairs, answer) => (answer, self.swap(&pairs)),
             Job::Drop(name, answer) => {
                 let dropped = self.in_transaction(|connection, tables| match tables.contains_key(&name) {
                     true => collection::drop_table(connection, &name),
@@ -36,17 +36,18 @@ impl Writer {
         defined.map_err(unavailable)
     }
 
-    fn swap(&mut self, from: &str, to: &str) -> Result<(), CommitError> {
+    fn swap(&mut self, pairs: &[(String, String)]) -> Result<(), CommitError> {
         let swapped = self.in_transaction(|connection, tables| {
-            let Some(table) = tables.get(from) else { return Ok(false) };
-            collection::rename(connection, table, to).map(|()| true)
-        });
-        match swapped.map_err(unavailable)? {
-            true => Ok(()),
-            false => {
-                Err(CommitError::Invalid(format!("the collection `{from}` is not defined in this store")))
+            let missing = pairs.iter().find(|(from, _)| !tables.contains_key(from));
+            if let Some((from, _)) = missing {
+                return Ok(Err(format!("the collection `{from}` is not defined in this store")));
             }
-        }
+            for (from, to) in pairs {
+                collection::rename(connection, &tables[from], to)?;
+            }
+            Ok(Ok(()))
+        });
+        swapped.map_err(unavailable)?.map_err(CommitError::Invalid)
     }
 
     /// Changes tables, and reads them again.

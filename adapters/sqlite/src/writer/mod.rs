@@ -55,11 +55,7 @@ const BYTES: usize = 8 << 20;
 pub(crate) enum Job {
     Commit(Queued),
     Define(Collection, oneshot::Sender<Result<(), CommitError>>),
-    Swap {
-        from: String,
-        to: String,
-        answer: oneshot::Sender<Result<(), CommitError>>,
-    },
+    Swap(Vec<(String, String)>, oneshot::Sender<Result<(), CommitError>>),
     Drop(String, oneshot::Sender<Result<(), CommitError>>),
     /// Takes events out of the store's file that are durable in its archive.
     Forget(Vec<u64>, oneshot::Sender<Result<(), CommitError>>),

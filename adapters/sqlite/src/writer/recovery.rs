@@ -81,7 +81,7 @@ impl Writer {
                 }
                 Ok(
                     Job::Define(_, answer)
-                    | Job::Swap { answer, .. }
+                    | Job::Swap(_, answer)
                     | Job::Drop(_, answer)
                     | Job::Forget(_, answer),
                 ) => {

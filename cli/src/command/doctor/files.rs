@@ -16,8 +16,13 @@ const NONE: u64 = 64 << 20;
 /// A write-ahead log that is longer than this is not moved into its file.
 const LONG_WAL: u64 = 256 << 20;
 
-/// Looks at a folder, or at one file in it.
-pub(super) async fn folder(folder: &Path, only: Option<&PathBuf>, found: &mut Vec<Finding>) {
+/// Looks at a folder, or at one file in it, whose archive may be said to be elsewhere than it remembers.
+pub(super) async fn folder(
+    folder: &Path,
+    only: Option<&PathBuf>,
+    archive: Option<&Path>,
+    found: &mut Vec<Finding>,
+) {
     let files = match sqlite_files(folder) {
         Ok(files) => files,
         Err(failure) => {
@@ -44,14 +49,19 @@ pub(super) async fn folder(folder: &Path, only: Option<&PathBuf>, found: &mut Ve
         }
     }
     for (name, file) in &files {
-        store(name, file, process.is_ok(), found).await;
+        store(name, (file, archive), process.is_ok(), found).await;
     }
 }
 
-async fn store(name: &str, file: &Path, answered: bool, found: &mut Vec<Finding>) {
+async fn store(
+    name: &str,
+    (file, elsewhere): (&Path, Option<&Path>),
+    answered: bool,
+    found: &mut Vec<Finding>,
+) {
     found.push(rights(&format!("{name}: file"), file, 0o600));
     let about = format!("{name}: store");
-    let store = match purlin_sqlite::inspect(file).await {
+    let store = match purlin_sqlite::inspect_with(file, elsewhere.map(Path::to_owned)).await {
         Ok(store) => store,
         Err(error) => {
             let advice = "if a newer program wrote it, use that one; if it is damaged, restore a backup \

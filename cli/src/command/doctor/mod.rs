@@ -25,9 +25,10 @@ pub(super) struct Examined(Vec<Finding>);
 pub(super) async fn run(place: &Place, wanted: &Doctor) -> Examined {
     let mut found = Vec::new();
     match place {
-        Place::Folder(folder) => files::folder(folder, None, &mut found).await,
-        Place::File(file, _) => {
-            files::folder(&crate::operator::folder_of(file), Some(file), &mut found).await;
+        Place::Folder(folder) => files::folder(folder, None, None, &mut found).await,
+        Place::File(file, archive) => {
+            let folder = crate::operator::folder_of(file);
+            files::folder(&folder, Some(file), archive.as_deref(), &mut found).await;
         }
         Place::Database { url, service } => {
             database::examine(place, url, service.as_deref(), &mut found).await;

@@ -77,11 +77,12 @@ async fn followers(operator: &Operator, found: &mut Vec<Finding>) {
         let text = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or("?");
         let about = format!("{}: {} {}", text("service"), text("kind"), text("name"));
         let lag = one.get("lag").and_then(Value::as_u64);
-        found.push(match (one["other_incarnation"] == true, lag) {
+        found.push(match (one["refuses"] == true, lag) {
             (true, _) => Finding::fail(
                 about,
-                "it follows a life of the log that has ended: the log was restored",
-                "compare what was published with what the restored log says, then let it begin anew",
+                format!("it knows more of the log of {} than there is: it was restored", text("log")),
+                "compare what was published with what the restored log says, then say from where it goes on: \
+                 `purlin store accept`",
             ),
             (false, None) => {
                 Finding::ok(about, format!("it is at {} of a log that is not here", one["position"]))

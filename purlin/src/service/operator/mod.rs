@@ -32,13 +32,14 @@
 //! | `GET /<service>/projections/<name>/parked?limit=&cursor=` | a page of [`ParkedItem`](crate::projection::ParkedItem)s |
 //! | `POST /<service>/projections/<name>/parked/<position>/retry`, `../drop` | `{"name": name, "position": position}` |
 //! | `GET /<service>/streams?category=&tenant=&limit=&cursor=` | a page of streams, in the order in which they began |
-//! | `GET /<service>/streams/<stream>?from=&before=&limit=` | a page of a stream's events, backwards when `before` is said |
+//! | `GET /<service>/streams/<stream>?from=&before=&limit=` | a page of a stream's events, backwards when `before` is said; it ends before `limit` once its data come to some megabytes |
 //! | `POST /<service>/archive?category=&tenant=&idle=&ended_by=&after=&dry_run=` | how far the streams of a category are archived after some seconds: [`Progress`](crate::store::archive::Progress), to be asked again with its `through` as `after` until that is `of`; `idle` in seconds, the kinds of `ended_by` with commas between; an answer that it failed has it too, as `progress` |
-//! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log; waits so many seconds for something new |
+//! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log, to be asked again with its `through` as `after`; waits so many seconds for something new, and ends before `limit` once its data come to some megabytes |
 //! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
 //! | `GET /<service>/store` | which log it is, its head and collections |
 //! | `POST /<service>/store/backup?to=<path>` | `{"to": path}`, when the copy is whole |
-//! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag |
+//! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag, and whether they refuse their log |
+//! | `POST /followers/accept?service=&kind=&name=&after=&dry_run=` | lets one that refuses its log, because that was restored or has lost its end, go on behind a position of it: see [`Acceptance`](crate::bus::Acceptance) |
 //!
 //! A running process has more to ask for ([`process`]):
 //!
@@ -122,6 +123,7 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/stats", get(stats::stats))
         .route("/{service}/store", get(stores::show))
         .route("/followers", get(stores::followers))
+        .route("/followers/accept", post(stores::accept))
         .fallback(|| async { not_found("there is nothing at this path") })
         .layer(from_fn(in_time))
         // A copy takes as long as it takes.

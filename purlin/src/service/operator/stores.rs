@@ -7,11 +7,11 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::bus;
+use crate::bus::{self, AcceptError, Acceptance, Follower, FollowerKind};
 use crate::http::{Json, Path, Problem, Query};
-use crate::store::transfer;
+use crate::store::{Position, Store, transfer};
 
-use super::{Services, bad_request, told};
+use super::{Services, bad_request, not_found, told};
 
 /// Which log a store is, and what it holds.
 pub(super) async fn show(
@@ -38,8 +38,9 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
         for follower in bus::followers(store).await? {
             // A life of the log that ended is another log to whoever follows it.
             let same = services.0.iter().find(|(_, store)| store.log_id() == follower.log);
-            let other_life = services.0.values().any(|store| store.log_id().log == follower.log.log);
-            let head = same.map(|(_, store)| store.head());
+            let other_life = services.following(&follower).filter(|_| same.is_none());
+            let head = same.or(other_life).map(|(_, store)| store.head());
+            let lag = head.filter(|_| same.is_some()).map(|head| head.0.saturating_sub(follower.position.0));
             items.push(json!({
                 "service": service,
                 "kind": follower.kind,
@@ -47,12 +48,75 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
                 "follows": same.map(|(name, _)| name),
                 "position": follower.position,
                 "head": head,
-                "lag": head.map(|head| head.0.saturating_sub(follower.position.0)),
-                "other_incarnation": same.is_none() && other_life,
+                "lag": lag,
+                "other_incarnation": other_life.is_some(),
+                "refuses": other_life.is_some() || head.is_some_and(|head| head < follower.position),
+                "log": same.or(other_life).map(|(name, _)| name),
+                "knows": follower.log.incarnation,
+                "found": same.or(other_life).map(|(_, store)| store.log_id().incarnation),
             }));
         }
     }
     Ok(Json(json!({ "items": items })))
+}
+
+impl Services {
+    /// The store whose log somebody follows, in whichever life of it.
+    fn following(&self, follower: &Follower) -> Option<(&String, &Store)> {
+        self.0.iter().find(|(_, store)| store.log_id().log == follower.log.log)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Accepting {
+    /// Whose store keeps how far the follower has come.
+    service: String,
+    kind: FollowerKind,
+    name: String,
+    after: Position,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Lets somebody who refuses a log go on with it, or says what that would do.
+pub(super) async fn accept(
+    State(services): State<Services>,
+    Query(wanted): Query<Accepting>,
+) -> Result<Json<Value>, Problem> {
+    let Accepting { service, kind, name, after, dry_run } = wanted;
+    let store = services.store(&service)?;
+    let all = bus::followers(store).await?;
+    let follower = all.into_iter().find(|one| one.kind == kind && one.name == name);
+    let follower =
+        follower.ok_or_else(|| not_found(format!("`{service}` has no such follower as `{name}`")))?;
+    let (log, followed) = services
+        .following(&follower)
+        .ok_or_else(|| not_found(format!("the log that `{name}` follows is not here")))?;
+    let acceptance = Acceptance::of(store, &follower, followed, after).await.map_err(refused)?;
+    let dropped = acceptance.dropped;
+    if !dry_run {
+        acceptance.apply().await.map_err(refused)?;
+        tracing::warn!(
+            service,
+            name,
+            log,
+            %after,
+            dropped,
+            "an operator lets a follower go on with another life of its log"
+        );
+    }
+    Ok(Json(json!({
+        "service": service, "kind": kind, "name": name, "log": log,
+        "knows": follower.log.incarnation, "found": followed.log_id().incarnation,
+        "position": follower.position, "after": after, "head": followed.head(),
+        "dropped": dropped, "done": !dry_run,
+    })))
+}
+
+fn refused(error: AcceptError) -> Problem {
+    let said = told(&error);
+    Problem::from(error).detail(said)
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,9 @@ use super::{Services, bad_request, unread};
 /// How long one answer looks through the log before it says how far it came.
 pub(super) const SLICE: Duration = Duration::from_secs(2);
 
+/// Bytes of data after which an answer takes no further event: whoever asks goes on where it ends.
+const BYTES: usize = 4 << 20;
+
 /// How long who follows the log waits at the most for something new.
 const LONGEST_WAIT: u64 = 10;
 
@@ -77,15 +80,39 @@ async fn look(
 ) -> Result<LogPage, ReadError> {
     let until = Instant::now() + SLICE;
     let mut found = LogPage { events: Vec::new(), through: after };
-    while found.events.len() < limit && found.through < store.head() && Instant::now() < until {
+    let mut bytes = 0;
+    while found.events.len() < limit
+        && bytes < BYTES
+        && found.through < store.head()
+        && Instant::now() < until
+    {
         let page = store.read_log(found.through, filter, limit - found.events.len()).await?;
         if page.through <= found.through {
             break;
         }
         found.through = page.through;
+        bytes += page.events.iter().map(size).sum::<usize>();
         found.events.extend(page.events);
     }
     Ok(found)
+}
+
+fn size(event: &Recorded) -> usize {
+    event.envelope.data.len()
+}
+
+/// Cuts off what is more than one answer holds; the first event is never too much. Whether something was cut off.
+fn cut(events: &mut Vec<Recorded>) -> bool {
+    let mut bytes = 0;
+    let fits = events.iter().take_while(|event| {
+        let first = bytes == 0;
+        bytes += size(event);
+        first || bytes <= BYTES
+    });
+    let fits = fits.count();
+    let more = fits < events.len();
+    events.truncate(fits);
+    more
 }
 
 #[derive(Deserialize)]
@@ -110,15 +137,16 @@ pub(super) async fn show(
     let stream =
         StreamId::parse(stream.as_str()).map_err(|error| bad_request(format!("`{stream}`: {error}")))?;
     let (limit, from) = (wanted.limit.get(), wanted.from.unwrap_or(1).max(1));
-    let events = match wanted.before {
-        None => store.read_stream(&stream, from, limit).await.map_err(unread)?,
+    let (mut events, more) = match wanted.before {
+        None => store.read_stream_page(&stream, from, limit).await.map_err(unread)?,
         Some(before) => {
-            let mut events = store.read_stream_back(&stream, before, limit).await.map_err(unread)?;
+            let page = store.read_stream_back_page(&stream, before, limit).await;
+            let (mut events, more) = page.map_err(unread)?;
             events.retain(|event| event.version >= from);
-            events
+            (events, more)
         }
     };
-    let more = events.len() == limit;
+    let more = cut(&mut events) || more;
     let next = events.last().filter(|_| more).and_then(|event| match wanted.before {
         None => Some((event.version + 1).to_string()),
         Some(_) => Some(event.version.to_string()).filter(|_| event.version > from),
@@ -170,7 +198,8 @@ pub(super) async fn tail(
     let until = Instant::now() + Duration::from_secs(wanted.wait.min(LONGEST_WAIT));
     let looked = Instant::now() + SLICE;
     let mut found = LogPage { events: Vec::new(), through: after };
-    while found.events.len() < limit {
+    let mut whole = true;
+    while found.events.len() < limit && whole {
         // What is there is read without waiting; an empty page says only how far it was looked.
         let due = if subscription.position() < head { looked } else { until };
         match tokio::time::timeout_at(due, subscription.page(limit - found.events.len())).await {
@@ -178,6 +207,7 @@ pub(super) async fn tail(
                 let page = page?;
                 found.events.extend(page.events);
                 found.through = page.through;
+                whole = !cut(&mut found.events);
             }
             Err(_) => break,
         }
@@ -185,8 +215,12 @@ pub(super) async fn tail(
             break;
         }
     }
+    let through = match found.events.last() {
+        Some(last) if !whole => last.position,
+        _ => subscription.position(),
+    };
     let items = found.events.iter().map(Event::of).collect();
-    Ok(Json(Found { items, through: subscription.position(), head: store.head() }))
+    Ok(Json(Found { items, through, head: store.head() }))
 }
 
 fn filter(wanted: &Tail) -> LogFilter {

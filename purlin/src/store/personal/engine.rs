@@ -53,8 +53,8 @@ impl Engine for Personalized {
         self.engine.define(collection)
     }
 
-    fn swap(&self, from: String, to: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.swap(from, to)
+    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.engine.swap(pairs)
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {

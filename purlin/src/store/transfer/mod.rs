@@ -37,7 +37,7 @@ pub use compare::{CompareError, compare};
 pub use export::{ExportError, export};
 pub use import::{ImportError, Importer, import};
 pub use line::{FORMAT, Header};
-pub use unfinished::unfinished;
+pub use unfinished::{HalfImported, half_imported, unfinished};
 
 /// How far it has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Header;
-use crate::store::{Commit, CommitError, ReadError, Row, Store};
+use crate::message::Timestamp;
+use crate::store::{Commit, CommitError, Engine, Position, ReadError, Row, Store};
 
 /// The one record of its collection.
 const KEY: &str = "import";
@@ -30,6 +31,33 @@ pub async fn unfinished(store: &Store) -> Result<Option<Header>, ReadError> {
         Ok(import) => Ok(import.map(|import| import.header)),
         // There is no such collection.
         Err(ReadError::Invalid(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An import into a store was cut off.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it is half imported (from the export of {at}, which goes up to {head}): import the same export again, to its end, or \
+     remove the store"
+)]
+pub struct HalfImported {
+    /// When the export was written.
+    pub at: Timestamp,
+    /// How far it goes.
+    pub head: Position,
+}
+
+/// As [`unfinished`], for engines: they ask when they open a store, and refuse one that is half imported unless their
+/// options say otherwise.
+pub async fn half_imported(engine: &dyn Engine) -> Result<Option<HalfImported>, ReadError> {
+    match engine.get(Import::COLLECTION.to_owned(), KEY.to_owned()).await {
+        Ok(Some(record)) => {
+            let Header { at, head, .. } = record.decode::<Import>()?.header;
+            Ok(Some(HalfImported { at, head }))
+        }
+        // There is no such collection.
+        Ok(None) | Err(ReadError::Invalid(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use crate::message::Timestamp;
 use crate::store::{
     Append, Collection, Commit, CommitError, Conflict, Expected, Field, Position, Query, ReadError, Revision,
@@ -16,6 +18,8 @@ pub(super) async fn run<H: Harness>(harness: &H) {
     records_are_found_when_they_are_due(&harness.open("due").await).await;
     a_collection_can_get_other_fields(&harness.open("fields").await).await;
     a_collection_can_take_the_place_of_another(&harness.open("swap").await).await;
+    collections_take_their_places_all_at_once_or_not_at_all(&harness.open("swap_all").await).await;
+    no_reader_meets_a_new_collection_and_then_an_old_one(&harness.open("swap_readers").await).await;
     what_a_query_cannot_ask_is_refused(&harness.open("refused_queries").await).await;
     every_commit_wakes_who_waits(&harness.open("wake").await).await;
 }
@@ -185,6 +189,80 @@ async fn a_collection_can_take_the_place_of_another(store: &Store) {
     assert!(store.get::<Note>("c").await.is_err());
     let gone = store.commit(Commit::new().put("c", &Note::new("x", 1))).await;
     assert!(matches!(gone, Err(CommitError::Invalid(_))));
+}
+
+async fn collections_take_their_places_all_at_once_or_not_at_all(store: &Store) {
+    const NAMES: [&str; 3] = ["notes", "others", "thirds"];
+    let said = async |name: &str| {
+        let record = store.get_record(name, "a").await.expect("readable");
+        record.map(|record| record.decode::<Note>().expect("a note").text)
+    };
+    let make = async |name: &str, text: &str| {
+        let collection = notes().named(name);
+        store.define_collection(collection.clone()).await.expect("defined");
+        let put = Commit::new().put_in(&collection, "a", &Note::new(text, 1), Revision::Any, None);
+        store.commit(put).await.expect("a put");
+    };
+    for name in NAMES {
+        make(name, "old").await;
+    }
+    make("notes_v2", "new").await;
+    make("others_v2", "new").await;
+    let pairs = [("notes_v2", "notes"), ("others_v2", "others"), ("thirds_v2", "thirds")];
+    let refused = store.swap_all(&pairs).await;
+    assert!(matches!(refused, Err(CommitError::Invalid(_))), "one of them is not there: {refused:?}");
+    for (beside, live) in [("notes_v2", "notes"), ("others_v2", "others")] {
+        assert_eq!(said(live).await.as_deref(), Some("old"), "a refused swap changes nothing");
+        assert_eq!(said(beside).await.as_deref(), Some("new"), "a refused swap changes nothing");
+    }
+    let twice = store.swap_all(&[("notes_v2", "notes"), ("others_v2", "notes")]).await;
+    assert!(matches!(twice, Err(CommitError::Invalid(_))), "two for one name: {twice:?}");
+    let round = store.swap_all(&[("notes_v2", "notes"), ("notes", "others")]).await;
+    assert!(matches!(round, Err(CommitError::Invalid(_))), "a name in two pairs: {round:?}");
+    store.swap_all(&pairs[..2]).await.expect("swapped");
+    for (name, text) in NAMES.into_iter().zip(["new", "new", "old"]) {
+        assert_eq!(said(name).await.as_deref(), Some(text), "{name}");
+    }
+    assert!(store.get_record("others_v2", "a").await.is_err(), "its old name is gone");
+    store.swap_all(&[]).await.expect("nothing to do");
+}
+
+async fn no_reader_meets_a_new_collection_and_then_an_old_one(store: &Store) {
+    const ROUNDS: i64 = 20;
+    let (first, second) = (notes(), notes().named("others"));
+    store.define_collection(first.clone()).await.expect("defined");
+    store.define_collection(second.clone()).await.expect("defined");
+    let number = async |name: &str| {
+        let record = store.get_record(name, "a").await.expect("readable while others take its place");
+        record.map_or(0, |record| record.decode::<Note>().expect("a note").number)
+    };
+    let swap = async {
+        for round in 1..=ROUNDS {
+            let mut put = Commit::new();
+            for live in [&first, &second] {
+                let beside = live.named(format!("{}_v2", live.name));
+                store.define_collection(beside.clone()).await.expect("defined");
+                put = put.put_in(&beside, "a", &Note::new("built", round), Revision::Any, None);
+            }
+            store.commit(put).await.expect("a put");
+            store.swap_all(&[("notes_v2", "notes"), ("others_v2", "others")]).await.expect("swapped");
+        }
+    };
+    let read = async {
+        loop {
+            // In both orders: whichever an engine might do first.
+            let (one, other) = (number("notes").await, number("others").await);
+            assert!(one <= other, "notes of round {one} and then others of round {other}");
+            let (other, one) = (number("others").await, number("notes").await);
+            assert!(other <= one, "others of round {other} and then notes of round {one}");
+            if one == ROUNDS && other == ROUNDS {
+                return;
+            }
+            // Engines may answer at once, and the swaps are to be heard too.
+            tokio::task::yield_now().await;
+        }
+    };
+    join(swap, read).await;
 }
 
 /// The same with and without records: an engine does not find out by looking at them.

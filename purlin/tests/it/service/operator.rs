@@ -301,6 +301,48 @@ fn query(value: &Value) -> String {
 }
 
 #[tokio::test]
+async fn an_answer_ends_where_its_data_are_too_many_and_the_next_goes_on_there() {
+    let store = Store::memory();
+    let house = operator::router([Served { name: "orders".into(), store: store.clone() }]);
+    let big = format!("\"{}\"", "x".repeat(900_000));
+    for n in 1..=20_u64 {
+        let event = Envelope::raw("order.noted", if n == 1 { "1".to_owned() } else { big.clone() });
+        let append =
+            Commit::new().append(StreamId::new("order", 1).unwrap(), Expected::Version(n - 1), [event]);
+        store.commit(append).await.unwrap();
+    }
+    let versions = |body: &Value| -> Vec<u64> {
+        let items = body["items"].as_array().unwrap();
+        assert!(body.to_string().len() < 6 << 20, "an answer of {} bytes", body.to_string().len());
+        assert!(!items.is_empty(), "an answer without an event");
+        items.iter().map(|item| item["version"].as_u64().unwrap()).collect()
+    };
+    let (mut seen, mut answers, mut next) = (Vec::new(), 0, json!("1"));
+    while let Some(from) = next.as_str() {
+        let (_, _, body) = ask(&house, Method::GET, &format!("/orders/streams/order-1?from={from}")).await;
+        seen.extend(versions(&body));
+        (answers, next) = (answers + 1, body["next"].clone());
+    }
+    assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+    assert!(answers > 3, "{answers} answers for 18 MB");
+    let (mut seen, mut next) = (Vec::new(), json!(u64::MAX.to_string()));
+    while let Some(before) = next.as_str() {
+        let (_, _, body) =
+            ask(&house, Method::GET, &format!("/orders/streams/order-1?before={before}")).await;
+        seen.extend(versions(&body));
+        next = body["next"].clone();
+    }
+    assert_eq!(seen, (1..=20).rev().collect::<Vec<_>>());
+    let (mut seen, mut after) = (Vec::new(), 0);
+    while after < 20 {
+        let (_, _, body) = ask(&house, Method::GET, &format!("/orders/log?after={after}&limit=100")).await;
+        seen.extend(versions(&body));
+        after = body["through"].as_u64().unwrap();
+    }
+    assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn streams_are_archived_part_by_part() {
     let store = Store::memory();
     let house = operator::router([Served { name: "orders".into(), store: store.clone() }]);
