@@ -8,9 +8,9 @@ use purlin::store::{Cause, LogId};
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::Archive;
-use crate::checksum::Unchecked;
-use crate::codec::{signed, unsigned};
+use crate::codec::{self, signed, unsigned};
 use crate::error::OpenError;
+use crate::older::Older;
 use crate::synchronous::Synchronous;
 use crate::{files, schema};
 
@@ -97,7 +97,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
         return Err(unusable(schema::SchemaError::NoWal(mode).into()));
     }
     connection.pragma_update(None, "synchronous", synchronous.name()).map_err(opened)?;
-    prepare(&mut connection, archive.log(), tables == 0).map_err(opened)?;
+    prepare(&mut connection, archive, tables == 0).map_err(opened)?;
     if !archive.is_made() && !crate::checkpoint::truncate(&connection).map_err(opened)? {
         // A log beside a file that turns out to be empty is thrown away.
         return Err(unusable("somebody reads it before there is anything in it".into()));
@@ -109,7 +109,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     Ok(connection)
 }
 
-fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::Result<()> {
+fn prepare(connection: &mut Connection, archive: &Archive, is_new: bool) -> rusqlite::Result<()> {
     let is_copy = !is_new && meta::<i64>(connection, "copy")?.is_some();
     if !is_new && !is_copy {
         return Ok(());
@@ -117,11 +117,11 @@ fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::R
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if is_new {
         transaction.execute_batch(TABLES)?;
-        transaction.execute_batch(schema::EVENTS)?;
+        transaction.execute_batch(codec::table(archive.older))?;
         set_meta(&transaction, "archive_format", FORMAT)?;
-        set_meta(&transaction, "log", log.log.as_bytes().as_slice())?;
+        set_meta(&transaction, "log", archive.log().log.as_bytes().as_slice())?;
     }
-    set_identity(&transaction, log)?;
+    set_identity(&transaction, archive.log())?;
     transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
     transaction.commit()
 }
@@ -129,7 +129,7 @@ fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::R
 /// Says whose archive it is; part of a transaction of the caller's.
 fn set_identity(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
     set_meta(connection, "incarnation", log.incarnation)?;
-    set_meta(connection, "sum", schema::identity_sum(log, Unchecked::default()))
+    set_meta(connection, "sum", schema::identity_sum(log, Older::default()))
 }
 
 /// Whether this is the log's own archive. A copy that was made together with a store is also that of the incarnation
@@ -156,7 +156,7 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
     let incarnation = meta(connection, "incarnation").map_err(opened)?;
     let id = LogId { log, incarnation: incarnation.ok_or_else(|| wrong("its identity is damaged"))? };
     let sum: Option<i64> = meta(connection, "sum").map_err(opened)?;
-    if sum != Some(schema::identity_sum(id, Unchecked::default())) {
+    if sum != Some(schema::identity_sum(id, Older::default())) {
         return Err(wrong("its identity does not match its checksum"));
     }
     if id.log != archive.log().log {
