@@ -17,8 +17,9 @@ use crate::tag;
 /// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
 const FEW: usize = 256;
 
-/// Data that are not wanted are read in vain, if they are so short that they lie beside their header.
-const SHORT_DATA: &str = "CASE WHEN octet_length(data) < 1024 THEN data END";
+/// Data that are not wanted are read in vain, if they are so short that they lie in the page of their header (of 4,096
+/// bytes).
+const SHORT_DATA: &str = "CASE WHEN octet_length(data) < 3584 THEN data END";
 
 /// Events for which a page makes room at once, when all are wanted.
 const ROOM: usize = 4096;

@@ -181,6 +181,10 @@ pub(crate) fn prepare(
         id.incarnation = meta(&transaction, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
         let format = meta::<i64>(&transaction, "format")?;
         older = read_older(&transaction)?;
+        let is_older = format.is_some_and(|format| format < FORMAT);
+        if is_older && head(&transaction)? == 0 && has_had_events(&transaction)? {
+            return Err(SchemaError::Damaged("its log is empty, and has not always been"));
+        }
         match format {
             Some(1) => older = upgrade(&transaction)?,
             _ if meta(&transaction, "sum")? != Some(identity_sum(id, older)) => {
@@ -203,7 +207,7 @@ pub(crate) fn prepare(
             }
             _ => {}
         }
-        if format.is_some_and(|format| format < FORMAT) {
+        if is_older {
             older.apart = keep_apart(&transaction)?;
             changed = true;
         }
@@ -260,12 +264,27 @@ fn keep_apart(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(apart)
 }
 
+/// Whether something other than its table says that a store has had events.
+fn has_had_events(connection: &Connection) -> rusqlite::Result<bool> {
+    for table in ["_run", "_block", "_tag"] {
+        let is_there = connection.table_exists(None, table)?;
+        let some = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+        if is_there && connection.query_row(&some, [], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(left(connection)? > 0 || archive(connection)?.is_some())
+}
+
 /// Up to where what is in a file was written by older formats.
 pub(crate) fn read_older(connection: &Connection) -> Result<Older, SchemaError> {
-    let apart = match meta::<i64>(connection, "format")?.ok_or(SchemaError::Damaged("no format"))? {
-        FORMAT => meta::<Vec<u8>>(connection, "apart")?.and_then(|apart| Checked::read(&apart)),
+    let format = meta::<i64>(connection, "format")?.ok_or(SchemaError::Damaged("no format"))?;
+    let apart = match (format, meta::<Vec<u8>>(connection, "apart")?) {
+        (FORMAT, apart) => apart.and_then(|apart| Checked::read(&apart)),
         // Nothing else is in such a file.
-        _ => Some(u64::MAX),
+        (_, None) => Some(u64::MAX),
+        // An older format knows no border: it is the format that is not what it was.
+        (_, Some(_)) => None,
     };
     Ok(Older {
         apart: apart.ok_or(SchemaError::Damaged("how old its events are does not match its checksum"))?,

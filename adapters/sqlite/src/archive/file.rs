@@ -14,8 +14,14 @@ use crate::older::Older;
 use crate::synchronous::Synchronous;
 use crate::{files, schema};
 
-/// The format of an archive.
-const FORMAT: i64 = 1;
+/// The newest format of an archive.
+const FORMAT: i64 = PACKED;
+
+/// The format of an archive whose events lie as those of a store of today.
+const PACKED: i64 = 2;
+
+/// The format of one whose events lie as those of a store that was made by an older format (see [`crate::older`]).
+const OLDER: i64 = 1;
 
 /// Its tables; `_event` is as in a store.
 const TABLES: &str = "CREATE TABLE _meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;";
@@ -118,12 +124,20 @@ fn prepare(connection: &mut Connection, archive: &Archive, is_new: bool) -> rusq
     if is_new {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(codec::table(archive.older))?;
-        set_meta(&transaction, "archive_format", FORMAT)?;
+        set_meta(&transaction, "archive_format", format_beside(archive.older))?;
         set_meta(&transaction, "log", archive.log().log.as_bytes().as_slice())?;
     }
     set_identity(&transaction, archive.log())?;
     transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
     transaction.commit()
+}
+
+/// The format of a store's archive.
+fn format_beside(store: Older) -> i64 {
+    match store.apart {
+        0 => PACKED,
+        _ => OLDER,
+    }
 }
 
 /// Says whose archive it is; part of a transaction of the caller's.
@@ -148,6 +162,9 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
         None => return Err(wrong("it is no archive")),
         Some(format) if format > FORMAT => {
             return Err(wrong(&format!("a newer version wrote it, in format {format}")));
+        }
+        Some(format) if format != format_beside(archive.older) => {
+            return Err(wrong("its events lie in it otherwise than in the store"));
         }
         Some(_) => {}
     }

@@ -34,7 +34,7 @@ impl Ready {
             keys: commit.appends.iter().map(|append| keys.of(append.stream.as_str())).collect(),
             sums: commit.writes.iter().map(sum_of).collect(),
             items: commit.event_count() + commit.writes.len() + commit.requirements.len(),
-            bytes: weigh(&commit),
+            bytes: weigh(&commit) + bodies.len(),
             bodies,
             commit,
         }

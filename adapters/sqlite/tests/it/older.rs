@@ -76,7 +76,8 @@ pub(crate) fn as_before(file: &Path) {
          CREATE TABLE _event(position INTEGER PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL,
             kind TEXT NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, schema INTEGER NOT NULL,
             public INTEGER NOT NULL, meta BLOB, sum INTEGER, data TEXT NOT NULL);
-         DELETE FROM _meta WHERE name = 'apart';",
+         DELETE FROM _meta WHERE name = 'apart';
+         UPDATE _meta SET value = 1 WHERE name = 'archive_format';",
     )
     .unwrap();
     for (position, header, data) in rows {
@@ -265,4 +266,70 @@ async fn an_older_store_without_events_is_as_a_new_one() {
     let store = open(&file).await;
     assert_eq!(whole(&store).await, all);
     store.close().await;
+}
+
+/// What a file says of itself, and how many events lie in it.
+fn told(file: &Path) -> (Vec<(String, String)>, i64) {
+    let file = Connection::open(file).unwrap();
+    let mut select = file.prepare("SELECT name, quote(value) FROM _meta ORDER BY name").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let told = rows.collect::<Result<_, _>>().unwrap();
+    (told, file.query_row("SELECT count(*) FROM _event", [], |row| row.get(0)).unwrap())
+}
+
+async fn refused_untouched(file: &Path, what: &str) {
+    let before = told(file);
+    let refused = Sqlite::open(Options::new(file)).await.err().expect("it is refused");
+    let cause = std::error::Error::source(&refused).expect("it says why").to_string();
+    assert!(cause.contains(what), "{cause}");
+    assert_eq!(told(file), before);
+}
+
+#[tokio::test]
+async fn a_format_that_is_not_what_it_was_is_refused_before_anything_is_written() {
+    for is_older in [false, true] {
+        let folder = Folder::new();
+        let file = folder.file("a");
+        let store = open(&file).await;
+        append(&store, 0, 50).await;
+        store.close().await;
+        if is_older {
+            as_before(&file);
+            set_format(&file, 3);
+            let store = open(&file).await;
+            append(&store, 50, 60).await;
+            store.close().await;
+        }
+        for format in [1, 2, 3, 4] {
+            set_format(&file, format);
+            refused_untouched(&file, "how old its events are").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_only_seems_empty_is_not_made_anew() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    append(&store, 0, 50).await;
+    store.close().await;
+    as_before(&file);
+    Connection::open(&file).unwrap().execute("DELETE FROM _event", []).unwrap();
+    for format in [2, 3, 4] {
+        set_format(&file, format);
+        refused_untouched(&file, "its log is empty").await;
+    }
+}
+
+#[tokio::test]
+async fn an_archive_whose_events_lie_otherwise_is_refused_by_name() {
+    let folder = Folder::new();
+    let (file, archive) = (folder.file("a"), folder.path().join("a.db.archive"));
+    let store = open(&file).await;
+    append(&store, 0, 90).await;
+    store.archive(&Selection::category("thing"), |_| ()).await.unwrap();
+    store.close().await;
+    as_before(&archive);
+    refused_untouched(&file, "otherwise than in the store").await;
 }
