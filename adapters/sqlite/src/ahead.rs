@@ -4,8 +4,7 @@
 //! Nothing that is committed changes, so that a page is as good as it was when it was read. One is begun only for a
 //! reader who was seen to go on where he stood, and only where the log has a whole page: who reads once, or follows the
 //! end of the log, causes none. Where all events are wanted it is known where the pages behind the next one begin, and
-//! some of them are begun too: whoever decodes and whoever reads then seldom wait for each other, and waking a thread takes
-//! as long as reading a tenth of a page.
+//! some of them are begun too: whoever decodes and the thread that reads then seldom wait for each other.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};

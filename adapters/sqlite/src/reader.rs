@@ -46,8 +46,11 @@ struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// For threads that have nothing else to do, each with its number.
+    /// For a thread that has nothing else to do, each with its number. One thread at a time: the others are there for what
+    /// somebody waits for, and what lies behind each other is read fastest by who read what lies before.
     later: VecDeque<(u64, Job)>,
+    /// A thread is at one of them.
+    is_ahead: bool,
     numbers: u64,
     sleeping: usize,
     closed: bool,
@@ -80,7 +83,7 @@ impl Queue {
         state.numbers += 1;
         let number = state.numbers;
         state.later.push_back((number, job));
-        self.wake(&state);
+        self.wake_for_later(&state);
         Some(number)
     }
 
@@ -91,6 +94,7 @@ impl Queue {
             && let Some((_, job)) = state.later.remove(at)
         {
             state.jobs.push_back(job);
+            self.wake(&state);
         }
     }
 
@@ -100,18 +104,33 @@ impl Queue {
         }
     }
 
-    /// The next job; none once the queue is closed and empty.
-    fn pop(&self) -> Option<Job> {
+    /// The thread that is at one of the jobs for later takes the next one too.
+    fn wake_for_later(&self, state: &State) {
+        if !state.is_ahead && !state.later.is_empty() {
+            self.wake(state);
+        }
+    }
+
+    /// The next job, and whether it was one for later; none once the queue is closed and empty. `was_ahead` says what the
+    /// thread was at before.
+    fn pop(&self, was_ahead: bool) -> Option<(Job, bool)> {
         let mut state = self.state.lock().expect("no job runs under this lock");
+        if was_ahead {
+            state.is_ahead = false;
+        }
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                return Some(job);
+                self.wake_for_later(&state);
+                return Some((job, false));
             }
             if state.closed {
                 return None;
             }
-            if let Some((_, job)) = state.later.pop_front() {
-                return Some(job);
+            if !state.is_ahead
+                && let Some((_, job)) = state.later.pop_front()
+            {
+                state.is_ahead = true;
+                return Some((job, true));
             }
             state.sleeping += 1;
             state = self.ready.wait(state).expect("no job runs under this lock");
@@ -138,9 +157,11 @@ impl Readers {
             let mut reader = Reader { hot, cold: Cold::new(Arc::clone(archive)) };
             let queue = Arc::clone(&queue);
             let serve = move || {
-                while let Some(job) = queue.pop() {
+                let mut was_ahead = false;
+                while let Some((job, is_ahead)) = queue.pop(was_ahead) {
                     // Whoever asked hears that it did not work; the thread is there for the next one.
                     let _ = catch_unwind(AssertUnwindSafe(|| job(&mut reader)));
+                    was_ahead = is_ahead;
                 }
             };
             std::thread::Builder::new()
@@ -240,7 +261,7 @@ mod tests {
             let token = Arc::clone(&tokens[n]);
             Box::new(move |_| drop(token))
         };
-        let later: Vec<u64> = (1..=3).map(|n| queue.push_later(job(n)).expect("it is open")).collect();
+        let later = [1, 2, 3].map(|n| queue.push_later(job(n)).expect("it is open"));
         assert!(queue.push(job(4)));
         queue.hurry(later[1]);
         queue.hurry(later[1]);
@@ -248,12 +269,16 @@ mod tests {
         let next = || {
             let held = || tokens.iter().map(Arc::strong_count).collect::<Vec<_>>();
             let before = held();
-            drop(queue.pop().expect("there is one more"));
-            before.iter().zip(held()).position(|(before, after)| *before != after)
+            let (job, is_ahead) = queue.pop(false).expect("there is one more");
+            drop(job);
+            (before.iter().zip(held()).position(|(before, after)| *before != after), is_ahead)
         };
-        assert_eq!([next(), next(), next(), next()], [Some(4), Some(2), Some(5), Some(1)]);
+        let order = [(Some(4), false), (Some(2), false), (Some(5), false), (Some(1), true)];
+        assert_eq!([next(), next(), next(), next()], order);
+        assert!(queue.push(job(4)));
+        assert_eq!(next(), (Some(4), false), "while a thread is at one for later");
         queue.close();
-        assert!(queue.pop().is_none() && queue.push_later(job(0)).is_none() && !queue.push(job(0)));
+        assert!(queue.pop(false).is_none() && queue.push_later(job(0)).is_none() && !queue.push(job(0)));
         assert!(
             tokens.iter().all(|token| Arc::strong_count(token) == 1),
             "what nobody waited for is dropped"
