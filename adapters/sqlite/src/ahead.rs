@@ -3,17 +3,25 @@
 //!
 //! Nothing that is committed changes, so that a page is as good as it was when it was read. One is begun only for a
 //! reader who was seen to go on where he stood, and only where the log has a whole page: who reads once, or follows the
-//! end of the log, causes none.
+//! end of the log, causes none. Where all events are wanted it is known where the pages behind the next one begin, and
+//! some of them are begun too: whoever decodes and the thread that reads then seldom wait for each other.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
-use purlin::store::{LogFilter, LogPage, Position, ReadError};
-use tokio::sync::oneshot::Receiver;
+use purlin::store::{LogFilter, LogPage, Position};
 
-/// Readers who are kept in mind. Each may have left a page that nobody fetches, of at most
-/// [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes or so.
+use crate::reader::Begun;
+
+/// Readers who are kept in mind. Each may have left pages that nobody fetches: [`PAGES`] whose like had few bytes, or one
+/// of at most [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes or so.
 const READERS: usize = 4;
+
+/// Pages that are begun for a reader.
+pub(crate) const PAGES: usize = 4;
+
+/// Bytes of a page's data up to which more than one is begun.
+pub(crate) const FEW_BYTES: usize = 1 << 20;
 
 /// The next pages of those who read lately.
 #[derive(Default)]
@@ -24,9 +32,12 @@ pub(crate) struct Next {
     pub(crate) after: Position,
     pub(crate) filter: LogFilter,
     pub(crate) limit: usize,
-    /// On its way, or there; none when it is not begun.
-    pub(crate) page: Option<Receiver<Result<LogPage, ReadError>>>,
+    /// The page, and those behind it, as far as they are begun: where each begins, if those before it are whole.
+    pub(crate) pages: Pages,
 }
+
+/// Pages that are on their way, or there.
+pub(crate) type Pages = VecDeque<(Position, Begun<LogPage>)>;
 
 impl Ahead {
     /// What is asked for, if it was expected.
@@ -71,7 +82,7 @@ mod tests {
         let stream = StreamId::new("thing", 1).unwrap();
         let events = (0..100).map(|n| Envelope::raw("thing.counted", n.to_string()));
         engine.commit(Commit::new().append(stream, Expected::Any, events)).await.unwrap();
-        let begun = || engine.ahead.expected().iter().filter(|next| next.page.is_some()).count();
+        let begun = || engine.ahead.expected().iter().filter(|next| !next.pages.is_empty()).count();
         let read = async |after: u64| {
             let page = engine.read_log(Position(after), LogFilter::all(), 30).await.unwrap();
             assert_eq!(page.events[0].position, Position(after + 1));
@@ -82,6 +93,14 @@ mod tests {
         assert_eq!((read(30).await, begun()), (60, 1), "it is the second");
         assert_eq!((read(60).await, begun()), (90, 0), "there is no whole page behind it");
         assert_eq!((read(90).await, begun()), (100, 0));
+        // Who takes small pages of all has some of them begun, as far as there are whole ones.
+        let pages = || engine.ahead.expected().back().map_or(0, |next| next.pages.len());
+        for (after, ahead) in [(0, 0), (10, 4), (20, 4), (30, 4), (40, 4), (50, 4), (60, 3), (70, 2), (80, 1)]
+        {
+            let page = engine.read_log(Position(after), LogFilter::all(), 10).await.unwrap();
+            let positions: Vec<u64> = page.events.iter().map(|event| event.position.0).collect();
+            assert_eq!((positions, pages()), ((after + 1..after + 11).collect(), ahead), "behind {after}");
+        }
         for after in 0..10 {
             read(after).await;
         }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::archive::{self, Archive, Scan};
-use crate::checksum::Unchecked;
-use crate::codec::{read_event, whose};
+use crate::codec::{read_event, select, whose};
 use crate::collection;
 use crate::copy::on_a_thread;
 use crate::error::{Closed, OpenError, is_damage};
 use crate::index::merge::Upkeep;
-use crate::schema::{self, FORMAT, SchemaError};
+use crate::older::Older;
+use crate::schema::{self, SchemaError};
 use crate::tag;
 
 /// So many faults of SQLite's structure are named at the most.
@@ -44,7 +44,7 @@ fn check_now(file: &Path) -> Result<Vec<String>, SchemaError> {
     if format == 1 {
         return Err(SchemaError::Older(format));
     }
-    let unchecked = schema::read_unchecked(&connection)?;
+    let older = schema::read_older(&connection)?;
     let mut found = Vec::new();
     let archive = Archive::of(file, &connection, None)?;
     // Looked at after the store's file, so that it has what left that.
@@ -58,9 +58,11 @@ fn check_now(file: &Path) -> Result<Vec<String>, SchemaError> {
         ("the structure of the archive", &|found| {
             archived.as_ref().map_or(Ok(()), |archived| structure(archived, "the archive", found))
         }),
-        ("the log", &|found| log((&connection, archived.as_ref()), is_away, unchecked, found)),
+        ("the log", &|found| log((&connection, archived.as_ref()), is_away, older, found)),
         // One of an older format is not read any more, but made anew.
-        ("the index of the streams", &|_| if format < FORMAT { Ok(()) } else { index(&connection) }),
+        ("the index of the streams", &|_| {
+            if schema::has_index(format) { index(&connection) } else { Ok(()) }
+        }),
         ("the collections", &|found| collections(&connection, found)),
     ];
     for (what, look) in parts {
@@ -87,16 +89,15 @@ fn structure(connection: &Connection, of: &str, found: &mut Vec<String>) -> rusq
 fn log(
     (connection, archived): (&Connection, Option<&Connection>),
     is_away: bool,
-    unchecked: Unchecked,
+    older: Older,
     found: &mut Vec<String>,
 ) -> rusqlite::Result<()> {
-    const SCAN: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum, data FROM _event \
-                        ORDER BY position";
-    let mut select = connection.prepare(SCAN)?;
+    let scan = select(older.shape(1), "data", "ORDER BY position");
+    let mut select = connection.prepare(&scan)?;
     let mut rows = Scan::new(select.query([])?);
     // Begun here, so that the archive is seen as it is later than the store.
     rows.is_over()?;
-    let mut select = archived.map(|archived| archived.prepare(SCAN)).transpose()?;
+    let mut select = archived.map(|archived| archived.prepare(&scan)).transpose()?;
     let mut archived = select.as_mut().map(|select| select.query([]).map(Scan::new)).transpose()?;
     let (mut tags, mut gap, mut all) = (0, None, true);
     for position in 1..=schema::head(connection)? {
@@ -111,15 +112,15 @@ fn log(
             continue;
         };
         tell_gap(gap.take(), position, is_away, found);
-        match read_event(row, unchecked) {
+        match read_event(row, older) {
             Err(error) if is_damage(&error) => {
-                found.push(format!("{}{place}", whose(position, row)));
+                found.push(format!("{}{place}", whose(position, row, older)));
             }
             read => {
                 let event = read?;
                 tags += event.envelope.tags.len();
                 if !tag::has_all(connection, &event)? {
-                    found.push(format!("a tag of {}", whose(position, row)));
+                    found.push(format!("a tag of {}", whose(position, row, older)));
                 }
             }
         }

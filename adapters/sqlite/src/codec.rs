@@ -8,10 +8,61 @@ use purlin::store::{Position, Recorded, StreamId, StreamIdError};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-use crate::checksum::{Header, Mismatch, Unchecked, data_fits};
+use crate::checksum::{Mismatch, data_sum};
+use crate::header::{self, Header, unpack};
+use crate::older::{self, Apart, Older, Shape};
 
-/// What is read of an event to know which it is, in the order in which [`Seen::read`] wants it.
-pub(crate) const HEADER: &str = "position, stream, version, kind, id, at, schema, public, meta, sum";
+/// The table of events, in a store and in its archive.
+///
+/// An event's header stands before its data: who only wants to know which event it is need not read them.
+pub(crate) fn table(older: Older) -> &'static str {
+    match older.apart {
+        0 => "CREATE TABLE _event(position INTEGER PRIMARY KEY, header BLOB NOT NULL, data TEXT NOT NULL);",
+        _ => older::EVENTS,
+    }
+}
+
+/// Inserts an event: its position, its header, its data.
+pub(crate) fn insert(older: Older) -> &'static str {
+    match older.apart {
+        0 => "INSERT INTO _event(position, header, data) VALUES(?1, ?2, ?3)",
+        _ => {
+            "INSERT INTO _event(position, id, data, stream, version, kind, at, schema, public) \
+             VALUES(?1, ?2, ?3, '', 0, '', 0, 0, 0)"
+        }
+    }
+}
+
+/// All columns that rows of a shape have, with the position first and the data third, as [`Seen::read`] and
+/// [`data_of`] want them.
+pub(crate) fn columns(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Packed => "position, header, data",
+        Shape::InOlder => "position, id, data",
+        Shape::Apart => "position, id, data, stream, version, kind, at, schema, public, meta, sum",
+    }
+}
+
+/// Selects rows of a shape, with something in place of their data: [`WITHOUT_DATA`], say.
+pub(crate) fn select(shape: Shape, data: &str, which: &str) -> String {
+    let columns = columns(shape).replacen("data", data, 1);
+    format!("SELECT {columns} FROM _event {which}")
+}
+
+/// For who only wants to know which events they are.
+pub(crate) const WITHOUT_DATA: &str = "NULL";
+
+/// Selects the event at a position.
+pub(crate) fn select_at(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Packed => "SELECT position, header, data FROM _event WHERE position = ?1",
+        Shape::InOlder => "SELECT position, id, data FROM _event WHERE position = ?1",
+        Shape::Apart => {
+            "SELECT position, id, data, stream, version, kind, at, schema, public, meta, sum FROM _event \
+             WHERE position = ?1"
+        }
+    }
+}
 
 /// An event without its data; it is what was written.
 pub(crate) struct Seen<'r> {
@@ -19,38 +70,47 @@ pub(crate) struct Seen<'r> {
     pub(crate) version: u64,
     pub(crate) at: i64,
     pub(crate) header: Header<'r>,
-    sum: Option<i64>,
+    /// The checksum of the data, if there is one.
+    data: Option<u32>,
 }
 
 impl<'r> Seen<'r> {
-    /// Of a row that begins with [`HEADER`].
-    pub(crate) fn read(row: &'r Row<'_>, unchecked: Unchecked) -> rusqlite::Result<Self> {
-        let header = Header {
-            stream: row.get_ref(1)?.as_str()?,
-            kind: row.get_ref(3)?.as_str()?,
-            id: row.get_ref(4)?.as_blob()?,
-            schema: row.get(6)?,
-            public: row.get(7)?,
-            meta: row.get_ref(8)?.as_blob_or_null()?.unwrap_or_default(),
-        };
-        let (position, version, at) = (unsigned(row.get(0)?), unsigned(row.get(2)?), row.get(5)?);
-        let sum: Option<i64> = row.get(9)?;
-        let fits = match sum {
-            Some(sum) => header.fits(place(position, version, at), sum),
-            None => position <= unchecked.position,
-        };
-        if fits { Ok(Self { position, version, at, header, sum }) } else { Err(mismatch()) }
+    /// Of a row of [`columns`].
+    pub(crate) fn read(row: &'r Row<'_>, older: Older) -> rusqlite::Result<Self> {
+        Self::at(unsigned(row.get(0)?), row, older)
+    }
+
+    /// As [`Seen::read`], of a row that is known to be that of a position.
+    pub(crate) fn at(position: u64, row: &'r Row<'_>, older: Older) -> rusqlite::Result<Self> {
+        if position <= older.apart {
+            return Self::read_apart(row, position, older);
+        }
+        let unpacked = unpack(row.get_ref(1)?.as_blob()?, position).ok_or_else(mismatch)?;
+        let header::Unpacked { header, version, at, data } = unpacked;
+        Ok(Self { position, version, at, header, data: Some(data) })
+    }
+
+    #[cold]
+    fn read_apart(row: &'r Row<'_>, position: u64, older: Older) -> rusqlite::Result<Self> {
+        let apart = Apart::read(row)?;
+        let is_believed = apart.sum.is_none() && position <= older.unchecked;
+        if !is_believed && !apart.fits(position) {
+            return Err(mismatch());
+        }
+        let data = apart.data();
+        let Apart { header, version, at, .. } = apart;
+        Ok(Self { position, version: unsigned(version), at, header, data })
     }
 }
 
-/// An event's place, as its checksum takes it.
-pub(crate) fn place(position: u64, version: u64, at: i64) -> [u64; 3] {
-    [position, version, at.cast_unsigned()]
+/// The data of a row of [`columns`]; none if they were not selected.
+pub(crate) fn data_of<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<&'r [u8]>> {
+    Ok(row.get_ref(2)?.as_bytes_or_null()?)
 }
 
-/// The event of a row of [`HEADER`] and `data`.
-pub(crate) fn read_event(row: &Row<'_>, unchecked: Unchecked) -> rusqlite::Result<Recorded> {
-    Seen::read(row, unchecked)?.event(row, &mut Pool::default())
+/// The event of a row with its data.
+pub(crate) fn read_event(row: &Row<'_>, older: Older) -> rusqlite::Result<Recorded> {
+    Seen::read(row, older)?.event(data_of(row)?.ok_or_else(mismatch)?, &mut Pool::default())
 }
 
 /// What the events of a page share: a kind or a stream that they have in common is kept once, and data stand side by
@@ -108,24 +168,23 @@ impl Pool {
 }
 
 impl Seen<'_> {
-    /// The event, with the data that stand behind its header.
-    pub(crate) fn event(self, row: &Row<'_>, pool: &mut Pool) -> rusqlite::Result<Recorded> {
-        let data = row.get_ref(10)?.as_bytes()?;
-        if self.sum.is_some_and(|sum| !data_fits(data, sum)) {
+    /// The event, with its data.
+    pub(crate) fn event(self, data: &[u8], pool: &mut Pool) -> rusqlite::Result<Recorded> {
+        if self.data.is_some_and(|sum| data_sum(data) != sum) {
             return Err(mismatch());
         }
         let header = self.header;
-        let stream = pool.stream(header.stream).map_err(|error| damaged(1, Type::Text, error))?;
-        let id = Uuid::from_slice(header.id).map_err(|error| damaged(4, Type::Blob, error))?;
-        let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(5, Type::Integer, error))?;
-        let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(8, Type::Blob, Damaged))?;
+        let damaged_text = |error| damaged(1, Type::Text, error);
+        let stream = pool.stream(header.stream).map_err(damaged_text)?;
+        let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(1, Type::Integer, error))?;
+        let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(1, Type::Blob, Damaged))?;
         Ok(Recorded {
             position: Position(self.position),
             stream,
             version: self.version,
             at,
             envelope: Envelope {
-                id,
+                id: Uuid::from_bytes(header.id),
                 kind: pool.kind(header.kind),
                 schema: header.schema,
                 public: header.public,
@@ -137,10 +196,17 @@ impl Seen<'_> {
     }
 }
 
-/// Which event a row of [`HEADER`] is, as far as that can be read.
-pub(crate) fn whose(position: u64, row: &Row<'_>) -> String {
-    let text = |column| row.get::<_, String>(column).unwrap_or_else(|_| "?".to_owned());
-    format!("the event at {position} (`{}` of the stream `{}`)", text(3), text(1))
+/// Which event a row of [`columns`] is, as far as that can be read.
+pub(crate) fn whose(position: u64, row: &Row<'_>, older: Older) -> String {
+    let (stream, kind) = if position <= older.apart {
+        older::seems(row)
+    } else {
+        let stored = row.get_ref(1).ok().and_then(|stored| stored.as_blob().ok());
+        let seems = stored.and_then(header::seems);
+        seems.map(|(stream, kind)| (stream.to_owned(), kind.to_owned())).unzip()
+    };
+    let text = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+    format!("the event at {position} (`{}` of the stream `{}`)", text(kind), text(stream))
 }
 
 /// SQLite's integers are signed; positions and versions never reach the sign.
@@ -160,9 +226,10 @@ struct Damaged;
 /// What a row holds is not what was written.
 #[cold]
 pub(crate) fn mismatch() -> rusqlite::Error {
-    damaged(9, Type::Integer, Mismatch)
+    damaged(1, Type::Integer, Mismatch)
 }
 
+#[cold]
 fn damaged(
     column: usize,
     kind: Type,

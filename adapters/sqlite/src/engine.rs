@@ -16,9 +16,8 @@ use purlin::store::{
 };
 use rusqlite::Connection;
 
-use crate::ahead::{Ahead, Next};
+use crate::ahead::{Ahead, FEW_BYTES, Next, PAGES};
 use crate::archive::{self, Archive};
-use crate::checksum::Unchecked;
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
 use crate::damage::Damage;
@@ -27,10 +26,11 @@ use crate::files;
 use crate::index::{Index, Keys};
 use crate::lock::Lock;
 use crate::log::{self, Unread};
+use crate::older::Older;
 use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
-use crate::writer::{Closing, Job, Queued, Sums, Writer};
+use crate::writer::{Answer, Closing, Job, Queued, Ready, Writer};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ pub struct Sqlite {
 /// What the writer, the readers and those who commit know of each other.
 pub(crate) struct Shared {
     pub(crate) id: LogId,
-    pub(crate) unchecked: Unchecked,
+    pub(crate) older: Older,
     pub(crate) keys: Keys,
     pub(crate) file: PathBuf,
     pub(crate) archive: Arc<Archive>,
@@ -189,8 +189,7 @@ impl Sqlite {
         drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
         let opened = schema::open_writer(file, options.synchronous);
         let mut connection = opened.map_err(|error| error.of(file))?;
-        let (id, unchecked) =
-            schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
+        let (id, older) = schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;
         let secret = schema::secret(&connection).map_err(|error| error.of(file))?;
         if options.synchronous == Synchronous::Full {
             // SQLite does not mind when it fails to make the name of its log durable, and never tries again.
@@ -206,7 +205,7 @@ impl Sqlite {
         let (head, _) = watch::channel(Position::START);
         let shared = Arc::new(Shared {
             id,
-            unchecked,
+            older,
             keys: Keys::new(secret),
             file: file.clone(),
             archive: Arc::clone(&archive),
@@ -273,24 +272,40 @@ impl Sqlite {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        let unchecked = self.shared.unchecked;
+        let older = self.shared.older;
         move |reader| match &filter.matching {
             Some(query) if query.is_by_tag() => {
-                log::read_tagged(reader, (after, head), (&filter, query), limit, unchecked)
+                log::read_tagged(reader, (after, head), (&filter, query), limit, older)
             }
-            _ => log::read(reader, (after, until), &filter, limit, unchecked),
+            _ => log::read(reader, (after, until), &filter, limit, older),
         }
     }
 
-    /// Begins the page behind `through`, if there is a whole one, and it is for somebody who goes on and on.
-    fn read_ahead(&self, after: Position, through: Position, filter: LogFilter, limit: usize, goes_on: bool) {
-        let head = *self.shared.head.borrow();
-        if through <= after || head.0 < through.0.saturating_add(limit as u64) {
-            return;
+    /// Begins what is expected behind a page that was just read, which had `step` positions: the next page, and some
+    /// behind that, if this one had all events that it could have.
+    fn read_ahead(&self, read: &LogPage, step: u64, expected: &mut Next) {
+        let Next { after, filter, limit, pages } = expected;
+        if pages.front().is_some_and(|(begun, _)| *begun != *after) {
+            pages.clear();
         }
-        let begin = || self.readers.begin(self.part_of_log(through, filter.clone(), limit));
-        let page = if goes_on { begin() } else { None };
-        self.ahead.expect(Next { after: through, filter, limit, page });
+        let was_whole = *filter == LogFilter::all() && step == self.window.min(*limit as u64);
+        let bytes: usize = read.events.iter().map(|event| event.envelope.data.len()).sum();
+        let count = if was_whole && bytes <= FEW_BYTES { PAGES } else { 1 };
+        while pages.len() < count {
+            let next = pages.back().map_or(*after, |(last, _)| Position(last.0 + step));
+            if !self.has_page(next, *limit) {
+                break;
+            }
+            let Some(begun) = self.readers.begin(self.part_of_log(next, filter.clone(), *limit)) else {
+                break;
+            };
+            pages.push_back((next, begun));
+        }
+    }
+
+    /// Whether the log has so many events behind a position.
+    fn has_page(&self, after: Position, limit: usize) -> bool {
+        self.shared.head.borrow().0 >= after.0.saturating_add(limit as u64)
     }
 
     /// The events of a stream with some versions. An index that turns out to be damaged is made anew by the writer.
@@ -313,12 +328,12 @@ impl Sqlite {
             let known = shared.index.read().expect("no panic holds the index");
             let lookup = known.lookup(key, versions.start, versions.end);
             drop(known);
-            log::read_stream(reader, &stream, &lookup, versions, backwards, shared.unchecked).map_err(
-                |unread| match unread {
+            log::read_stream(reader, &stream, &lookup, versions, backwards, shared.older).map_err(|unread| {
+                match unread {
                     Unread::Index(error) => index(error),
                     Unread::Event(error) => error,
-                },
-            )
+                }
+            })
         });
         async move {
             let read = read.await;
@@ -348,16 +363,15 @@ impl Engine for Sqlite {
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         let (answer, answered) = oneshot::channel();
-        let bytes = Queued::weigh(&commit);
         // The caller's thread makes ready what it can: the writer's time is everybody's.
-        let keys = commit.appends.iter().map(|append| self.shared.keys.of(append.stream.as_str())).collect();
-        let sums = Sums::of(&commit);
+        let ready = Ready::of(commit, &self.shared.keys);
+        let bytes = ready.bytes;
         let queued = if let Err(refused) = self.shared.damage().admits_writes() {
             Err(refused)
         } else if self.jobs.is_closed() {
             Err(unavailable(Closed))
         } else if self.shared.admits(bytes) {
-            let sent = self.jobs.try_send(Job::Commit(Queued { commit, keys, sums, bytes, answer }));
+            let sent = self.jobs.try_send(Job::Commit(Queued { ready, answer }));
             sent.map_err(|error| {
                 self.shared.took(bytes);
                 match error {
@@ -370,7 +384,9 @@ impl Engine for Sqlite {
         };
         Box::pin(async move {
             queued?;
-            answered.await.map_err(|_| unavailable(Closed))?
+            // What was sent comes back, so that the thread which made it frees it.
+            let Answer { outcome, .. } = answered.await.map_err(|_| unavailable(Closed))?;
+            outcome
         })
     }
 
@@ -406,8 +422,9 @@ impl Engine for Sqlite {
         Box::pin(async move {
             let expected = self.ahead.take(after, &filter, limit);
             let goes_on = expected.is_some();
-            let begun = match expected.and_then(|next| next.page) {
-                Some(begun) => begun.await.ok(),
+            let mut pages = expected.map(|next| next.pages).unwrap_or_default();
+            let begun = match pages.pop_front() {
+                Some((_, begun)) => self.readers.finish(begun).await,
                 None => None,
             };
             let page = match begun {
@@ -417,7 +434,14 @@ impl Engine for Sqlite {
                     self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?
                 }
             };
-            self.read_ahead(after, page.through, filter, limit, goes_on);
+            let through = page.through;
+            if through > after && self.has_page(through, limit) {
+                let mut next = Next { after: through, filter, limit, pages };
+                if goes_on {
+                    self.read_ahead(&page, through.0 - after.0, &mut next);
+                }
+                self.ahead.expect(next);
+            }
             Ok(page)
         })
     }

@@ -8,7 +8,7 @@ use purlin::store::{LogId, Position};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::archive::{self, Archive, Counted};
-use crate::codec::unsigned;
+use crate::codec::{Seen, WITHOUT_DATA, select};
 use crate::copy::on_a_thread;
 use crate::error::{Closed, OpenError};
 use crate::files;
@@ -108,21 +108,25 @@ fn inspect_now(file: &Path, archive: Option<&Path>) -> Result<Inspection, OpenEr
 }
 
 fn read(connection: &Connection, file: &Path, elsewhere: Option<&Path>) -> Result<Inspection, SchemaError> {
-    let last = "SELECT position, at FROM _event ORDER BY position DESC LIMIT 1";
-    let last: Option<(i64, i64)> =
-        connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let older = schema::read_older(connection)?;
+    let head = schema::head(connection)?;
+    let last = select(older.shape(head), WITHOUT_DATA, "ORDER BY position DESC LIMIT 1");
+    // A damaged one does not say when it happened.
+    let last =
+        connection.query_row(&last, [], |row| Ok(Seen::read(row, older).map_or(None, |seen| Some(seen.at))));
+    let last: Option<i64> = last.optional()?.flatten();
     let mut names = connection.prepare("SELECT name FROM _collection ORDER BY name")?;
     let collections = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
     let size = |suffix: &str| std::fs::metadata(files::beside(file, suffix)).map_or(0, |file| file.len());
     let (format, log, copy) = schema::described(connection)?;
     Ok(Inspection {
         format,
-        known: schema::format_of(connection)?,
+        known: schema::FORMAT,
         archive: Archive::of(file, connection, elsewhere)?.map(|archive| of_archive(&archive)).transpose()?,
         log,
         copy,
-        head: Position(last.map_or(0, |(position, _)| unsigned(position))),
-        last: last.and_then(|(_, at)| Timestamp::from_microsecond(at).ok()),
+        head: Position(head),
+        last: last.and_then(|at| Timestamp::from_microsecond(at).ok()),
         collections,
         bytes: size(""),
         wal_bytes: size("-wal"),

@@ -4,19 +4,22 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use purlin::store::{EventQuery, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
-use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, Row};
 
 use crate::archive::{Cold, Scan};
-use crate::checksum::Unchecked;
-use crate::codec::{HEADER, Pool, Seen, mismatch, read_event, signed, whose};
+use crate::codec::{Pool, Seen, data_of, mismatch, read_event, select, select_at, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
+use crate::older::Older;
 use crate::reader::Reader;
 use crate::tag;
 
 /// How many events with a tag are looked at at once at the least: others of the filter's parts may not want them.
 const FEW: usize = 256;
+
+/// Data that are not wanted are read in vain, if they are so short that they lie in the page of their header (of 4,096
+/// bytes).
+const SHORT_DATA: &str = "CASE WHEN octet_length(data) < 3584 THEN data END";
 
 /// Events for which a page makes room at once, when all are wanted.
 const ROOM: usize = 4096;
@@ -29,7 +32,7 @@ pub(crate) fn read(
     (after, until): (Position, Position),
     filter: &LogFilter,
     limit: usize,
-    unchecked: Unchecked,
+    older: Older,
 ) -> Result<LogPage, ReadError> {
     let page = LogPage { events: Vec::new(), through: until.max(after) };
     if until <= after {
@@ -38,22 +41,22 @@ pub(crate) fn read(
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = hot.transaction().map_err(log)?;
     let (coarse, pool) = (Coarse::of(filter), Pool::of_page());
-    let mut walk = Walk { page, bytes: 0, pool, coarse, filter, limit, unchecked };
-    let (sql, values) = walk.coarse.statement(after, until);
-    let mut select = transaction.prepare_cached(&sql).map_err(log)?;
-    let mut rows = Scan::new(select.query(params_from_iter(values)).map_err(log)?);
+    let mut walk = Walk { page, bytes: 0, pool, coarse, filter, limit, older };
+    let mut select = transaction.prepare_cached(&walk.statement(after)).map_err(log)?;
+    let mut rows = Scan::new(select.query([signed(after.0), signed(until.0)]).map_err(log)?);
     if *filter == LogFilter::all() {
         let room = usize::try_from(until.0 - after.0).unwrap_or(ROOM);
         walk.page.events.reserve(limit.min(ROOM).min(room));
     }
-    let Some(gap) = walk.go(after.0 + 1..until.0 + 1, &mut rows, None)? else { return Ok(walk.page) };
+    let hot = (&mut rows, &*transaction);
+    let Some(gap) = walk.go(after.0 + 1..until.0 + 1, hot, None)? else { return Ok(walk.page) };
     // From here on both are read side by side. The archive is looked at later than the store: see `archive`.
     let missing = |error| unreadable_as(error, || format!("the event at {gap}"));
     let archive = cold.archive_of(gap).map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
-    let (sql, values) = walk.coarse.statement(Position(gap - 1), until);
-    let mut select = archive.prepare_cached(&sql).map_err(missing)?;
-    let mut archived = Scan::new(select.query(params_from_iter(values)).map_err(missing)?);
-    match walk.go(gap..until.0 + 1, &mut rows, Some((&mut archived, cold)))? {
+    let mut select = archive.prepare_cached(&walk.statement(Position(gap - 1))).map_err(missing)?;
+    let mut archived = Scan::new(select.query([signed(gap - 1), signed(until.0)]).map_err(missing)?);
+    let hot = (&mut rows, &*transaction);
+    match walk.go(gap..until.0 + 1, hot, Some((&mut archived, archive, cold)))? {
         None => Ok(walk.page),
         Some(position) => Err(unreadable_as(mismatch(), || format!("the event at {position}"))),
     }
@@ -67,17 +70,25 @@ struct Walk<'a> {
     coarse: Coarse,
     filter: &'a LogFilter,
     limit: usize,
-    unchecked: Unchecked,
+    older: Older,
 }
 
 impl Walk<'_> {
+    /// The rows between two positions. When not all are wanted, without data that are long: see [`Walk::take`].
+    fn statement(&self, after: Position) -> String {
+        let data = if self.coarse.admits_all() { "data" } else { SHORT_DATA };
+        let which = "WHERE position > ?1 AND position <= ?2 ORDER BY position";
+        select(self.older.shape(after.0 + 1), data, which)
+    }
+
     /// Takes what is wanted of these positions, until the page is full; the first position that is not there.
     fn go(
         &mut self,
         positions: Range<u64>,
-        rows: &mut Scan<'_>,
-        mut archived: Option<(&mut Scan<'_>, &Cold)>,
+        (rows, hot): (&mut Scan<'_>, &Connection),
+        mut archived: Option<(&mut Scan<'_>, &Connection, &Cold)>,
     ) -> Result<Option<u64>, ReadError> {
+        let older = self.older;
         for position in positions {
             if self.page.events.len() == self.limit || self.bytes >= Limits::PAGE {
                 self.page.through = Position(position - 1);
@@ -86,14 +97,15 @@ impl Walk<'_> {
             let missing = |error| unreadable_as(error, || format!("the event at {position}"));
             match (rows.at(position).map_err(missing)?, &mut archived) {
                 (Some(row), _) => {
-                    self.take(row).map_err(|error| unreadable_as(error, || whose(position, row)))?;
+                    let damaged = |error| unreadable_as(error, || whose(position, row, older));
+                    self.take(position, row, hot).map_err(damaged)?;
                 }
-                (None, Some((archived, cold))) => {
+                (None, Some((archived, file, cold))) => {
                     let Some(row) = archived.at(position).map_err(missing)? else {
                         return Ok(Some(position));
                     };
                     let damaged = |error| unreadable_as(error, || cold.whose(position, row));
-                    self.take(row).map_err(damaged)?;
+                    self.take(position, row, file).map_err(damaged)?;
                 }
                 (None, None) => return Ok(Some(position)),
             }
@@ -101,20 +113,27 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn take(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        let seen = Seen::read(row, self.unchecked)?;
-        if self.coarse.admits(&seen) {
-            let event = seen.event(row, &mut self.pool)?;
-            if self.coarse.is_exact || self.filter.admits(&event) {
-                self.bytes += event.envelope.data.len();
-                self.page.events.push(event);
+    fn take(&mut self, position: u64, row: &Row<'_>, file: &Connection) -> rusqlite::Result<()> {
+        let seen = Seen::at(position, row, self.older)?;
+        if !self.coarse.admits(&seen) {
+            return Ok(());
+        }
+        let event = match data_of(row)? {
+            Some(data) => seen.event(data, &mut self.pool)?,
+            None => {
+                let mut select = file.prepare_cached(select_at(self.older.shape(position)))?;
+                select.query_row([signed(position)], |row| read_event(row, self.older))?
             }
+        };
+        if self.coarse.is_exact || self.filter.admits(&event) {
+            self.bytes += event.envelope.data.len();
+            self.page.events.push(event);
         }
         Ok(())
     }
 }
 
-/// What of a filter is asked of an event's row before its data are read: all that it admits is admitted here.
+/// What of a filter is asked of an event's header before its data are looked at: all that it admits is admitted here.
 struct Coarse {
     public: bool,
     births: bool,
@@ -136,6 +155,10 @@ impl Coarse {
         Self { public: filter.public, births: filter.births, streams: filter.streams(), kinds, is_exact }
     }
 
+    fn admits_all(&self) -> bool {
+        !self.public && !self.births && self.streams.is_none() && self.kinds.is_empty()
+    }
+
     fn admits(&self, seen: &Seen<'_>) -> bool {
         let header = &seen.header;
         let within = |(from, to): &(String, String)| (from.as_str()..to.as_str()).contains(&header.stream);
@@ -143,34 +166,6 @@ impl Coarse {
             && (seen.version == 1 || !self.births)
             && self.streams.as_ref().is_none_or(within)
             && (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *header.kind))
-    }
-
-    /// The rows between two positions, with the data of those that are admitted: those of the others are not read.
-    fn statement(&self, after: Position, until: Position) -> (String, Vec<Value>) {
-        let (mut conditions, mut values) = (Vec::new(), Vec::new());
-        if self.public {
-            conditions.push("public".to_owned());
-        }
-        if self.births {
-            conditions.push("version = 1".to_owned());
-        }
-        if let Some((from, to)) = &self.streams {
-            conditions.push("stream >= ? AND stream < ?".to_owned());
-            values.extend([Value::Text(from.clone()), Value::Text(to.clone())]);
-        }
-        if !self.kinds.is_empty() {
-            conditions.push(format!("kind IN ({})", vec!["?"; self.kinds.len()].join(", ")));
-            values.extend(self.kinds.iter().map(|kind| Value::Text(kind.to_string())));
-        }
-        let data = match conditions.is_empty() {
-            true => "data".to_owned(),
-            false => format!("CASE WHEN {} THEN data END", conditions.join(" AND ")),
-        };
-        values.extend([Value::Integer(signed(after.0)), Value::Integer(signed(until.0))]);
-        let sql = format!(
-            "SELECT {HEADER}, {data} FROM _event WHERE position > ? AND position <= ? ORDER BY position"
-        );
-        (sql, values)
     }
 }
 
@@ -180,7 +175,7 @@ pub(crate) fn read_tagged(
     (after, until): (Position, Position),
     (filter, query): (&LogFilter, &EventQuery),
     limit: usize,
-    unchecked: Unchecked,
+    older: Older,
 ) -> Result<LogPage, ReadError> {
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let mut page = LogPage { events: Vec::new(), through: until.max(after) };
@@ -196,7 +191,7 @@ pub(crate) fn read_tagged(
             page.through = page.events.last().map_or(after, |event| event.position);
             break;
         }
-        let event = event_at((&transaction, cold), position, None, unchecked)?;
+        let event = event_at((&transaction, cold), position, None, older)?;
         if filter.admits(&event) {
             bytes += event.envelope.data.len();
             page.events.push(event);
@@ -212,7 +207,7 @@ pub(crate) fn read_stream(
     lookup: &Lookup,
     versions: Range<u64>,
     backwards: bool,
-    unchecked: Unchecked,
+    older: Older,
 ) -> Result<Vec<Recorded>, Unread> {
     let transaction = hot.transaction().map_err(Unread::Index)?;
     let mut positions =
@@ -222,8 +217,7 @@ pub(crate) fn read_stream(
     }
     let (mut events, mut bytes, mut before) = (Vec::new(), 0, None);
     for position in positions {
-        let event =
-            event_at((&transaction, cold), position, Some(stream), unchecked).map_err(Unread::Event)?;
+        let event = event_at((&transaction, cold), position, Some(stream), older).map_err(Unread::Event)?;
         let follows = match before {
             None if backwards => event.version + 1 == versions.end,
             None => event.version == versions.start.max(1),
@@ -256,23 +250,23 @@ fn event_at(
     (hot, cold): (&Connection, &Cold),
     position: u64,
     stream: Option<&StreamId>,
-    unchecked: Unchecked,
+    older: Older,
 ) -> Result<Recorded, ReadError> {
-    const SELECT: &str = "SELECT position, stream, version, kind, id, at, schema, public, meta, sum, data FROM _event WHERE position = ?1";
+    let sql = select_at(older.shape(position));
     let missing = |error| {
         unreadable_as(error, || match stream {
             Some(stream) => format!("the event at {position} of the stream `{stream}`"),
             None => format!("the event at {position}"),
         })
     };
-    let mut select = hot.prepare_cached(SELECT).map_err(missing)?;
+    let mut select = hot.prepare_cached(sql).map_err(missing)?;
     let mut rows = select.query([signed(position)]).map_err(missing)?;
     if let Some(row) = rows.next().map_err(missing)? {
-        return read_event(row, unchecked).map_err(|error| unreadable_as(error, || whose(position, row)));
+        return read_event(row, older).map_err(|error| unreadable_as(error, || whose(position, row, older)));
     }
     let archive = cold.archive_of(position).map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
-    let mut select = archive.prepare_cached(SELECT).map_err(missing)?;
+    let mut select = archive.prepare_cached(sql).map_err(missing)?;
     let mut rows = select.query([signed(position)]).map_err(missing)?;
     let row = rows.next().map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
-    read_event(row, unchecked).map_err(|error| unreadable_as(error, || cold.whose(position, row)))
+    read_event(row, older).map_err(|error| unreadable_as(error, || cold.whose(position, row)))
 }

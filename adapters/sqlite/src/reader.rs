@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use purlin::store::ReadError;
@@ -36,8 +37,8 @@ pub(crate) struct Readers {
 }
 
 /// What waits for a thread. A read wakes one thread, and only if one sleeps.
+#[derive(Default)]
 struct Queue {
-    threads: usize,
     state: Mutex<State>,
     ready: Condvar,
 }
@@ -45,37 +46,91 @@ struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// For a thread that has nothing else to do, each with its number. One thread at a time: the others are there for what
+    /// somebody waits for, and what lies behind each other is read fastest by who read what lies before.
+    later: VecDeque<(u64, Job)>,
+    /// A thread is at one of them.
+    is_ahead: bool,
+    numbers: u64,
     sleeping: usize,
-    /// Threads that have a job in hand.
-    busy: usize,
     closed: bool,
 }
 
+/// A read that nobody waits for yet.
+pub(crate) struct Begun<T> {
+    number: u64,
+    answered: oneshot::Receiver<Result<T, ReadError>>,
+}
+
 impl Queue {
-    /// Whether the job was taken; one that may be left undone is taken only by a thread that has nothing else to do.
-    fn push(&self, job: Job, only_if_idle: bool) -> bool {
+    /// Whether the job was taken.
+    fn push(&self, job: Job) -> bool {
         let mut state = self.state.lock().expect("no job runs under this lock");
-        let idle = state.busy + state.jobs.len() < self.threads;
-        if state.closed || (only_if_idle && !idle) {
+        if state.closed {
             return false;
         }
         state.jobs.push_back(job);
-        if state.sleeping > 0 {
-            self.ready.notify_one();
-        }
+        self.wake(&state);
         true
     }
 
-    /// The next job; none once the queue is closed and empty.
-    fn pop(&self) -> Option<Job> {
+    /// Takes a job for when there is nothing else to do; its number.
+    fn push_later(&self, job: Job) -> Option<u64> {
         let mut state = self.state.lock().expect("no job runs under this lock");
+        if state.closed {
+            return None;
+        }
+        state.numbers += 1;
+        let number = state.numbers;
+        state.later.push_back((number, job));
+        self.wake_for_later(&state);
+        Some(number)
+    }
+
+    /// Somebody waits for a job that was to be done later.
+    fn hurry(&self, number: u64) {
+        let mut state = self.state.lock().expect("no job runs under this lock");
+        if let Some(at) = state.later.iter().position(|(known, _)| *known == number)
+            && let Some((_, job)) = state.later.remove(at)
+        {
+            state.jobs.push_back(job);
+            self.wake(&state);
+        }
+    }
+
+    fn wake(&self, state: &State) {
+        if state.sleeping > 0 {
+            self.ready.notify_one();
+        }
+    }
+
+    /// The thread that is at one of the jobs for later takes the next one too.
+    fn wake_for_later(&self, state: &State) {
+        if !state.is_ahead && !state.later.is_empty() {
+            self.wake(state);
+        }
+    }
+
+    /// The next job, and whether it was one for later; none once the queue is closed and empty. `was_ahead` says what the
+    /// thread was at before.
+    fn pop(&self, was_ahead: bool) -> Option<(Job, bool)> {
+        let mut state = self.state.lock().expect("no job runs under this lock");
+        if was_ahead {
+            state.is_ahead = false;
+        }
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                state.busy += 1;
-                return Some(job);
+                self.wake_for_later(&state);
+                return Some((job, false));
             }
             if state.closed {
                 return None;
+            }
+            if !state.is_ahead
+                && let Some((_, job)) = state.later.pop_front()
+            {
+                state.is_ahead = true;
+                return Some((job, true));
             }
             state.sleeping += 1;
             state = self.ready.wait(state).expect("no job runs under this lock");
@@ -83,30 +138,30 @@ impl Queue {
         }
     }
 
-    /// A thread is through with the job that it took.
-    fn done(&self) {
-        self.state.lock().expect("no job runs under this lock").busy -= 1;
-    }
-
     fn close(&self) {
-        self.state.lock().expect("no job runs under this lock").closed = true;
+        let mut state = self.state.lock().expect("no job runs under this lock");
+        state.closed = true;
+        let nobodys = std::mem::take(&mut state.later);
+        drop(state);
+        drop(nobodys);
         self.ready.notify_all();
     }
 }
 
 impl Readers {
     pub(crate) fn start(file: &Path, archive: &Arc<Archive>, count: usize) -> rusqlite::Result<Self> {
-        let queue = Arc::new(Queue { threads: count, state: Mutex::default(), ready: Condvar::new() });
+        let queue = Arc::new(Queue::default());
         let connections =
             (0..count).map(|_| schema::open_reader(file)).collect::<rusqlite::Result<Vec<_>>>()?;
         let start = |hot: Connection| {
             let mut reader = Reader { hot, cold: Cold::new(Arc::clone(archive)) };
             let queue = Arc::clone(&queue);
             let serve = move || {
-                while let Some(job) = queue.pop() {
+                let mut was_ahead = false;
+                while let Some((job, is_ahead)) = queue.pop(was_ahead) {
                     // Whoever asked hears that it did not work; the thread is there for the next one.
                     let _ = catch_unwind(AssertUnwindSafe(|| job(&mut reader)));
-                    queue.done();
+                    was_ahead = is_ahead;
                 }
             };
             std::thread::Builder::new()
@@ -124,35 +179,34 @@ impl Readers {
         read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(unreadable)?;
-        let answered = self.push(place, read, false).ok_or_else(|| unreadable(Closed))?;
+        let (job, answered) = job(place, read);
+        if !self.queue.push(job) {
+            return Err(unreadable(Closed));
+        }
         answered.await.map_err(|_| unreadable(Closed))?
     }
 
-    /// Begins a read that nobody waits for yet; none when no thread is idle.
+    /// Begins a read that nobody waits for yet: a thread does it that has nothing else to do. None when it was not taken.
     pub(crate) fn begin<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
-    ) -> Option<oneshot::Receiver<Result<T, ReadError>>> {
+    ) -> Option<Begun<T>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        self.push(place, read, true)
+        let (job, answered) = job(place, read);
+        let number = self.queue.push_later(job)?;
+        Some(Begun { number, answered })
     }
 
-    /// Hands a read over; none when it was not taken.
-    fn push<T: Send + 'static>(
-        &self,
-        place: OwnedSemaphorePermit,
-        read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
-        only_if_idle: bool,
-    ) -> Option<oneshot::Receiver<Result<T, ReadError>>> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |reader| {
-            // Whoever asked may have gone; then nobody needs the answer.
-            if !answer.is_closed() {
-                let _ = answer.send(read(reader));
+    /// Waits for a read that was begun; none when nothing came of it.
+    pub(crate) async fn finish<T>(&self, mut begun: Begun<T>) -> Option<Result<T, ReadError>> {
+        match begun.answered.try_recv() {
+            Ok(read) => Some(read),
+            Err(TryRecvError::Closed) => None,
+            Err(TryRecvError::Empty) => {
+                self.queue.hurry(begun.number);
+                begun.answered.await.ok()
             }
-            drop(place);
-        });
-        self.queue.push(job, only_if_idle).then_some(answered)
+        }
     }
 
     /// Takes no more reads: the threads finish what was asked, and end.
@@ -175,5 +229,59 @@ impl Readers {
         if std::thread::Builder::new().name("sqlite-close".into()).spawn(join).is_ok() {
             let _ = wait.await;
         }
+    }
+}
+
+/// A read as a job, and where its answer comes.
+fn job<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    read: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, ReadError>>) {
+    let (answer, answered) = oneshot::channel();
+    let job: Job = Box::new(move |reader| {
+        // Whoever asked may have gone; then nobody needs the answer.
+        if !answer.is_closed() {
+            let _ = answer.send(read(reader));
+        }
+        drop(place);
+    });
+    (job, answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_later_comes_last_unless_somebody_waits_for_it() {
+        let queue = Queue::default();
+        // Each job holds a token of its own, by which it is known.
+        let tokens: Vec<Arc<()>> = (0..6).map(|_| Arc::default()).collect();
+        let job = |n: usize| -> Job {
+            let token = Arc::clone(&tokens[n]);
+            Box::new(move |_| drop(token))
+        };
+        let later = [1, 2, 3].map(|n| queue.push_later(job(n)).expect("it is open"));
+        assert!(queue.push(job(4)));
+        queue.hurry(later[1]);
+        queue.hurry(later[1]);
+        assert!(queue.push(job(5)));
+        let next = || {
+            let held = || tokens.iter().map(Arc::strong_count).collect::<Vec<_>>();
+            let before = held();
+            let (job, is_ahead) = queue.pop(false).expect("there is one more");
+            drop(job);
+            (before.iter().zip(held()).position(|(before, after)| *before != after), is_ahead)
+        };
+        let order = [(Some(4), false), (Some(2), false), (Some(5), false), (Some(1), true)];
+        assert_eq!([next(), next(), next(), next()], order);
+        assert!(queue.push(job(4)));
+        assert_eq!(next(), (Some(4), false), "while a thread is at one for later");
+        queue.close();
+        assert!(queue.pop(false).is_none() && queue.push_later(job(0)).is_none() && !queue.push(job(0)));
+        assert!(
+            tokens.iter().all(|token| Arc::strong_count(token) == 1),
+            "what nobody waited for is dropped"
+        );
     }
 }

@@ -8,19 +8,19 @@ use purlin::store::{Cause, LogId};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql};
 
-use crate::checksum::{Sum, Unchecked};
+use crate::checksum::Sum;
 use crate::codec::{mismatch, signed, unsigned};
-use crate::files;
+use crate::older::Older;
 use crate::synchronous::Synchronous;
-use crate::{collection, tag};
+use crate::{codec, collection, files, tag};
 
 /// The newest format that this code reads and writes. Format 1 had neither checksums nor tags; up to format 2 the index
-/// knew streams by 64 bits that it took from their names alone.
-pub(crate) const FORMAT: i64 = 3;
+/// knew streams by 64 bits that it took from their names alone; format 4 was that of a store with an archive; up to it
+/// an event's parts were in columns of their own (see `older`).
+pub(crate) const FORMAT: i64 = 5;
 
-/// The format of a store with an archive, and the newest that is understood: code that knows no archives would take
-/// what is in one for lost. A store has it from its first archived event on.
-pub(crate) const ARCHIVED: i64 = 4;
+/// The formats whose index can be read.
+const KEYED_BY_SECRET: std::ops::RangeInclusive<i64> = 3..=FORMAT;
 
 /// How long a connection waits for another's lock.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -32,25 +32,6 @@ const WAL_BYTES: i64 = 128 << 20;
 const TABLES: &str = "
 CREATE TABLE _meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE _collection(name TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
-";
-
-/// The events, in a store and in its archive.
-///
-/// An event's checksum stands before its data: who only wants to know which event it is need not read them.
-pub(crate) const EVENTS: &str = "
-CREATE TABLE _event(
-    position INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    id BLOB NOT NULL,
-    at INTEGER NOT NULL,
-    schema INTEGER NOT NULL,
-    public INTEGER NOT NULL,
-    meta BLOB,
-    sum INTEGER,
-    data TEXT NOT NULL
-);
 ";
 
 /// The stream index (see `index`): a block is a slice of sorted entries, a run describes some blocks.
@@ -173,7 +154,7 @@ fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
         return Err(SchemaError::Foreign);
     }
     match meta::<i64>(connection, "format")?.ok_or(SchemaError::Damaged("no format"))? {
-        format if format > ARCHIVED => Err(SchemaError::Newer(format)),
+        format if format > FORMAT => Err(SchemaError::Newer(format)),
         _ => Ok(true),
     }
 }
@@ -183,13 +164,13 @@ fn is_store(connection: &Connection) -> Result<bool, SchemaError> {
 pub(crate) fn prepare(
     connection: &mut Connection,
     log: Option<LogId>,
-) -> Result<(LogId, Unchecked), SchemaError> {
+) -> Result<(LogId, Older), SchemaError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let is_new = !is_store(&transaction)?;
-    let (mut id, mut unchecked, mut changed) = (log.unwrap_or_default(), Unchecked::default(), is_new);
+    let (mut id, mut older, mut changed) = (log.unwrap_or_default(), Older::default(), is_new);
     if is_new {
         transaction.execute_batch(TABLES)?;
-        transaction.execute_batch(EVENTS)?;
+        transaction.execute_batch(codec::table(older))?;
         transaction.execute_batch(tag::TABLE)?;
         transaction.execute_batch(INDEX)?;
         set_meta(&transaction, "log", id.log.as_bytes().as_slice())?;
@@ -198,17 +179,21 @@ pub(crate) fn prepare(
         let log: Vec<u8> = meta(&transaction, "log")?.ok_or(SchemaError::Damaged("no log id"))?;
         id.log = Uuid::from_slice(&log).map_err(|_| SchemaError::Damaged("the log id is not 16 bytes"))?;
         id.incarnation = meta(&transaction, "incarnation")?.ok_or(SchemaError::Damaged("no incarnation"))?;
-        unchecked = read_unchecked(&transaction)?;
-        match meta::<i64>(&transaction, "format")? {
-            Some(1) => (unchecked, changed) = (upgrade(&transaction)?, true),
-            _ if meta(&transaction, "sum")? != Some(identity_sum(id, unchecked)) => {
+        let format = meta::<i64>(&transaction, "format")?;
+        older = read_older(&transaction)?;
+        let is_older = format.is_some_and(|format| format < FORMAT);
+        if is_older && head(&transaction)? == 0 && has_had_events(&transaction)? {
+            return Err(SchemaError::Damaged("its log is empty, and has not always been"));
+        }
+        match format {
+            Some(1) => older = upgrade(&transaction)?,
+            _ if meta(&transaction, "sum")? != Some(identity_sum(id, older)) => {
                 return Err(SchemaError::Damaged("its identity does not match its checksum"));
             }
             Some(2) => {
                 // It is made anew from the log.
                 forget_index(&transaction)?;
                 set_secret(&transaction)?;
-                changed = true;
             }
             // Before there was a format of its own for it. Some such stores have an index without a secret.
             Some(3) if archive(&transaction)?.is_some() => {
@@ -219,9 +204,12 @@ pub(crate) fn prepare(
                 // Positions are dense: what the store's file has not, left it.
                 let here: i64 = transaction.query_row("SELECT count(*) FROM _event", [], |row| row.get(0))?;
                 set_left(&transaction, head(&transaction)?.saturating_sub(unsigned(here)))?;
-                changed = true;
             }
             _ => {}
+        }
+        if is_older {
+            older.apart = keep_apart(&transaction)?;
+            changed = true;
         }
         if meta::<i64>(&transaction, "copy")?.is_some() {
             set_meta(&transaction, "incarnation_before", id.incarnation)?;
@@ -231,14 +219,15 @@ pub(crate) fn prepare(
         collection::complete(&transaction)?;
     }
     if changed {
-        set_meta(&transaction, "format", format_of(&transaction)?)?;
+        set_meta(&transaction, "format", FORMAT)?;
         set_meta(&transaction, "incarnation", id.incarnation)?;
-        set_meta(&transaction, "unchecked_position", signed(unchecked.position))?;
-        set_meta(&transaction, "unchecked_revision", signed(unchecked.revision))?;
-        set_meta(&transaction, "sum", identity_sum(id, unchecked))?;
+        set_meta(&transaction, "apart", Checked::write(older.apart))?;
+        set_meta(&transaction, "unchecked_position", signed(older.unchecked))?;
+        set_meta(&transaction, "unchecked_revision", signed(older.unchecked_revision))?;
+        set_meta(&transaction, "sum", identity_sum(id, older))?;
     }
     transaction.commit()?;
-    Ok((id, unchecked))
+    Ok((id, older))
 }
 
 /// What the file says of itself: its format, which log it is, and whether it is a copy that nobody has opened.
@@ -253,27 +242,70 @@ pub(crate) fn described(connection: &Connection) -> Result<(i64, LogId, bool), S
 
 /// Gives a file of format 1 room for checksums and tags. What is in it is left without; the index is made anew from the
 /// log.
-fn upgrade(connection: &Connection) -> rusqlite::Result<Unchecked> {
+fn upgrade(connection: &Connection) -> rusqlite::Result<Older> {
     connection
         .execute_batch("ALTER TABLE _event ADD COLUMN sum INTEGER; DROP TABLE _run; DROP TABLE _block;")?;
     connection.execute_batch(INDEX)?;
     set_secret(connection)?;
     connection.execute_batch(tag::TABLE)?;
     collection::add_checksums(connection)?;
-    let last = "SELECT coalesce(max(position), 0) FROM _event";
-    let position = unsigned(connection.query_row(last, [], |row| row.get(0))?);
-    Ok(Unchecked { position, revision: revision(connection)? })
+    let (unchecked, unchecked_revision) = (head(connection)?, revision(connection)?);
+    Ok(Older { apart: 0, unchecked, unchecked_revision })
 }
 
-/// Up to where events and records may be without a checksum.
-pub(crate) fn read_unchecked(connection: &Connection) -> rusqlite::Result<Unchecked> {
-    let through = |name| Ok::<_, rusqlite::Error>(meta::<i64>(connection, name)?.map_or(0, unsigned));
-    Ok(Unchecked { position: through("unchecked_position")?, revision: through("unchecked_revision")? })
+/// The last event of an older format, whose events stay as they are: their parts are in columns of their own. Without
+/// any, the table becomes what it is today.
+fn keep_apart(connection: &Connection) -> rusqlite::Result<u64> {
+    let apart = head(connection)?;
+    if apart == 0 {
+        connection.execute_batch("DROP TABLE _event")?;
+        connection.execute_batch(codec::table(Older::default()))?;
+    }
+    Ok(apart)
+}
+
+/// Whether something other than its table says that a store has had events.
+fn has_had_events(connection: &Connection) -> rusqlite::Result<bool> {
+    for table in ["_run", "_block", "_tag"] {
+        let is_there = connection.table_exists(None, table)?;
+        let some = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+        if is_there && connection.query_row(&some, [], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(left(connection)? > 0 || archive(connection)?.is_some())
+}
+
+/// Up to where what is in a file was written by older formats.
+pub(crate) fn read_older(connection: &Connection) -> Result<Older, SchemaError> {
+    let format = meta::<i64>(connection, "format")?.ok_or(SchemaError::Damaged("no format"))?;
+    let apart = match (format, meta::<Vec<u8>>(connection, "apart")?) {
+        (FORMAT, apart) => apart.and_then(|apart| Checked::read(&apart)),
+        // Nothing else is in such a file.
+        (_, None) => Some(u64::MAX),
+        // An older format knows no border: it is the format that is not what it was.
+        (_, Some(_)) => None,
+    };
+    Ok(Older {
+        apart: apart.ok_or(SchemaError::Damaged("how old its events are does not match its checksum"))?,
+        unchecked: meta::<i64>(connection, "unchecked_position")?.map_or(0, unsigned),
+        unchecked_revision: unchecked_revision(connection)?,
+    })
+}
+
+/// The last revision of a record that may be without a checksum.
+pub(crate) fn unchecked_revision(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(meta::<i64>(connection, "unchecked_revision")?.map_or(0, unsigned))
+}
+
+/// Whether the index of the streams in a file of a format can be read; else it is made anew.
+pub(crate) fn has_index(format: i64) -> bool {
+    KEYED_BY_SECRET.contains(&format)
 }
 
 /// The checksum of what a file says of itself.
-pub(crate) fn identity_sum(id: LogId, unchecked: Unchecked) -> i64 {
-    let numbers = [u64::from(id.incarnation), unchecked.position, unchecked.revision];
+pub(crate) fn identity_sum(id: LogId, older: Older) -> i64 {
+    let numbers = [u64::from(id.incarnation), older.unchecked, older.unchecked_revision];
     Sum::default().bytes(id.log.as_bytes()).numbers(numbers).stored()
 }
 
@@ -362,13 +394,7 @@ pub(crate) fn set_left(connection: &Connection, left: u64) -> rusqlite::Result<(
 
 /// Remembers that a store has an archive, and where; part of a transaction of the caller's.
 pub(crate) fn set_archive(connection: &Connection, place: &str) -> rusqlite::Result<()> {
-    set_meta(connection, "archive", place)?;
-    set_meta(connection, "format", ARCHIVED)
-}
-
-/// The format that a store is to have.
-pub(crate) fn format_of(connection: &Connection) -> rusqlite::Result<i64> {
-    Ok(if archive(connection)?.is_some() { ARCHIVED } else { FORMAT })
+    set_meta(connection, "archive", place)
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
@@ -434,7 +460,7 @@ impl SchemaError {
                     Ok(()) => crate::OpenError::Database { file, source: Cause::from(error) },
                 }
             }
-            Self::Newer(found) => crate::OpenError::Newer { file, found, known: ARCHIVED },
+            Self::Newer(found) => crate::OpenError::Newer { file, found, known: FORMAT },
             other => crate::OpenError::Database { file, source: Cause::from(other) },
         }
     }

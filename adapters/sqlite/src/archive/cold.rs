@@ -36,7 +36,8 @@ impl Cold {
 
     /// Which event a row of it is.
     pub(crate) fn whose(&self, position: u64, row: &Row<'_>) -> String {
-        format!("{} in the archive `{}`", whose(position, row), self.archive.file().display())
+        let whose = whose(position, row, self.archive.older);
+        format!("{whose} in the archive `{}`", self.archive.file().display())
     }
 }
 

@@ -8,14 +8,20 @@ use purlin::store::{Cause, LogId};
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::Archive;
-use crate::checksum::Unchecked;
-use crate::codec::{signed, unsigned};
+use crate::codec::{self, signed, unsigned};
 use crate::error::OpenError;
+use crate::older::Older;
 use crate::synchronous::Synchronous;
 use crate::{files, schema};
 
-/// The format of an archive.
-const FORMAT: i64 = 1;
+/// The newest format of an archive.
+const FORMAT: i64 = PACKED;
+
+/// The format of an archive whose events lie as those of a store of today.
+const PACKED: i64 = 2;
+
+/// The format of one whose events lie as those of a store that was made by an older format (see [`crate::older`]).
+const OLDER: i64 = 1;
 
 /// Its tables; `_event` is as in a store.
 const TABLES: &str = "CREATE TABLE _meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;";
@@ -97,7 +103,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
         return Err(unusable(schema::SchemaError::NoWal(mode).into()));
     }
     connection.pragma_update(None, "synchronous", synchronous.name()).map_err(opened)?;
-    prepare(&mut connection, archive.log(), tables == 0).map_err(opened)?;
+    prepare(&mut connection, archive, tables == 0).map_err(opened)?;
     if !archive.is_made() && !crate::checkpoint::truncate(&connection).map_err(opened)? {
         // A log beside a file that turns out to be empty is thrown away.
         return Err(unusable("somebody reads it before there is anything in it".into()));
@@ -109,7 +115,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     Ok(connection)
 }
 
-fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::Result<()> {
+fn prepare(connection: &mut Connection, archive: &Archive, is_new: bool) -> rusqlite::Result<()> {
     let is_copy = !is_new && meta::<i64>(connection, "copy")?.is_some();
     if !is_new && !is_copy {
         return Ok(());
@@ -117,19 +123,27 @@ fn prepare(connection: &mut Connection, log: LogId, is_new: bool) -> rusqlite::R
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if is_new {
         transaction.execute_batch(TABLES)?;
-        transaction.execute_batch(schema::EVENTS)?;
-        set_meta(&transaction, "archive_format", FORMAT)?;
-        set_meta(&transaction, "log", log.log.as_bytes().as_slice())?;
+        transaction.execute_batch(codec::table(archive.older))?;
+        set_meta(&transaction, "archive_format", format_beside(archive.older))?;
+        set_meta(&transaction, "log", archive.log().log.as_bytes().as_slice())?;
     }
-    set_identity(&transaction, log)?;
+    set_identity(&transaction, archive.log())?;
     transaction.execute("DELETE FROM _meta WHERE name = 'copy'", [])?;
     transaction.commit()
+}
+
+/// The format of a store's archive.
+fn format_beside(store: Older) -> i64 {
+    match store.apart {
+        0 => PACKED,
+        _ => OLDER,
+    }
 }
 
 /// Says whose archive it is; part of a transaction of the caller's.
 fn set_identity(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
     set_meta(connection, "incarnation", log.incarnation)?;
-    set_meta(connection, "sum", schema::identity_sum(log, Unchecked::default()))
+    set_meta(connection, "sum", schema::identity_sum(log, Older::default()))
 }
 
 /// Whether this is the log's own archive. A copy that was made together with a store is also that of the incarnation
@@ -149,6 +163,9 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
         Some(format) if format > FORMAT => {
             return Err(wrong(&format!("a newer version wrote it, in format {format}")));
         }
+        Some(format) if format != format_beside(archive.older) => {
+            return Err(wrong("its events lie in it otherwise than in the store"));
+        }
         Some(_) => {}
     }
     let log: Vec<u8> = meta(connection, "log").map_err(opened)?.unwrap_or_default();
@@ -156,7 +173,7 @@ fn known(connection: &Connection, archive: &Archive) -> Result<(), Refused> {
     let incarnation = meta(connection, "incarnation").map_err(opened)?;
     let id = LogId { log, incarnation: incarnation.ok_or_else(|| wrong("its identity is damaged"))? };
     let sum: Option<i64> = meta(connection, "sum").map_err(opened)?;
-    if sum != Some(schema::identity_sum(id, Unchecked::default())) {
+    if sum != Some(schema::identity_sum(id, Older::default())) {
         return Err(wrong("its identity does not match its checksum"));
     }
     if id.log != archive.log().log {

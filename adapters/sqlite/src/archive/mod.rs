@@ -20,6 +20,7 @@ use purlin::store::LogId;
 use rusqlite::Connection;
 
 use crate::files;
+use crate::older::Older;
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
 pub(crate) use cold::{Cold, Scan};
@@ -30,6 +31,8 @@ pub(crate) use mover::move_events;
 pub(crate) struct Archive {
     file: PathBuf,
     log: LogId,
+    /// Of the store: its events lie as they lie there.
+    older: Older,
     /// Of the log that was copied, if this one began with the copy.
     before: Option<u32>,
     made: AtomicBool,
@@ -48,9 +51,9 @@ impl Archive {
         store: &Path,
     ) -> Result<Self, SchemaError> {
         let (file, made) = schema::find_archive(connection, said, store)?;
-        let before = schema::incarnation_before(connection)?;
+        let (older, before) = (schema::read_older(connection)?, schema::incarnation_before(connection)?);
         let left = schema::left(connection)?.into();
-        Ok(Self { file, log, before, made: made.into(), left, which: OnceLock::new() })
+        Ok(Self { file, log, older, before, made: made.into(), left, which: OnceLock::new() })
     }
 
     /// What a store's file says of its archive, if that is not said; none when it has none.

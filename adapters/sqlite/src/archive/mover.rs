@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Counted, open_writable};
-use crate::codec::{HEADER, read_event, signed, whose};
+use crate::codec::{Seen, WITHOUT_DATA, columns, data_of, read_event, select, select_at, signed, whose};
 use crate::engine::Shared;
 use crate::error::{Closed, is_damage, unavailable};
 use crate::index::{Index, Lookup};
@@ -28,9 +28,6 @@ const SLICE: usize = 128;
 
 /// Versions of a stream that are looked up at once.
 const VERSIONS: u64 = 4096;
-
-/// Columns of an event's row.
-const COLUMNS: usize = 11;
 
 /// Moves all but the last event of each stream, at most `limit`.
 pub(crate) fn move_events(
@@ -113,9 +110,13 @@ impl Mover<'_> {
             let middle = from + (to - from) / 2;
             let mut is_hot = false;
             for position in self.positions(stream, middle, middle + 1)? {
-                let sql = "SELECT stream = ?2 FROM _event WHERE position = ?1";
-                let mut select = self.hot.prepare_cached(sql)?;
-                let found = select.query_row((signed(position), stream.as_str()), |row| row.get(0));
+                let older = self.shared.older;
+                let sql = select(older.shape(position), WITHOUT_DATA, "WHERE position = ?1");
+                let is_of_it = |row: &Row<'_>| {
+                    // A damaged one is told when it is to move.
+                    Ok(Seen::read(row, older).map_or(true, |seen| seen.header.stream == stream.as_str()))
+                };
+                let found = self.hot.prepare_cached(&sql)?.query_row([signed(position)], is_of_it);
                 is_hot |= found.optional()?.unwrap_or(false);
             }
             if is_hot { to = middle } else { from = middle + 1 }
@@ -135,8 +136,9 @@ impl Mover<'_> {
 
     /// Copies an event, if it is to move and still here; or says which one is damaged.
     fn event(&mut self, stream: &StreamId, last: u64, position: u64) -> Result<Option<String>, CommitError> {
-        let sql = format!("SELECT {HEADER}, data FROM _event WHERE position = ?1");
-        let mut select = self.hot.prepare_cached(&sql).map_err(unavailable)?;
+        // The first row has all columns that any has, and so has the archive.
+        let mut select =
+            self.hot.prepare_cached(select_at(self.shared.older.shape(1))).map_err(unavailable)?;
         let mut rows = select.query([signed(position)]).map_err(unavailable)?;
         let row = match rows.next() {
             Ok(Some(row)) => row,
@@ -148,7 +150,7 @@ impl Mover<'_> {
         };
         let (read, bytes) = match self.read(row) {
             Ok(read) => read,
-            Err(error) if is_damage(&error) => return Ok(Some(whose(position, row))),
+            Err(error) if is_damage(&error) => return Ok(Some(whose(position, row, self.shared.older))),
             Err(error) => return Err(unavailable(error)),
         };
         if read.stream != *stream || read.version >= last {
@@ -170,8 +172,8 @@ impl Mover<'_> {
 
     /// Reads all of an event, with its checksums; and how many bytes its data have.
     fn read(&self, row: &Row<'_>) -> rusqlite::Result<(Recorded, u64)> {
-        let bytes = row.get_ref(COLUMNS - 1)?.as_bytes()?.len() as u64;
-        Ok((read_event(row, self.shared.unchecked)?, bytes))
+        let bytes = data_of(row)?.map_or(0, |data| data.len() as u64);
+        Ok((read_event(row, self.shared.older)?, bytes))
     }
 
     fn copy(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
@@ -188,12 +190,14 @@ impl Mover<'_> {
             .prepare_cached("SELECT 1 FROM _event WHERE position = ?1")?
             .query_row([position], |_| Ok(()))
             .optional()?;
-        let columns = (0..COLUMNS).map(|n| row.get_ref(n).map(Raw)).collect::<rusqlite::Result<Vec<_>>>()?;
-        let marks = ["?"; COLUMNS].join(", ");
+        let names = columns(self.shared.older.shape(1));
+        let count = names.split(',').count();
+        let values = (0..count).map(|n| row.get_ref(n).map(Raw)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let marks = vec!["?"; count].join(", ");
         // What a copy of another life of the log may have brought is not what is here.
-        let sql = format!("INSERT OR REPLACE INTO _event({HEADER}, data) VALUES({marks})");
-        let bytes = columns[COLUMNS - 1].len();
-        archive.prepare_cached(&sql)?.execute(params_from_iter(columns))?;
+        let sql = format!("INSERT OR REPLACE INTO _event({names}) VALUES({marks})");
+        let bytes = data_of(row)?.map_or(0, |data| data.len() as u64);
+        archive.prepare_cached(&sql)?.execute(params_from_iter(values))?;
         if is_there.is_none() {
             self.new.events += 1;
             self.new.bytes += bytes;
@@ -236,12 +240,6 @@ impl Mover<'_> {
 
 /// A column as it lies in the row.
 struct Raw<'a>(ValueRef<'a>);
-
-impl Raw<'_> {
-    fn len(&self) -> u64 {
-        self.0.as_bytes_or_null().ok().flatten().map_or(0, |bytes| bytes.len() as u64)
-    }
-}
 
 impl ToSql for Raw<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -10,7 +10,7 @@ use purlin::store::{Collection, Field, FieldType, Indexed, Position, Query, Read
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params_from_iter};
 
-use crate::checksum::{Unchecked, of_record};
+use crate::checksum::of_record;
 use crate::codec::{mismatch, unsigned};
 use crate::error::{in_writer, is_damage, unreadable_as};
 use crate::schema;
@@ -40,7 +40,7 @@ fn texts_of(definition: &Collection) -> impl Iterator<Item = &Field> {
 }
 
 impl Table {
-    pub(crate) fn new(definition: Collection, unchecked: Unchecked) -> Self {
+    pub(crate) fn new(definition: Collection, unchecked: u64) -> Self {
         let name = &definition.name;
         let (mut names, mut marks, mut sets) = (String::new(), String::new(), String::new());
         for (n, field) in columns(&definition).enumerate() {
@@ -56,7 +56,7 @@ impl Table {
             ),
             delete: format!("DELETE FROM \"{name}\" WHERE _key = ?1"),
             get: format!("SELECT {COLUMNS} FROM \"{name}\" WHERE _key = ?1"),
-            unchecked: unchecked.revision,
+            unchecked,
             definition,
         }
     }
@@ -311,7 +311,7 @@ impl ToSql for SqlScalar<'_> {
 
 /// The definitions that a store has. Those of fields that no program defined since are read back from the file.
 pub(crate) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
-    let unchecked = schema::read_unchecked(connection)?;
+    let unchecked = schema::unchecked_revision(connection)?;
     let mut select = connection.prepare("SELECT name, fields FROM _collection")?;
     let stored = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     stored

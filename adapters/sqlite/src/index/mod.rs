@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, Row};
 
 use crate::archive::{Cold, Scan};
-use crate::checksum::Unchecked;
-use crate::codec::{HEADER, Seen, mismatch, signed, whose};
+use crate::codec::{Seen, WITHOUT_DATA, mismatch, select, signed, whose};
 use crate::error::{in_writer, is_damage};
+use crate::older::Older;
 pub(crate) use key::{Key, KeyMap, Keys};
-use run::{Builder, Entry, Run};
+use run::{Blocks, Builder, Entry, Run};
 pub(crate) use tail::Tail;
 
 /// The runs from the oldest to the newest, and the tail behind them.
@@ -78,25 +78,26 @@ impl Index {
         &mut self,
         (hot, cold): (&Connection, &Cold),
         keys: &Keys,
-        unchecked: Unchecked,
+        older: Older,
         enough: usize,
     ) -> rusqlite::Result<bool> {
-        let sql = format!("SELECT {HEADER} FROM _event WHERE position >= ?1 ORDER BY position LIMIT ?2");
-        let mut select = hot.prepare(&sql)?;
         // The last event that is covered must be there: what the index knows cannot have left the log.
         let covered = self.head_position();
+        let which = "WHERE position >= ?1 ORDER BY position LIMIT ?2";
+        let sql = select(older.shape(covered.max(1)), WITHOUT_DATA, which);
+        let mut select = hot.prepare(&sql)?;
         let from = (signed(covered.max(1)), signed((enough as u64).saturating_add(1)));
         let mut rows = Scan::new(select.query(from)?);
         let mut next = covered.max(1);
         let take = |index: &mut Self, position: u64, row: &Row<'_>| {
             if position > covered {
-                let seen = Seen::read(row, unchecked)?;
+                let seen = Seen::read(row, older)?;
                 index.tail.push(keys.of(seen.header.stream), seen.version, position);
             }
             Ok::<_, rusqlite::Error>(())
         };
         while let Some(row) = rows.at(next)? {
-            take(self, next, row).map_err(|error| in_writer(error, || whose(next, row)))?;
+            take(self, next, row).map_err(|error| in_writer(error, || whose(next, row, older)))?;
             next += 1;
         }
         // The log's last event never leaves it.
@@ -112,7 +113,7 @@ impl Index {
         let mut archived = Scan::new(select.query((signed(next), i64::MAX))?);
         while self.tail.len() < enough && (next <= covered || !rows.is_over()?) {
             if let Some(row) = rows.at(next)? {
-                take(self, next, row).map_err(|error| in_writer(error, || whose(next, row)))?;
+                take(self, next, row).map_err(|error| in_writer(error, || whose(next, row, older)))?;
             } else if let Some(row) = archived.at(next)? {
                 take(self, next, row).map_err(|error| in_writer(error, || cold.whose(next, row)))?;
             } else {
@@ -145,7 +146,7 @@ impl Index {
             return Ok(Head { version });
         }
         for run in self.runs.iter().rev().filter(|run| run.filter.may_have(key.high())) {
-            let last = run.last(connection, key).inspect_err(|error| {
+            let last = run.last(&mut Blocks::of(connection)?, key).inspect_err(|error| {
                 if is_damage(error) {
                     self.suspect();
                 }
@@ -164,13 +165,14 @@ impl Index {
     pub(crate) fn heads(&self, connection: &Connection, mut keys: Vec<Key>) -> Vec<(Key, Head)> {
         keys.sort_unstable();
         keys.dedup();
+        let Ok(mut blocks) = Blocks::of(connection) else { return Vec::new() };
         let mut heads = Vec::with_capacity(keys.len());
         for run in self.runs.iter().rev() {
             let (maybe, not) = keys.into_iter().partition(|key| run.filter.may_have(key.high()));
             keys = not;
             let maybe: Vec<Key> = maybe;
             for key in maybe {
-                match run.last(connection, key) {
+                match run.last(&mut blocks, key) {
                     Ok(Some(last)) => heads.push((key, Head { version: last.version })),
                     // The filter was wrong.
                     Ok(None) => keys.push(key),

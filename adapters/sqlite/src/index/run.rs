@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{CachedStatement, Connection, Row};
 
 use super::filter::Filter;
 use super::key::Key;
@@ -101,9 +101,9 @@ impl Run {
         let within = |entry: &Entry| (entry.key, entry.version) < (key, to);
         let first = self.fences.partition_point(before).saturating_sub(1);
         let last = self.fences.partition_point(within);
-        let mut found = Vec::new();
+        let (mut found, mut blocks) = (Vec::new(), Blocks::of(connection)?);
         for fence in &self.fences[first..last.max(first)] {
-            self.block(connection, fence, |entries| {
+            blocks.read(fence, |entries| {
                 let entries = entries.iter().map(Entry::from_bytes);
                 found.extend(entries.filter(|entry| !before(entry) && within(entry)));
             })?;
@@ -112,10 +112,10 @@ impl Run {
     }
 
     /// The last entry of a stream.
-    pub(crate) fn last(&self, connection: &Connection, key: Key) -> rusqlite::Result<Option<Entry>> {
+    pub(super) fn last(&self, blocks: &mut Blocks<'_>, key: Key) -> rusqlite::Result<Option<Entry>> {
         let Some(fence) = self.behind(key).checked_sub(1).map(|n| &self.fences[n]) else { return Ok(None) };
         let stored = key.to_bytes();
-        self.block(connection, fence, |entries| {
+        blocks.read(fence, |entries| {
             let behind = entries.partition_point(|entry| entry[..Key::BYTES] <= stored[..]);
             let last = behind.checked_sub(1).map(|n| &entries[n]);
             last.filter(|last| last[..Key::BYTES] == stored[..]).map(Entry::from_bytes)
@@ -144,19 +144,7 @@ impl Run {
     /// The entries of its n-th block; empty behind the last.
     pub(super) fn nth_block(&self, connection: &Connection, n: usize) -> rusqlite::Result<Vec<Stored>> {
         let fence = self.fences.get(n);
-        fence.map_or(Ok(Vec::new()), |fence| self.block(connection, fence, <[Stored]>::to_vec))
-    }
-
-    fn block<T>(
-        &self,
-        connection: &Connection,
-        fence: &Entry,
-        read: impl FnOnce(&[Stored]) -> T,
-    ) -> rusqlite::Result<T> {
-        let mut select = connection.prepare_cached("SELECT entries FROM _block WHERE block = ?1")?;
-        select.query_row([signed(fence.position)], |row| {
-            check_block(row.get_ref(0)?.as_blob()?, fence).map(read).ok_or_else(mismatch)
-        })
+        fence.map_or(Ok(Vec::new()), |fence| Blocks::of(connection)?.read(fence, <[Stored]>::to_vec))
     }
 
     /// The ids of its blocks.
@@ -192,7 +180,8 @@ impl Run {
 
     /// Whether all of its blocks are what was written.
     pub(crate) fn check(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.fences.iter().try_for_each(|fence| self.block(connection, fence, |_| ()))
+        let mut blocks = Blocks::of(connection)?;
+        self.fences.iter().try_for_each(|fence| blocks.read(fence, |_| ()))
     }
 
     /// The checksum of its description.
@@ -205,6 +194,22 @@ impl Run {
     pub(crate) fn retire(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut retire = connection.prepare_cached("UPDATE _run SET level = ?1, sum = ?2 WHERE run = ?3")?;
         retire.execute((RETIRED, self.sum(RETIRED), self.id)).map(drop)
+    }
+}
+
+/// The blocks of all runs.
+pub(super) struct Blocks<'c>(CachedStatement<'c>);
+
+impl<'c> Blocks<'c> {
+    pub(super) fn of(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("SELECT entries FROM _block WHERE block = ?1").map(Self)
+    }
+
+    /// Reads the block of a fence.
+    fn read<T>(&mut self, fence: &Entry, read: impl FnOnce(&[Stored]) -> T) -> rusqlite::Result<T> {
+        self.0.query_row([signed(fence.position)], |row| {
+            check_block(row.get_ref(0)?.as_blob()?, fence).map(read).ok_or_else(mismatch)
+        })
     }
 }
 

@@ -13,7 +13,7 @@ const FEW: usize = 8;
 /// Groups that may wait to be told before the writer does.
 const GROUPS: usize = 4;
 
-/// A thread that wakes callers and frees what they sent while the writer is at the next group. Nobody's answer
+/// A thread that wakes callers while the writer is at the next group. Nobody's answer
 /// depends on another caller being awake.
 pub(super) struct Answers {
     groups: Option<SyncSender<Group>>,
@@ -65,11 +65,7 @@ impl Drop for Answers {
 
 fn tell((waiting, outcomes): Group) {
     let _end = EndOnPanic;
-    let commits = waiting.into_iter().zip(outcomes).map(|(queued, outcome)| {
-        // Whoever asked may have gone; the commit has happened all the same.
-        let _ = queued.answer.send(outcome);
-        (queued.commit, queued.keys)
-    });
-    // Freed once everybody has his answer.
-    drop(commits.collect::<Vec<_>>());
+    for (queued, outcome) in waiting.into_iter().zip(outcomes) {
+        queued.tell(outcome);
+    }
 }

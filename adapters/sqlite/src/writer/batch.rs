@@ -1,10 +1,9 @@
 //! Commits on their way through one transaction.
 
 use std::collections::HashMap;
-use std::slice;
 use std::sync::Arc;
 
-use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params_from_iter};
 
 use purlin::message::Timestamp;
@@ -13,21 +12,24 @@ use purlin::store::{
     WriteKind,
 };
 
-use super::Queued;
 use super::heads::Heads;
-use crate::checksum::{EventSum, Sum};
-use crate::codec::{place, signed};
+use super::{Queued, Ready};
+use crate::checksum::Sum;
+use crate::codec::{self, signed};
 use crate::collection::Table;
 use crate::engine::Shared;
 use crate::error::{in_writer, unavailable};
+use crate::header::{self, bodies};
 use crate::index::run::LAST_VERSION;
 use crate::index::{Head, Index, Key, KeyMap};
+use crate::older::Shape;
 use crate::{schema, tag};
 
 /// Something that is in the file if, and only if, the transaction happened.
 pub(super) enum Trace {
     Event {
         position: u64,
+        shape: Shape,
         id: [u8; 16],
     },
     /// The last revision of all, which every transaction that touches records writes down.
@@ -64,11 +66,8 @@ pub(super) struct Batch<'a> {
     first: Option<(u64, [u8; 16])>,
     touched: bool,
     insert: CachedStatement<'a>,
-    meta: Vec<u8>,
+    header: Vec<u8>,
 }
-
-const INSERT: &str = "INSERT INTO _event(position, stream, version, kind, id, at, schema, public, meta, data, sum) \
-                      VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 impl<'a> Batch<'a> {
     pub(super) fn new(
@@ -78,8 +77,8 @@ impl<'a> Batch<'a> {
         heads: &'a mut Heads,
         (position, revision, at, last): (u64, u64, Timestamp, Timestamp),
     ) -> rusqlite::Result<Self> {
-        let insert = connection.prepare_cached(INSERT)?;
-        let (appended, before, meta) = (Vec::new(), Vec::new(), Vec::new());
+        let insert = connection.prepare_cached(codec::insert(shared.older))?;
+        let (appended, before, header) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             connection,
             index,
@@ -95,14 +94,15 @@ impl<'a> Batch<'a> {
             first: None,
             touched: false,
             insert,
-            meta,
+            header,
         })
     }
 
     /// What was applied. The last revision is written down with the records, so that none is given out twice.
     pub(super) fn finish(self) -> rusqlite::Result<Applied> {
-        let Self { position, last, revision, appended, first, touched, .. } = self;
-        let mut trace = first.map(|(position, id)| Trace::Event { position, id });
+        let Self { position, last, revision, appended, first, touched, shared, .. } = self;
+        let shape = |position| shared.older.shape(position);
+        let mut trace = first.map(|(position, id)| Trace::Event { position, shape: shape(position), id });
         if touched {
             schema::set_revision(self.connection, revision)?;
             trace = Some(Trace::Revision(revision));
@@ -112,7 +112,7 @@ impl<'a> Batch<'a> {
 
     /// Finds the ends of all streams that are not in mind, together: that takes less time than one after the other.
     pub(super) fn prepare(&mut self, waiting: &[Queued]) {
-        let keys = waiting.iter().flat_map(|queued| &queued.keys).copied();
+        let keys = waiting.iter().flat_map(|queued| &queued.ready.keys).copied();
         let unknown =
             keys.filter(|key| !self.heads.has(*key) && self.index.tail.last_version(*key).is_none());
         let unknown: Vec<Key> = unknown.collect();
@@ -125,18 +125,18 @@ impl<'a> Batch<'a> {
     }
 
     /// Applies a commit, or says why it cannot be; an error of SQLite is the whole transaction's.
-    pub(super) fn apply(&mut self, queued: &Queued) -> rusqlite::Result<Result<Committed, CommitError>> {
-        let Queued { commit, keys, sums, .. } = queued;
+    pub(super) fn apply(&mut self, ready: &Ready) -> rusqlite::Result<Result<Committed, CommitError>> {
+        let Ready { commit, keys, sums, .. } = ready;
         if let Err(refused) = self.check(commit, keys)? {
             return Ok(Err(refused));
         }
         self.revision = (self.revision + 1).max(self.at.as_microsecond().unsigned_abs());
         let mut appended = Vec::with_capacity(commit.appends.len());
-        let mut events = sums.events.iter();
+        let mut bodies = bodies(&ready.bodies);
         for (n, (append, key)) in commit.appends.iter().zip(keys).enumerate() {
-            appended.push(self.append(append, *key, self.before[n], &mut events)?);
+            appended.push(self.append(append, *key, self.before[n], &mut bodies)?);
         }
-        for (write, sum) in commit.writes.iter().zip(&sums.records) {
+        for (write, sum) in commit.writes.iter().zip(sums) {
             self.write(write, *sum)?;
         }
         let (position, revision, at) = (Position(self.position), self.revision, self.at);
@@ -228,33 +228,21 @@ impl<'a> Batch<'a> {
         Ok(head)
     }
 
-    fn append(
+    fn append<'b>(
         &mut self,
         append: &Append,
         key: Key,
         mut version: u64,
-        sums: &mut slice::Iter<'_, EventSum>,
+        bodies: &mut impl Iterator<Item = (Sum, &'b [u8])>,
     ) -> rusqlite::Result<Appended> {
         self.last = append.at.unwrap_or(self.at).max(self.last);
         let (first, at) = (Position(self.position + 1), self.last.as_microsecond());
-        for (event, sum) in append.events.iter().zip(sums) {
+        for (event, body) in append.events.iter().zip(bodies) {
             self.position += 1;
             version += 1;
-            event.meta.encode(&event.tags, &mut self.meta);
-            let meta: &dyn ToSql = if self.meta.is_empty() { &Null } else { &self.meta };
-            self.insert.execute(rusqlite::params![
-                signed(self.position),
-                append.stream.as_str(),
-                signed(version),
-                &*event.kind,
-                event.id.as_bytes().as_slice(),
-                at,
-                event.schema,
-                event.public,
-                meta,
-                Text(&event.data),
-                sum.at(place(self.position, version, at)),
-            ])?;
+            let place = [self.position, version, at.cast_unsigned()];
+            header::pack(body, place, &mut self.header);
+            self.insert.execute((signed(self.position), self.header.as_slice(), Text(&event.data)))?;
             if !event.tags.is_empty() {
                 tag::insert(self.connection, self.position, event)?;
             }
@@ -290,9 +278,10 @@ impl Trace {
     /// Whether it is there.
     pub(super) fn is_in(&self, connection: &Connection) -> rusqlite::Result<bool> {
         match self {
-            Self::Event { position, id } => {
-                let sql = "SELECT id = ?2 FROM _event WHERE position = ?1";
-                let found = connection.query_row(sql, (signed(*position), id.as_slice()), |row| row.get(0));
+            Self::Event { position, shape, id } => {
+                let found = connection.query_row(codec::select_at(*shape), [signed(*position)], |row| {
+                    Ok(header::has_id(row.get_ref(1)?.as_blob()?, id))
+                });
                 Ok(found.optional()?.unwrap_or(false))
             }
             Self::Revision(revision) => Ok(schema::revision(connection)? == *revision),

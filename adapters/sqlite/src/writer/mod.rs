@@ -6,8 +6,8 @@ mod batch;
 mod collections;
 mod erasure;
 mod heads;
+mod ready;
 mod recovery;
-mod sums;
 mod upkeep;
 
 use std::sync::Arc;
@@ -17,15 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::personal::KEYS;
-use purlin::store::{Collection, Commit, CommitError, Committed, Position, WriteKind};
+use purlin::store::{Collection, CommitError, Committed, Position};
 use rusqlite::{Connection, Row};
 
 use crate::archive::Cold;
 use crate::checkpoint::Checkpointer;
-use crate::codec::{HEADER, Seen, signed};
+use crate::codec::{Seen, WITHOUT_DATA, select, signed};
 use crate::collection;
 use crate::engine::{Options, Shared};
-use crate::index::Key;
 use crate::index::merge::Upkeep;
 use crate::lock::Lock;
 use crate::schema;
@@ -34,8 +33,8 @@ use answers::Answers;
 use batch::{Applied, Batch};
 use erasure::Secrets;
 use heads::Heads;
+pub(crate) use ready::Ready;
 use recovery::{Failed, Unknown, concerns_all};
-pub(crate) use sums::Sums;
 
 /// Commits that are applied and synced together at the most.
 const BATCH: usize = 2048;
@@ -73,15 +72,16 @@ pub(crate) enum Closing {
     Unwell,
 }
 
-/// A commit that waits, with what its caller could make ready for the writer, and whom to answer.
+/// A commit that waits, and whom to answer.
 pub(crate) struct Queued {
-    pub(crate) commit: Commit,
-    /// Of each append's stream.
-    pub(crate) keys: Vec<Key>,
-    pub(crate) sums: Sums,
-    /// About how much memory it holds.
-    pub(crate) bytes: usize,
-    pub(crate) answer: oneshot::Sender<Outcome>,
+    pub(crate) ready: Ready,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// What a caller gets: the outcome, and what he sent.
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    _sent: Ready,
 }
 
 /// What a caller is told.
@@ -137,20 +137,10 @@ impl Drop for EndOnPanic {
 }
 
 impl Queued {
-    /// About how much memory a commit holds.
-    pub(crate) fn weigh(commit: &Commit) -> usize {
-        const ITEM: usize = 256;
-        let events = commit.appends.iter().flat_map(|append| &append.events);
-        let events: usize = events.map(|event| ITEM + event.data.len()).sum();
-        let records = commit.writes.iter().map(|write| match &write.kind {
-            WriteKind::Put { value, .. } => ITEM + write.key.len() + value.len(),
-            WriteKind::Delete => ITEM + write.key.len(),
-        });
-        events + records.sum::<usize>() + commit.requirements.len() * ITEM
-    }
-
-    fn items(&self) -> usize {
-        self.commit.event_count() + self.commit.writes.len() + self.commit.requirements.len()
+    /// Answers the caller. If he has gone, the commit has happened all the same, if it has.
+    fn tell(self, outcome: Outcome) {
+        let Self { ready, answer } = self;
+        let _ = answer.send(Answer { outcome, _sent: ready });
     }
 }
 
@@ -202,8 +192,10 @@ impl Writer {
         let (upkeep, index) = self.load_index()?;
         let connection = &self.connection;
         let head = index.head_position();
-        let last = format!("SELECT {HEADER} FROM _event WHERE position > ?1 ORDER BY position DESC LIMIT 1");
-        let at = |row: &Row<'_>| Ok(Seen::read(row, self.shared.unchecked)?.at);
+        let older = self.shared.older;
+        let which = "WHERE position > ?1 ORDER BY position DESC LIMIT 1";
+        let last = select(older.shape(head), WITHOUT_DATA, which);
+        let at = |row: &Row<'_>| Ok(Seen::read(row, older)?.at);
         // What a damaged event says of the time is no reason to refuse the others.
         let at = connection.query_row(&last, [signed(head.saturating_sub(1))], at).unwrap_or_default();
         let tables = collection::load_all(connection)?;
@@ -241,8 +233,8 @@ impl Writer {
             for job in jobs.drain(..) {
                 match job {
                     Job::Commit(queued) => {
-                        items += queued.items();
-                        bytes += queued.bytes;
+                        items += queued.ready.items;
+                        bytes += queued.ready.bytes;
                         waiting.push(queued);
                         if items >= ITEMS || bytes >= BYTES {
                             self.commit(std::mem::take(&mut waiting));
@@ -279,8 +271,8 @@ impl Writer {
         if waiting.is_empty() {
             return;
         }
-        self.shared.took(waiting.iter().map(|queued| queued.bytes).sum());
-        self.since_upkeep += waiting.iter().map(Queued::items).sum::<usize>();
+        self.shared.took(waiting.iter().map(|queued| queued.ready.bytes).sum());
+        self.since_upkeep += waiting.iter().map(|queued| queued.ready.items).sum::<usize>();
         self.commit_taken(waiting);
     }
 
@@ -312,7 +304,7 @@ impl Writer {
 
     fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed> {
         self.at = self.at.max(self.clock.now()).max(self.last);
-        let secrets = Secrets::of(waiting.iter().map(|queued| &queued.commit));
+        let secrets = Secrets::of(waiting.iter().map(|queued| &queued.ready.commit));
         if secrets != Secrets::Untouched {
             self.overwrite(true).map_err(Failed::RolledBack)?;
         }
@@ -326,7 +318,7 @@ impl Writer {
         let mut outcomes = Vec::with_capacity(waiting.len());
         batch.prepare(waiting);
         for queued in waiting {
-            outcomes.push(batch.apply(queued).map_err(Failed::RolledBack)?);
+            outcomes.push(batch.apply(&queued.ready).map_err(Failed::RolledBack)?);
         }
         let Applied { position, last, revision, appended, trace } =
             batch.finish().map_err(Failed::RolledBack)?;

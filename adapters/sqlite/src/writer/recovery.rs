@@ -76,8 +76,8 @@ impl Writer {
         loop {
             match self.queue.try_recv() {
                 Ok(Job::Commit(queued)) => {
-                    self.shared.took(queued.bytes);
-                    let _ = queued.answer.send(Err(unavailable(Unwell)));
+                    self.shared.took(queued.ready.bytes);
+                    queued.tell(Err(unavailable(Unwell)));
                 }
                 Ok(
                     Job::Define(_, answer)

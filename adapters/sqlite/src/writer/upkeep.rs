@@ -180,7 +180,7 @@ impl Writer {
     }
 
     fn read_tail(&self, index: &mut Index, enough: usize) -> rusqlite::Result<bool> {
-        index.read_tail((&self.connection, &self.cold), &self.shared.keys, self.shared.unchecked, enough)
+        index.read_tail((&self.connection, &self.cold), &self.shared.keys, self.shared.older, enough)
     }
 
     /// Makes runs of what the log has behind the index, until less than a run is left.

@@ -14,6 +14,7 @@ mod files;
 mod folder;
 mod full_disk;
 mod histories;
+mod older;
 mod personal;
 #[cfg(target_os = "linux")]
 mod read_only;
