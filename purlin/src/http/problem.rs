@@ -1,6 +1,7 @@
 //! What went wrong, as RFC 9457 says it: `application/problem+json`.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -9,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::message::{Fault, FaultKind};
-use crate::telemetry;
+use crate::telemetry::{self, RarelyEach};
 
 use super::{FAULT_KIND, FAULT_OF, exchange};
 
@@ -98,7 +99,7 @@ impl Problem {
                 Self::bug()
             }
             FaultKind::Unavailable | FaultKind::Timeout => {
-                tracing::warn!(error = %chain(fault), "a request could not be answered");
+                unanswered(fault);
                 problem.detail(fault.to_string())
             }
             FaultKind::Overloaded => {
@@ -207,6 +208,17 @@ pub fn status_of(kind: FaultKind) -> StatusCode {
         FaultKind::Unavailable | FaultKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         FaultKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         FaultKind::Bug => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// While a callee is away every request that needs it fails alike: one line in a while says of all of them.
+#[cold]
+fn unanswered(fault: &dyn Fault) {
+    static WARNING: LazyLock<RarelyEach> = LazyLock::new(|| RarelyEach::every(Duration::from_secs(1)));
+    let service = telemetry::service::current();
+    match WARNING.due(&format!("{} {}", service.as_deref().unwrap_or_default(), fault.code())) {
+        Some(more) => tracing::warn!(error = %chain(fault), more, "a request could not be answered"),
+        None => tracing::debug!(error = %chain(fault), "a request could not be answered"),
     }
 }
 
