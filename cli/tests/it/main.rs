@@ -1,5 +1,6 @@
 //! The command line as an operator uses it: the real binary, on the data of a running and of a stopped process.
 
+mod breakers;
 mod dead_letters;
 mod doctor;
 mod places;
