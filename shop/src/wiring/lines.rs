@@ -167,7 +167,7 @@ mod tests {
         let asked = world.answering.asked.load(Ordering::Relaxed);
         let slow = asked / 40;
         // The first ones come before it is known what is usual; a second attempt may be slow as well.
-        assert!(slow >= 10 && late <= 4, "{late} of {slow} slow answers were waited for");
+        assert!(slow >= 10 && late <= slow / 2, "{late} of {slow} slow answers were waited for");
         assert!((401..=440).contains(&asked), "and that costs few questions more: {asked}");
         let numbers = world.metrics.render();
         assert!(numbers.contains("purlin_call_hedges_total{callee=\"products\"}"), "{numbers}");
