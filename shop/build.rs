@@ -1,7 +1,7 @@
 //! Compiles the services' protos in Rust alone: nobody has to install `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let names = ["keys", "users", "products", "inventory", "orders", "payments", "shipping"];
+    let names = ["keys", "users", "products", "inventory", "orders", "payments", "shipping", "breakers"];
     let files = names.map(|name| format!("proto/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");

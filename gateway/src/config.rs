@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use purlin::resilience::Criticality;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{Access, normal_path};
@@ -48,6 +49,9 @@ pub struct Route {
     /// has half of [`Limits::requests_per_pool`], so that one that hangs leaves something to them.
     #[serde(default)]
     pub requests: Option<usize>,
+    /// How much it hurts if a request of this route is refused (`x-criticality`); a caller can only say less.
+    #[serde(default)]
+    pub criticality: Criticality,
 }
 
 impl Route {
@@ -62,6 +66,7 @@ impl Route {
             rate: None,
             timeout_ms: None,
             requests: None,
+            criticality: Criticality::default(),
         }
     }
 }
@@ -121,7 +126,8 @@ pub struct Limits {
     pub head_timeout_ms: u64,
     /// How long a connection may stay open between two requests.
     pub idle_timeout_ms: u64,
-    /// How long a caller may take nothing of what is written to him.
+    /// How long a caller may take nothing of what is written to him, over HTTP/2 of a single answer: then he is cut off,
+    /// and what a service had in hand for him with it. Over HTTP/2 a piece of up to 16 KiB is what he must have taken.
     pub write_timeout_ms: u64,
     /// How long a connection of HTTP/2 takes new streams; those that are open then may last as long again.
     pub http2_age_ms: u64,

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use purlin::message::{TraceContext, new_id};
-use purlin::resilience::{RateLimit, RateLimitConfig, SharedLimits};
+use purlin::resilience::{Calls, Criticality, RateLimit, RateLimitConfig, SharedLimits, criticality};
 use purlin::telemetry;
 use purlin::telemetry::metrics::Metrics;
 use serde_json::json;
@@ -66,7 +66,7 @@ impl Exchanges {
     pub(crate) fn new(
         config: Config,
         verifier: Option<Verifier>,
-        metrics: &Metrics,
+        (calls, metrics): (&Calls, &Metrics),
         shared: Option<&SharedLimits>,
     ) -> Self {
         let (tasks, end) = Tasks::new();
@@ -95,7 +95,7 @@ impl Exchanges {
             rate: config.rate.map(|rate| limit("callers", rate)),
             // It is this gateway's work that they cost.
             tokens: config.rate.map(|rate| RateLimit::new(configured(rate))),
-            upstreams: Upstreams::new(&config.pools, &config.limits, &tasks, metrics),
+            upstreams: Upstreams::new(&config.pools, &config.limits, &tasks, (calls, metrics)),
             seen: Seen::new(metrics),
             routes: RouteTable::new(config.routes),
             limits: config.limits,
@@ -207,9 +207,6 @@ impl Exchanges {
         // and goes on to a service that answers in time.
         let call = self.call(peer, parts, &checked, at, start, notes);
         let (mut head, body) = self.upstreams.send(&call, body).await?.into_parts();
-        if head.status.is_informational() {
-            return Err(Refusal::BrokeOff);
-        }
         rewrite_response(&mut head.headers);
         head.version = Version::HTTP_11;
         Ok(Response::from_parts(head, Either::Right(body)))
@@ -296,7 +293,7 @@ impl Exchanges {
         notes: &Notes,
     ) -> Call<'a> {
         let (route, room) = (&self.routes.routes()[at], self.route_rooms.get(&at));
-        let timeout = self.timeout(route, &parts.headers);
+        let (timeout, hurried) = self.timeout(route, &parts.headers);
         let forwarded = Forwarded {
             peer,
             host: &checked.host,
@@ -307,15 +304,18 @@ impl Exchanges {
         };
         let mut headers = parts.headers;
         rewrite_request(&mut headers, &forwarded);
+        write_criticality(&mut headers, route.criticality);
         let target = target(&checked.path, parts.uri.query());
-        Call { pool: &route.pool, method: parts.method, target, headers, room, deadline: start + timeout }
+        let deadline = start + timeout;
+        Call { pool: &route.pool, method: parts.method, target, headers, room, deadline, hurried }
     }
 
-    /// How long a request may take: what the route gives, or less if the caller asks for less.
-    fn timeout(&self, route: &Route, headers: &HeaderMap) -> Duration {
+    /// How long a request may take: what the route gives, or less if the caller asks for less; and whether he does.
+    fn timeout(&self, route: &Route, headers: &HeaderMap) -> (Duration, bool) {
         let given = route.timeout_ms.unwrap_or(self.limits.request_timeout_ms);
         let asked = headers.get("x-request-timeout-ms").and_then(|value| value.to_str().ok()?.parse().ok());
-        Duration::from_millis(asked.map_or(given, |asked: u64| asked.clamp(1, given.max(1))))
+        let millis = asked.map_or(given, |asked: u64| asked.clamp(1, given.max(1)));
+        (Duration::from_millis(millis), millis < given)
     }
 }
 
@@ -338,6 +338,15 @@ fn limit(
             *share = Some(Share::from(limited));
             Err(Refusal::RateLimited { retry_after: limited.retry_after })
         }
+    }
+}
+
+/// Says the class of a request, which is no higher than its route's.
+fn write_criticality(headers: &mut HeaderMap, most: Criticality) {
+    let said = headers.get(criticality::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let class = most.min(said.unwrap_or_default());
+    if said.is_some() || class != Criticality::default() {
+        headers.insert(criticality::HEADER, HeaderValue::from_static(class.as_str()));
     }
 }
 

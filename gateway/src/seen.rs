@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use purlin::telemetry::Rarely;
 use purlin::telemetry::metrics::{Counter, Family, Gauge, Histogram, Metrics, SECONDS};
+use purlin::telemetry::{Rarely, RarelyEach};
 
 use crate::core::Refusal;
 
@@ -18,8 +18,8 @@ pub(crate) struct Seen {
     connections: Gauge,
     connections_refused: Counter,
     warning: Rarely,
-    /// Of requests refused because a service has too many: they come in thousands.
-    overload: Rarely,
+    /// Of requests that could not be answered: they come in thousands.
+    unanswered: RarelyEach,
 }
 
 /// A connection is open until this is dropped.
@@ -50,7 +50,7 @@ impl Seen {
             connections: connections.with([]),
             connections_refused: refused.with([]),
             warning: Rarely::every(Duration::from_secs(1)),
-            overload: Rarely::every(Duration::from_secs(1)),
+            unanswered: RarelyEach::every(Duration::from_secs(1)),
         }
     }
 
@@ -65,20 +65,24 @@ impl Seen {
     pub(crate) fn refusal(&self, refusal: &Refusal, path: &str) {
         self.refusals.with([refusal.code()]).inc();
         // What callers do wrong must not fill our logs; what we could not do, somebody must see.
-        let may_warn = *refusal != Refusal::Overloaded || self.overload.is_time();
-        if refusal.is_ours() && may_warn {
-            tracing::warn!(problem = refusal.code(), path, reason = %refusal, "a request was not answered");
-        } else {
-            tracing::debug!(problem = refusal.code(), path, reason = %refusal, "a request was refused");
+        // That a breaker is open was said when it opened.
+        let may_warn = refusal.is_ours() && !matches!(refusal, Refusal::CircuitOpen { .. });
+        let problem = refusal.code();
+        match may_warn.then(|| self.unanswered.due(problem)).flatten() {
+            Some(more) => {
+                tracing::warn!(problem, path, reason = %refusal, more, "a request was not answered")
+            }
+            None => tracing::debug!(problem, path, reason = %refusal, "a request was refused"),
         }
     }
 
     /// A connection was turned away, because its address has as many as it may.
     pub(crate) fn connection_refused(&self, peer: SocketAddr) {
         self.connections_refused.inc();
-        if self.warning.is_time() {
+        if let Some(more) = self.warning.due() {
             tracing::warn!(
                 %peer,
+                more,
                 "a connection was refused: its address has as many as it may (`connections_per_address`)"
             );
         }

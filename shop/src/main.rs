@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a program has no outside: `pub` means that another room may use it")]
 
 mod assistant;
+mod breakers;
 mod config;
 mod console;
 mod contracts;

@@ -86,7 +86,8 @@ Examples:
 const BREAKERS: &str = "\
 Examples:
   purlin breakers list
-  purlin breakers open payments                  refuse calls to payments, until `reset`
+  purlin breakers open payments --reason 'it loses answers'
+                                                 refuse calls to payments, until `reset`
   purlin breakers close payments                 let calls through however they end, until `reset`
   purlin breakers reset payments                 let the breaker decide again";
 
@@ -96,11 +97,11 @@ pub(crate) enum Breakers {
     /// List them.
     List,
     /// Hold one open: calls are refused.
-    Open(Callee),
+    Open(Held),
     /// Hold one closed: calls go through.
-    Close(Callee),
+    Close(Held),
     /// Let one decide again, beginning closed.
-    Reset(Callee),
+    Reset(Held),
 }
 
 const CALLS: &str = "\
@@ -121,11 +122,14 @@ pub(crate) enum Calls {
     Reload,
 }
 
-/// Who is called.
+/// Which breaker, and why.
 #[derive(Debug, Args)]
-pub(crate) struct Callee {
-    /// Its name, as the list gives it.
+pub(crate) struct Held {
+    /// Who is called, as the list gives it.
     pub(crate) name: String,
+    /// Why; it is shown with the breaker, and logged.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 /// What to do with dead letters.

@@ -64,30 +64,46 @@ impl Operator {
 
     /// Asks for something.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(Method::GET, path).await
+        self.ask(Method::GET, path, None).await
     }
 
     /// Asks to do something.
     pub(crate) async fn post(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(Method::POST, path).await
+        self.ask(Method::POST, path, None).await
+    }
+
+    /// Asks to do something, and says more about it.
+    pub(crate) async fn post_with(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, body).await
     }
 
     /// Asks to do something that takes as long as it takes.
     pub(crate) async fn post_patiently(&self, path: &str) -> Result<Value, Failure> {
-        let (status, body) = self.exchange(Method::POST, path).await?;
+        let (status, body) = self.exchange(Method::POST, path, None).await?;
         read(status, &body)
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Value, Failure> {
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path)).await;
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await;
         let (status, body) = answer
             .map_err(|_| Failure::NoAnswer(format!("nothing came within {} s", PATIENCE.as_secs())))??;
         read(status, &body)
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let request = Request::builder().method(method).uri(path).header(http::header::HOST, "operator");
-        let request = request.body(Bytes::new()).map_err(|error| Failure::NoAnswer(error.to_string()))?;
+        let (request, body) = match body {
+            None => (request, Bytes::new()),
+            Some(body) => {
+                (request.header(http::header::CONTENT_TYPE, "application/json"), body.to_string().into())
+            }
+        };
+        let request = request.body(body).map_err(|error| Failure::NoAnswer(error.to_string()))?;
         match self {
             Self::Process(socket) => socket.ask(request).await,
             Self::Stores(stores) => stores.ask(request).await,

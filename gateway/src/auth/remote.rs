@@ -10,6 +10,7 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use purlin::message::{Fault, FaultKind};
 use tokio::net::TcpStream;
 
 use super::{Jwks, JwksError};
@@ -64,8 +65,17 @@ pub(super) enum FetchError {
     Jwks(#[source] JwksError),
     #[error("the key set has no key that tokens can be verified with")]
     Empty,
-    #[error("no answer in time")]
-    Timeout,
+}
+
+impl Fault for FetchError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Connect(_) | Self::Http(_) | Self::Body => FaultKind::Unavailable,
+            Self::Status(StatusCode::INTERNAL_SERVER_ERROR) => FaultKind::Bug,
+            Self::Status(status) if status.is_server_error() => FaultKind::Unavailable,
+            Self::Status(_) | Self::Jwks(_) | Self::Empty => FaultKind::Rejected,
+        }
+    }
 }
 
 const MAX_DOCUMENT: usize = 256 << 10;

@@ -4,12 +4,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use purlin::message::{Clock, Fault, FaultKind};
+use purlin::resilience::{Breakers, Caller, Calls, Policies, deadline};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::cache::Cache;
-use super::remote::{FetchError, KeysUrl, fetch};
+use super::remote::{KeysUrl, fetch};
 use super::{Claims, Jwks, Rules, TokenError, token};
+use crate::calls::{TOKEN_KEYS, section};
 
 /// Verifies tokens; cheap to clone.
 ///
@@ -40,6 +42,8 @@ struct Held {
 #[derive(Debug)]
 struct Source {
     url: KeysUrl,
+    /// How the issuer is called.
+    caller: Caller,
     /// Held while fetching, so that only one does.
     last: Mutex<Option<Attempt>>,
 }
@@ -58,7 +62,6 @@ impl Attempt {
 }
 
 const CACHED_TOKENS: usize = 10_000;
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
@@ -88,6 +91,10 @@ impl Fault for VerifyError {
             Self::NoKeys => "unavailable",
         }
     }
+
+    fn is_of_another(&self) -> bool {
+        matches!(self, Self::NoKeys)
+    }
 }
 
 impl Verifier {
@@ -98,7 +105,14 @@ impl Verifier {
 
     /// Verifies with the keys that an issuer publishes.
     pub fn from_url(url: KeysUrl, rules: Rules, clock: Clock) -> Self {
-        Self::new(Jwks::default(), rules, clock, Some(Source { url, last: Mutex::new(None) }))
+        let policies = Policies::built_in().with("the gateway", section([]));
+        let calls = Calls::new(policies.expect("our own policies make sense"), &Breakers::new());
+        Self::calling(url, rules, clock, calls.caller(TOKEN_KEYS))
+    }
+
+    /// Verifies with the keys that an issuer publishes, who is called as `caller` says.
+    pub fn calling(url: KeysUrl, rules: Rules, clock: Clock, caller: Caller) -> Self {
+        Self::new(Jwks::default(), rules, clock, Some(Source { url, caller, last: Mutex::new(None) }))
     }
 
     fn new(keys: Jwks, rules: Rules, clock: Clock, source: Option<Source>) -> Self {
@@ -164,14 +178,24 @@ impl Verifier {
         if let Some(attempt) = last.filter(|attempt| Instant::now() < attempt.rests_until()) {
             return attempt.succeeded;
         }
-        let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetch(&source.url)).await;
-        let succeeded = match fetched.unwrap_or(Err(FetchError::Timeout)) {
+        // A call is large, and seldom made; what waits for it would be all of it.
+        let succeeded = match Box::pin(source.caller.call_once(|| Box::pin(fetch(&source.url)))).await {
             Ok(keys) => {
+                if last.is_some_and(|last| !last.succeeded) {
+                    tracing::info!(url = %source.url, "the keys of the token issuer could be fetched again");
+                }
                 self.hold(keys);
                 true
             }
+            // It was given too little time: that must not keep others from trying.
+            Err(_) if deadline::current().is_some_and(|deadline| deadline.has_passed()) => return false,
             Err(error) => {
-                tracing::warn!(url = %source.url, %error, "the keys of the token issuer could not be fetched");
+                let (url, error) = (&source.url, &error as &(dyn std::error::Error + 'static));
+                // Once for as long as it lasts: it is tried twice a second.
+                match last.is_some_and(|last| !last.succeeded) {
+                    true => tracing::debug!(%url, error, "the keys of the token issuer could not be fetched"),
+                    false => tracing::warn!(%url, error, "the keys of the token issuer could not be fetched"),
+                }
                 false
             }
         };

@@ -66,6 +66,12 @@ pub enum Refusal {
     /// As many requests to the service are under way as may be; nothing was sent.
     #[error("the service has as much in hand as it may")]
     Overloaded,
+    /// The service failed too often, and is left alone for a while; nothing was sent.
+    #[error("the service failed too often and is left alone for a while")]
+    CircuitOpen {
+        /// When the next request has a chance.
+        retry_after: Duration,
+    },
     /// No endpoint of the service can be reached; nothing was sent.
     #[error("the service cannot be reached at the moment")]
     Unavailable,
@@ -93,9 +99,11 @@ impl Refusal {
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoKeys
+            | Self::Overloaded
+            | Self::CircuitOpen { .. }
+            | Self::Unavailable
+            | Self::BrokeOff => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -117,6 +125,7 @@ impl Refusal {
             Self::RateLimited { .. } => "rate-limited",
             Self::BodyTooLarge { .. } => "body-too-large",
             Self::Overloaded => "overloaded",
+            Self::CircuitOpen { .. } => "circuit-open",
             Self::NoKeys | Self::Unavailable => "unavailable",
             Self::BrokeOff => "broke-off",
             Self::Timeout => "timeout",
@@ -125,13 +134,21 @@ impl Refusal {
 
     /// Whether it is we who could not do it, rather than the caller who asked for what nobody could.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff | Self::Timeout)
+        matches!(
+            self,
+            Self::NoKeys
+                | Self::Overloaded
+                | Self::CircuitOpen { .. }
+                | Self::Unavailable
+                | Self::BrokeOff
+                | Self::Timeout
+        )
     }
 
     /// Whether a repetition may succeed later without anybody changing it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff => {
                 Some(Duration::from_secs(1))
             }

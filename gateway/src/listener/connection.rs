@@ -19,6 +19,7 @@ use crate::tasks::Tasks;
 
 use super::guard::{Guard, Patience, Refused};
 use super::sniff::{Protocol, sniff};
+use super::stall::Watching;
 use super::streams::Open;
 
 /// What a connection needs to be served.
@@ -79,13 +80,14 @@ impl Connection {
     }
 
     /// A connection of HTTP/2 takes no new streams when the gateway stops, when it was idle for long, and when it is
-    /// old; streams that are open then have their time, but not for ever, since a caller who grants no window to
-    /// their answers holds them open at no cost.
+    /// old; streams that are open then have their time, but not for ever, since a caller who takes a little of each now
+    /// and then holds them open at no cost.
     async fn http2(self, stream: TcpStream, read: BytesMut) -> hyper::Result<()> {
         let limits = self.exchanges.limits();
         let (idle, age) =
             (Duration::from_millis(limits.idle_timeout_ms), Duration::from_millis(limits.http2_age_ms));
-        let mut server = http2::Builder::new(self.streams.clone());
+        let patience = Patience::of(limits);
+        let mut server = http2::Builder::new(Watching::new(self.streams.clone(), patience.write));
         server.timer(TokioTimer::new());
         server.max_concurrent_streams(MAX_STREAMS).max_send_buf_size(MAX_SEND_BUFFER);
         server.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
@@ -97,7 +99,7 @@ impl Connection {
             let (exchanges, stream) = (Arc::clone(&exchanges), counted.begin());
             async move { Ok::<_, Infallible>(stream.until_end_of(exchanges.answer(peer, request, None).await)) }
         });
-        let stream = Guard::open(stream, read, Patience::of(limits));
+        let stream = Guard::open(stream, read, patience);
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             ended = connection.as_mut() => return ended,

@@ -4,6 +4,7 @@ mod connection;
 mod guard;
 mod places;
 mod sniff;
+mod stall;
 mod streams;
 mod turned_away;
 

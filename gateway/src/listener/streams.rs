@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
+use hyper::body::Body;
 use tokio::sync::watch;
 
 use crate::kept::Kept;
+
+use super::stall::Taken;
 
 /// Counts the streams of one connection.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +41,11 @@ impl Open {
 
 impl Stream {
     /// Stays open until the answer's body was sent.
-    pub(super) fn until_end_of<B>(self, response: Response<B>) -> Response<Kept<B, Self>> {
-        response.map(|body| Kept::new(body, self))
+    pub(super) fn until_end_of<B: Body<Data = Bytes> + Unpin>(
+        self,
+        response: Response<B>,
+    ) -> Response<Taken<Kept<B, Self>>> {
+        response.map(|body| Taken::new(Kept::new(body, self)))
     }
 }
 

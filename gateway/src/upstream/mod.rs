@@ -5,11 +5,16 @@
 //! no harm twice is sent once more when its connection broke before its answer and its body is still whole. Bodies pass
 //! through as they come, in both directions; the deadline ends with the head of the answer, so that a stream may last.
 //!
+//! A request goes through the breaker of its pool: a service that is away is left alone for a while, and whoever wants it
+//! is told so at once. What the breaker counts is what the service did; what callers do counts for nothing.
+//!
 //! A service that hangs must not take what the others need: of each pool only so many requests are under way, until the
 //! last byte of their answers, and the next one is refused at once. Of a pool's endpoints the one with the fewest comes
 //! first, so that one that hangs gets hardly more than it has already.
 
+mod blame;
 mod body;
+mod given_up;
 mod pool;
 mod room;
 mod send;

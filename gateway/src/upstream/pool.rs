@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::uri::Authority;
-use purlin::resilience::{RetryBudget, RetryBudgetConfig};
+use purlin::resilience::{Caller, RetryBudget, RetryBudgetConfig};
 use tokio::time::Instant;
 
 use super::room::Room;
@@ -21,6 +21,10 @@ pub(super) struct Pool {
     pub(super) retries: RetryBudget,
     /// How many requests may be under way.
     pub(super) room: Room,
+    /// What stands around a request.
+    pub(super) caller: Caller,
+    /// When it answered last, in milliseconds since the origin.
+    answered: AtomicU64,
 }
 
 /// Where one of them listens.
@@ -38,13 +42,27 @@ pub(crate) struct InHand(Arc<AtomicUsize>);
 
 impl Pool {
     /// A pool with so much room, whose endpoints rest for `pause` when they cannot be reached.
-    pub(super) fn new(endpoints: impl IntoIterator<Item = Authority>, pause: Duration, room: Room) -> Self {
+    pub(super) fn new(
+        endpoints: impl IntoIterator<Item = Authority>,
+        pause: Duration,
+        room: Room,
+        caller: Caller,
+    ) -> Self {
         let endpoint =
             |authority| Endpoint { authority, rests_until: AtomicU64::new(0), under_way: Arc::default() };
         let endpoints = endpoints.into_iter().map(endpoint).collect();
         let origin = Instant::now();
         let retries = RetryBudget::new(RetryBudgetConfig::default(), origin);
-        Self { endpoints, turn: AtomicUsize::new(0), origin, pause, retries, room }
+        Self {
+            endpoints,
+            turn: AtomicUsize::new(0),
+            origin,
+            pause,
+            retries,
+            room,
+            caller,
+            answered: AtomicU64::new(0),
+        }
     }
 
     /// The endpoints in the order in which the next request tries them: those that rest last, and before them the one
@@ -63,6 +81,16 @@ impl Pool {
     /// `endpoint` could not be reached.
     pub(super) fn rest(&self, endpoint: &Endpoint, now: Instant) {
         endpoint.rests_until.store(self.millis(now + self.pause), Ordering::Relaxed);
+    }
+
+    /// It answers somebody.
+    pub(super) fn answers(&self, now: Instant) {
+        self.answered.store(self.millis(now), Ordering::Relaxed);
+    }
+
+    /// Whether it has answered anybody since: then it is there, whatever hangs.
+    pub(super) fn has_answered_since(&self, begun: Instant) -> bool {
+        self.answered.load(Ordering::Relaxed) > self.millis(begun)
     }
 
     fn millis(&self, instant: Instant) -> u64 {
@@ -86,13 +114,15 @@ impl Drop for InHand {
 
 #[cfg(test)]
 mod tests {
+    use purlin::resilience::{Breakers, CallPolicy};
     use purlin::telemetry::metrics::Gauge;
 
     use super::*;
 
     fn pool(endpoints: [&'static str; 3]) -> Pool {
         let room = Room::new(10, Gauge::default());
-        Pool::new(endpoints.map(Authority::from_static), Duration::from_secs(1), room)
+        let caller = Caller::new("gateway-service", CallPolicy::default(), &Breakers::new());
+        Pool::new(endpoints.map(Authority::from_static), Duration::from_secs(1), room, caller)
     }
 
     fn names(order: &[&Endpoint]) -> String {

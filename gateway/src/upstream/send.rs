@@ -10,16 +10,22 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::TokioTimer;
 use purlin::http::REQUEST_TIMEOUT;
+use purlin::message::{Fault, FaultKind};
+use purlin::resilience::{CallError, Calls};
+use purlin::telemetry::RarelyEach;
 use purlin::telemetry::metrics::{Counter, Family, Metrics};
 use tokio::time::Instant;
 
+use crate::calls::callee;
 use crate::config::{self, Limits};
 use crate::core::Refusal;
 use crate::kept::Kept;
 use crate::tasks::Tasks;
 use crate::unread::Unread;
 
+use super::blame;
 use super::body::{BodyFault, Loan, Outgoing};
+use super::given_up::GivenUp;
 use super::pool::{Endpoint, InHand, Pool};
 use super::room::{Place, Room};
 use super::wire::{Connector, was_idle, watched};
@@ -31,6 +37,8 @@ pub(crate) struct Upstreams {
     pools: BTreeMap<String, Pool>,
     body_limit: u64,
     unreached: Family<Counter, 1>,
+    /// Of endpoints in trouble: while one is, every request meets it.
+    warning: RarelyEach,
 }
 
 /// A request as a service gets it, without its body.
@@ -48,10 +56,45 @@ pub(crate) struct Call<'a> {
     pub(crate) room: Option<&'a Room>,
     /// Until when the head of the answer must be there.
     pub(crate) deadline: Instant,
+    /// Whether that is earlier than the route says, because the caller wants it so.
+    pub(crate) hurried: bool,
 }
 
 /// The body of a service's answer, which has its places until it was sent.
 pub(crate) type Carried = Kept<Incoming, (InHand, Place, Option<Place>)>;
+
+/// A service's answer, as long as it is sent.
+type Answered = (Response<Incoming>, InHand);
+
+/// A service could not do its work, for now.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// It says so itself; the caller gets what it says.
+    #[error("the service says that it could not")]
+    Said { kind: FaultKind, answer: Box<Answered> },
+    /// It said nothing.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Fault for Unanswered {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Said { kind, .. } => *kind,
+            Self::Refused(Refusal::Timeout) => FaultKind::Timeout,
+            Self::Refused(_) => FaultKind::Unavailable,
+        }
+    }
+}
+
+/// Until when a service has time.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    begun: Instant,
+    instant: Instant,
+    /// Whether it is the caller who gives so little.
+    hurried: bool,
+}
 
 /// Why one try at one endpoint got no answer.
 struct Failed {
@@ -65,13 +108,16 @@ const IDLE_CONNECTIONS: usize = 128;
 /// Shorter than a service waits for the next request (10 s), so that it rarely closes a connection that we just take.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How much earlier than by the policy of a call the upstream itself ends it.
+const A_LITTLE: Duration = Duration::from_millis(5);
+
 impl Upstreams {
     /// The services of a checked configuration.
     pub(crate) fn new(
         pools: &BTreeMap<String, config::Pool>,
         limits: &Limits,
         tasks: &Tasks,
-        metrics: &Metrics,
+        (calls, metrics): (&Calls, &Metrics),
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_millis(limits.connect_timeout_ms)));
@@ -85,12 +131,14 @@ impl Upstreams {
         let taken = metrics.gauge("gateway_under_way", "Requests that services have in hand", ["pool"]);
         let pool = |name: &str, pool: &config::Pool| {
             let room = Room::new(limits.requests_per_pool, taken.with([name]));
-            Pool::new(pool.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()), pause, room)
+            let endpoints = pool.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok());
+            Pool::new(endpoints, pause, room, calls.caller(callee(name)))
         };
         Self {
             client,
             pools: pools.iter().map(|(name, config)| (name.clone(), pool(name, config))).collect(),
             body_limit: limits.body_bytes,
+            warning: RarelyEach::every(Duration::from_secs(1)),
             unreached: metrics.counter(
                 "gateway_unreached",
                 "Connections to an endpoint that could not be made",
@@ -109,6 +157,29 @@ impl Upstreams {
         let pool = self.pools.get(call.pool).ok_or(Refusal::Unavailable)?;
         let of_route = call.room.map(|room| room.enter().ok_or(Refusal::Overloaded)).transpose()?;
         let of_pool = pool.room.enter().ok_or(Refusal::Overloaded)?;
+        let given_up = GivenUp::default();
+        let until = call.until(Instant::now(), pool.caller.policy().attempt);
+        // In a box it is moved as one, through all that stands around it.
+        let asked = pool.caller.call_once(|| Box::pin(self.ask(pool, call, unread, (until, &given_up))));
+        let (response, in_hand) = match given_up.unless(asked).await? {
+            Ok(answered) => answered,
+            Err(CallError::Failed(Unanswered::Said { answer, .. })) => *answer,
+            Err(CallError::Failed(Unanswered::Refused(refusal))) => return Err(refusal),
+            Err(CallError::Open(open)) => return Err(Refusal::CircuitOpen { retry_after: open.retry_after }),
+            Err(CallError::Full(_)) => return Err(Refusal::Overloaded),
+            Err(CallError::DeadlineExceeded) => return Err(Refusal::Timeout),
+        };
+        Ok(response.map(|body| Kept::new(body, (in_hand, of_pool, of_route))))
+    }
+
+    /// Asks the endpoints of a pool until one has an answer. What the caller spoils does not come back from here.
+    async fn ask(
+        &self,
+        pool: &Pool,
+        call: &Call<'_>,
+        unread: &mut Unread,
+        (until, given_up): (Until, &GivenUp),
+    ) -> Result<Answered, Unanswered> {
         pool.retries.earn();
         let order = pool.order(Instant::now());
         let (mut next, mut again) = (0, call.is_repeatable());
@@ -116,26 +187,34 @@ impl Upstreams {
             let body = unread.take().ok_or(Refusal::Unavailable)?;
             let (outgoing, loan) = Outgoing::lend(body, self.body_limit);
             let in_hand = endpoint.begin();
-            let Failed { error, idle } = match self.attempt(call, endpoint, outgoing, &loan).await {
+            let Failed { error, idle } = match self.attempt(call, endpoint, outgoing, (&loan, until)).await {
                 Ok(Ok(response)) => {
-                    return Ok(response.map(|body| Kept::new(body, (in_hand, of_pool, of_route))));
+                    pool.answers(Instant::now());
+                    return call.judged((response, in_hand));
                 }
                 Ok(Err(failed)) => failed,
                 Err(refusal) => {
                     unread.give_back(loan.returned());
-                    return Err(refusal);
+                    return match refusal {
+                        // One that answers others is there: what hangs is this request, or its route, and must not
+                        // close the service to the rest.
+                        Refusal::Timeout if !until.hurried && !pool.has_answered_since(until.begun) => {
+                            Err(refusal.into())
+                        }
+                        refusal => given_up.end(refusal).await,
+                    };
                 }
             };
             let left = loan.returned();
             let whole = left.is_some() && loan.is_untouched();
             unread.give_back(left);
             if let Some(fault) = loan.fault() {
-                return Err(self.fault(fault));
+                return given_up.end(self.fault(fault)).await;
             }
             if error.is_connect() {
                 pool.rest(endpoint, Instant::now());
                 self.unreached.with([endpoint.authority.as_str()]).inc();
-                tracing::warn!(endpoint = %endpoint.authority, %error, "an endpoint could not be reached");
+                self.warn(endpoint, &error, "an endpoint could not be reached");
                 if !whole {
                     break;
                 }
@@ -144,11 +223,11 @@ impl Upstreams {
                 again = false;
                 tracing::debug!(endpoint = %endpoint.authority, %error, "a request is sent again");
             } else {
-                tracing::warn!(endpoint = %endpoint.authority, %error, "a service broke off");
-                return Err(Refusal::BrokeOff);
+                self.warn(endpoint, &error, "a service broke off");
+                return Err(Refusal::BrokeOff.into());
             }
         }
-        Err(Refusal::Unavailable)
+        Err(Refusal::Unavailable.into())
     }
 
     /// One try at one endpoint; refused at once if the deadline or the caller's body ends it.
@@ -157,9 +236,9 @@ impl Upstreams {
         call: &Call<'_>,
         endpoint: &Endpoint,
         body: Outgoing,
-        loan: &Loan,
+        (loan, until): (&Loan, Until),
     ) -> Result<Result<Response<Incoming>, Failed>, Refusal> {
-        let mut request = call.request(endpoint, body);
+        let mut request = call.request(endpoint, body, until.instant);
         let connection = capture_connection(&mut request);
         let exchange = self.client.request(request);
         tokio::select! {
@@ -168,9 +247,18 @@ impl Upstreams {
                 Ok(response.map_err(|error| Failed { error, idle: was_idle(&connection) }))
             }
             fault = loan.faulted() => Err(self.fault(fault)),
-            () = tokio::time::sleep_until(call.deadline) => {
+            () = tokio::time::sleep_until(until.instant) => {
                 Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout })
             }
+        }
+    }
+
+    fn warn(&self, endpoint: &Endpoint, error: &hyper_util::client::legacy::Error, what: &'static str) {
+        let endpoint = endpoint.authority.as_str();
+        let error: &(dyn std::error::Error + 'static) = error;
+        match self.warning.due(endpoint) {
+            Some(more) => tracing::warn!(endpoint, error, more, "{what}"),
+            None => tracing::debug!(endpoint, error, "{what}"),
         }
     }
 
@@ -188,7 +276,28 @@ impl Call<'_> {
         self.method.is_safe() || self.headers.contains_key("idempotency-key")
     }
 
-    fn request(&self, endpoint: &Endpoint, body: Outgoing) -> Request<Outgoing> {
+    /// Until when the service has time. A policy's own end is kept here as well, where it can be seen who was late: the
+    /// service, or the caller with his body; and a little before, so that it is seen.
+    fn until(&self, begun: Instant, attempt: Duration) -> Until {
+        match begun.checked_add(attempt.saturating_sub(A_LITTLE)) {
+            Some(own) if own < self.deadline => Until { begun, instant: own, hurried: false },
+            _ => Until { begun, instant: self.deadline, hurried: self.hurried },
+        }
+    }
+
+    /// What an answer says about the service.
+    fn judged(&self, answered: Answered) -> Result<Answered, Unanswered> {
+        let head = &answered.0;
+        if head.status().is_informational() {
+            return Err(Refusal::BrokeOff.into());
+        }
+        match blame::failure(head.status(), head.headers(), self.hurried) {
+            None => Ok(answered),
+            Some(kind) => Err(Unanswered::Said { kind, answer: Box::new(answered) }),
+        }
+    }
+
+    fn request(&self, endpoint: &Endpoint, body: Outgoing, until: Instant) -> Request<Outgoing> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(endpoint.authority.clone());
@@ -198,7 +307,7 @@ impl Call<'_> {
         *request.uri_mut() = Uri::from_parts(uri).expect("a scheme, an authority and a path are a URI");
         *request.headers_mut() = self.headers.clone();
         // A second try has less time than the first.
-        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
+        let left = until.saturating_duration_since(Instant::now()).as_millis();
         let left = u64::try_from(left).unwrap_or(u64::MAX).max(1);
         request.headers_mut().insert(REQUEST_TIMEOUT, left.into());
         request

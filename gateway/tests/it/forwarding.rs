@@ -8,7 +8,9 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use purlin_gateway::config::Config;
+use purlin::resilience::Criticality;
+use purlin_gateway::config::{Config, Route};
+use purlin_gateway::core::Access;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -357,5 +359,29 @@ async fn a_request_is_not_sent_again_if_a_new_connection_broke_or_a_part_of_an_a
         assert_eq!(gateway.ask(GET).await.text(), "ok");
         let answer = gateway.ask(GET).await;
         assert_eq!(answer.status, if part.is_empty() { 200 } else { 503 }, "{part:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_says_how_much_a_refusal_would_hurt_and_a_caller_can_only_say_less() {
+    let service = Service::named("service").await;
+    let mut config = config(&[service.address]);
+    config.routes.push(Route {
+        criticality: Criticality::SheddablePlus,
+        ..Route::new("/list", Access::Public, "service")
+    });
+    let gateway = Running::start(config).await;
+    for (path, said, goes_on) in [
+        ("/", None, None),
+        ("/", Some("sheddable"), Some("sheddable")),
+        ("/list", None, Some("sheddable-plus")),
+        ("/list", Some("critical"), Some("sheddable-plus")),
+        ("/list", Some("sheddable"), Some("sheddable")),
+        ("/list", Some("urgent"), Some("sheddable-plus")),
+    ] {
+        let said = said.map(|class| format!("x-criticality: {class}\r\n")).unwrap_or_default();
+        gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{said}\r\n")).await;
+        let got = service.got();
+        assert_eq!(got.last().unwrap().header("x-criticality"), goes_on, "{path} {said}");
     }
 }

@@ -1,6 +1,7 @@
 //! Rates, connections, and the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -177,6 +178,84 @@ async fn an_old_connection_of_http_2_ends_even_if_its_caller_takes_no_answer() {
     let unread = sender.send_request(request).await.unwrap();
     nobody_is_connected(&gateway).await;
     drop(unread);
+}
+
+/// A service with a large answer, behind a gateway that has room for one request and so much patience.
+async fn one_at_a_time(bytes: usize, patience_ms: u64) -> (Service, Running) {
+    let service = Service::start(move |_| async move { Response::new(full(vec![b'x'; bytes])) }).await;
+    let mut config = config(&[service.address]);
+    config.limits.requests_per_pool = 1;
+    config.limits.write_timeout_ms = patience_ms;
+    let gateway = Running::start(config).await;
+    (service, gateway)
+}
+
+/// A caller of HTTP/2 who takes no more than he reads.
+fn small_windows() -> hyper::client::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(16 << 10);
+    builder
+}
+
+/// Waits until the pool's place is free.
+async fn place_is_free(gateway: &Running) {
+    let free = async {
+        while !gateway.metrics.render().contains("gateway_under_way{pool=\"service\"} 0") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is free in time");
+}
+
+#[tokio::test]
+async fn a_stream_of_http_2_whose_caller_takes_nothing_leaves_its_place_and_is_reset() {
+    let (_service, gateway) = one_at_a_time(1 << 20, 300).await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) = small_windows().handshake(TokioIo::new(stream)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let get = || http::Request::get("http://shop/").body(Empty::<Bytes>::new()).unwrap();
+    let unread = sender.send_request(get()).await.unwrap();
+    assert_eq!(sender.send_request(get()).await.unwrap().status(), 503, "it has the only place");
+    place_is_free(&gateway).await;
+    assert_eq!(gateway.ask(GET).await.status, 200);
+    assert!(unread.into_body().collect().await.is_err(), "what is left of it does not come");
+    // The connection itself goes on.
+    let next = sender.send_request(get()).await.unwrap();
+    assert_eq!(next.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn a_slow_caller_of_http_2_has_his_whole_answer() {
+    let (_service, gateway) = one_at_a_time(256 << 10, 1500).await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) = small_windows().handshake(TokioIo::new(stream)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let request = http::Request::get("http://shop/").body(Empty::<Bytes>::new()).unwrap();
+    let mut body = sender.send_request(request).await.unwrap().into_body();
+    let (mut got, begun) = (0, std::time::Instant::now());
+    while let Some(frame) = body.frame().await {
+        got += frame.unwrap().into_data().unwrap().len();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(got, 256 << 10);
+    assert!(begun.elapsed() > Duration::from_millis(1500), "longer than anybody waits for one piece");
+}
+
+#[tokio::test]
+async fn a_connection_whose_caller_reads_nothing_leaves_its_place() {
+    // More than sockets hold.
+    let (_service, gateway) = one_at_a_time(64 << 20, 300).await;
+    let mut silent = gateway.connect().await;
+    silent.write(GET).await;
+    let taken = async {
+        while !gateway.metrics.render().contains("gateway_under_way{pool=\"service\"} 1") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("it has the place");
+    place_is_free(&gateway).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bodies;
+mod breaker;
 mod callee;
 mod cascade;
 mod forwarding;

@@ -14,9 +14,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use purlin::message::Clock;
-use purlin::resilience::SharedLimits;
+use purlin::resilience::{Calls, SharedLimits};
 use purlin::telemetry::Metrics;
 use purlin_gateway::Gateway;
+use purlin_gateway::Means;
 use purlin_gateway::config::{Config, Pool, Route};
 use purlin_gateway::core::Access;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -52,6 +53,13 @@ impl Running {
         let metrics = Metrics::new();
         let gateway = Gateway::sharing(config, Clock::system(), &metrics, limits).unwrap();
         Self::serve(gateway, metrics).await
+    }
+
+    /// One that calls as these say.
+    pub(crate) async fn calling(config: Config, calls: &Calls) -> Self {
+        let metrics = Metrics::new();
+        let means = Means { metrics: metrics.clone(), calls: Some(calls.clone()), ..Means::default() };
+        Self::serve(Gateway::by(config, means).unwrap(), metrics).await
     }
 
     async fn serve(gateway: Gateway, metrics: Metrics) -> Self {

@@ -17,7 +17,7 @@ use crate::message::{Fault, TraceContext, new_id};
 use crate::resilience::{Bulkhead, Criticality, Deadline, DeadlineExceeded, criticality, deadline};
 use crate::store::Store;
 use crate::telemetry::metrics::{Counter, Family, Histogram, SECONDS};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, RarelyEach};
 
 use super::exchange::{self, Exchange};
 use super::extract::path_of;
@@ -41,6 +41,8 @@ pub struct Edge {
     max_timeout: Duration,
     log: Option<Store>,
     places: Option<Bulkhead>,
+    /// Of answers that say that something is wrong with the service: they come in thousands.
+    warning: Arc<RarelyEach>,
     requests: Family<Counter, 4>,
     seconds: Family<Histogram, 3>,
 }
@@ -53,6 +55,7 @@ impl Edge {
             max_timeout: Duration::from_secs(30),
             log: None,
             places: None,
+            warning: Arc::new(RarelyEach::every(Duration::from_secs(1))),
             requests: metrics.counter(
                 "purlin_http_requests",
                 "Requests answered",
@@ -141,9 +144,9 @@ async fn counted(edge: Edge, request: Request, next: Next) -> Response {
     edge.requests.with([&edge.service, method.as_str(), &route, status.as_str()]).inc();
     edge.seconds.with([&edge.service, method.as_str(), &route]).observe(took.as_secs_f64());
     let (method, status, micros) = (method.as_str(), status.as_u16(), took.as_micros() as u64);
-    match status {
-        ..500 => tracing::debug!(method, route, status, micros, "answered"),
-        500.. => tracing::warn!(method, route, status, micros, "answered"),
+    match (status >= 500).then(|| edge.warning.due(&format!("{method} {route} {status}"))).flatten() {
+        None => tracing::debug!(method, route, status, micros, "answered"),
+        Some(more) => tracing::warn!(method, route, status, micros, more, "answered"),
     }
     response
 }

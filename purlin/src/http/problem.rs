@@ -1,6 +1,7 @@
 //! What went wrong, as RFC 9457 says it: `application/problem+json`.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -9,9 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::message::{Fault, FaultKind};
-use crate::telemetry;
+use crate::telemetry::{self, RarelyEach};
 
-use super::{FAULT_KIND, exchange};
+use super::{FAULT_KIND, FAULT_OF, exchange};
 
 /// The content type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -88,13 +89,17 @@ impl Problem {
         // Who is told never to come again is not told when.
         let after = fault.retry_after().filter(|after| *after < Duration::MAX);
         let problem = after.into_iter().fold(problem, Self::retry_after);
+        let problem = match fault.is_of_another() {
+            true => problem.header(FAULT_OF, HeaderValue::from_static("another")),
+            false => problem,
+        };
         match fault.kind() {
             FaultKind::Bug => {
                 tracing::error!(error = %chain(fault), "a request met a bug");
                 Self::bug()
             }
             FaultKind::Unavailable | FaultKind::Timeout => {
-                tracing::warn!(error = %chain(fault), "a request could not be answered");
+                unanswered(fault);
                 problem.detail(fault.to_string())
             }
             FaultKind::Overloaded => {
@@ -106,6 +111,17 @@ impl Problem {
             FaultKind::Rejected | FaultKind::NotFound | FaultKind::Conflict => {
                 problem.detail(fault.to_string())
             }
+        }
+    }
+
+    /// The problem of somebody whom we asked and cannot do without: as [`Problem::from_fault`], and says that it is not we
+    /// who failed (`purlin-fault-of`), if it is for now. Whoever stands in front of us then goes on asking for all else.
+    #[expect(clippy::needless_pass_by_value, reason = "so it stands in a `map_err`, as `From` does")]
+    pub fn of_another(fault: impl Fault) -> Self {
+        let problem = Self::from_fault(&fault);
+        match fault.kind().is_transient() {
+            true => problem.header(FAULT_OF, HeaderValue::from_static("another")),
+            false => problem,
         }
     }
 
@@ -196,6 +212,17 @@ pub fn status_of(kind: FaultKind) -> StatusCode {
     }
 }
 
+/// While a callee is away every request that needs it fails alike: one line in a while says of all of them.
+#[cold]
+fn unanswered(fault: &dyn Fault) {
+    static WARNING: LazyLock<RarelyEach> = LazyLock::new(|| RarelyEach::every(Duration::from_secs(1)));
+    let service = telemetry::service::current();
+    match WARNING.due(&format!("{} {}", service.as_deref().unwrap_or_default(), fault.code())) {
+        Some(more) => tracing::warn!(error = %chain(fault), more, "a request could not be answered"),
+        None => tracing::debug!(error = %chain(fault), "a request could not be answered"),
+    }
+}
+
 /// An error and all that caused it, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -234,6 +261,23 @@ mod tests {
         let problem = Problem::from(CommitError::Overloaded);
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(problem.headers[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn whoever_fails_because_of_another_says_so() {
+        let of = |problem: Problem| problem.headers.get(FAULT_OF).is_some();
+        let away =
+            || crate::message::Refusal::new(FaultKind::Unavailable, "unavailable", "the callee is away");
+        assert!(!of(Problem::from(away())), "nobody knows whose fault it is, so it is ours");
+        assert!(of(Problem::of_another(away())));
+        let no = crate::message::Refusal::new(FaultKind::NotFound, "not-found", "there is none");
+        assert!(!of(Problem::of_another(no)), "a refusal is an answer");
+        let remote = |fault: &dyn Fault| {
+            let status = super::super::grpc::status_from_fault(fault);
+            Problem::from(super::super::grpc::fault_from_status(&status))
+        };
+        assert!(of(remote(&CommitError::Overloaded)), "what came over a line is another's");
+        assert!(!of(Problem::from(CommitError::Overloaded)));
     }
 
     #[tokio::test]

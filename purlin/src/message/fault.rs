@@ -62,6 +62,12 @@ pub trait Fault: std::error::Error + Send + Sync + 'static {
         self.kind().as_str()
     }
 
+    /// Whether it is not we who failed, but somebody whom we asked: what we need him not for, we can do. (An HTTP answer
+    /// says so as `purlin-fault-of`.)
+    fn is_of_another(&self) -> bool {
+        false
+    }
+
     /// After how long the same request may succeed, if whoever failed it has said so: an HTTP `Retry-After`, a gRPC
     /// `RetryInfo`, an open breaker. A retry waits at least so long; [`Duration::MAX`] is: never.
     fn retry_after(&self) -> Option<Duration> {

@@ -105,4 +105,9 @@ impl Fault for NotCaughtUp {
     fn code(&self) -> &str {
         "view-behind"
     }
+
+    /// A view that is behind, or stopped, keeps nobody from what he needs it not for.
+    fn is_of_another(&self) -> bool {
+        true
+    }
 }

@@ -38,4 +38,4 @@ pub mod service;
 pub use context::{current, in_trace, inherit};
 pub use health::{Check, CheckReport, Health, HealthReport};
 pub use metrics::Metrics;
-pub use rarely::Rarely;
+pub use rarely::{Rarely, RarelyEach};

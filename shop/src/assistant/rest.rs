@@ -49,7 +49,8 @@ async fn answer(
         let events = assistant.agent.events(question.prompt, authority);
         return Ok(Sse::new(sent(events)).keep_alive(KeepAlive::default()).into_response());
     }
-    let finished = assistant.agent.run(question.prompt, authority).await?;
+    // What the model cannot do is not the assistant's fault.
+    let finished = assistant.agent.run(question.prompt, authority).await.map_err(Problem::of_another)?;
     Ok(Json(Answered { result: finished.result, steps: finished.steps }).into_response())
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 mod duration;
 mod options;
+mod places;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::contracts::numbers::SHORTEST_PASSWORD;
 
 pub use calls::reread as reread_calls;
 pub use options::{Options, Role};
+pub use places::Places;
 
 /// How the program runs.
 #[derive(Debug, Clone)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub sign_in_rate: Rate,
     /// How others are called.
     pub calls: Policies,
+    /// How many requests each role answers at once.
+    pub places: Places,
     /// The file that says so; it is read again when the operator wants it (`purlin calls reload`), and not by itself.
     pub file: PathBuf,
 }
@@ -120,8 +124,8 @@ impl Config {
             && let Some(role) = peers.keys().find(|role| !role.may_be_elsewhere())
         {
             bail!(
-                "--peer {name}=..: without a role of its own this process has the {name}; only users, products and the \
-                 assistant may be in a process apart",
+                "--peer {name}=..: without a role of its own this process has the {name}; only users, products, payments \
+                 and the assistant may be in a process apart",
                 name = role.name()
             );
         }
@@ -154,6 +158,7 @@ impl Config {
                 burst: options.sign_in_burst.unwrap_or(50),
             },
             calls: calls::policies(options.calls, &file)?,
+            places: options.places.unwrap_or_default().checked(&file)?,
             file,
             data,
         })

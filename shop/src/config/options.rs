@@ -8,6 +8,7 @@ use purlin::resilience::policies::Section;
 use serde::Deserialize;
 
 use super::duration::Span;
+use super::places::Places;
 
 /// The shop: a gateway, six services, an assistant and a console, in one process or in many.
 ///
@@ -40,7 +41,9 @@ pub struct Options {
     #[arg(long, env = "SHOP_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// Where a role of another process is, as often as needed; of several for one role the gateway takes each in turn,
-    /// and a service the first [default: the role's own port on 127.0.0.1]
+    /// and a service the first. Without a role, this process has all but those: users, products, payments and the
+    /// assistant may be apart. With the payments apart no event reaches them, and the choreographed flow is refused
+    /// (409 flow-unavailable) [default: the role's own port on 127.0.0.1]
     #[arg(long = "peer", env = "SHOP_PEERS", value_name = "ROLE=URL", value_delimiter = ',')]
     #[serde(rename = "peer", alias = "peers")]
     pub peers: Option<Vec<String>>,
@@ -101,6 +104,9 @@ pub struct Options {
     /// How others are called; only in the file, as its table `calls`.
     #[arg(skip)]
     pub calls: Option<Section>,
+    /// How many requests each role answers at once; only in the file, as its table `places`.
+    #[arg(skip)]
+    pub places: Option<Places>,
 }
 
 /// What a process can be.
@@ -170,6 +176,11 @@ impl Role {
         }
     }
 
+    /// Whether it answers what the gateway lets through.
+    pub fn is_behind_gateway(self) -> bool {
+        !matches!(self, Self::Gateway | Self::Console)
+    }
+
     /// Whether it keeps files in the data folder.
     pub fn keeps_data(self) -> bool {
         !matches!(self, Self::Gateway | Self::Assistant | Self::Console)
@@ -177,12 +188,18 @@ impl Role {
 
     /// Whether the process that has all other roles may do without it.
     pub fn may_be_elsewhere(self) -> bool {
-        matches!(self, Self::Users | Self::Products | Self::Assistant)
+        matches!(self, Self::Users | Self::Products | Self::Payments | Self::Assistant)
     }
 
     /// Whether it hears events of other services, or is heard by them.
-    pub fn needs_bus(self) -> bool {
+    pub fn hears_events(self) -> bool {
         matches!(self, Self::Inventory | Self::Orders | Self::Payments | Self::Shipping)
+    }
+
+    /// Whether it is of no use where no event reaches it. The payments carry out what they are asked for as well: all of
+    /// an orchestrated checkout.
+    pub fn needs_bus(self) -> bool {
+        self.hears_events() && self != Self::Payments
     }
 }
 
@@ -212,6 +229,7 @@ impl Options {
             rate: self.rate.or(other.rate),
             rate_burst: self.rate_burst.or(other.rate_burst),
             calls: self.calls.or(other.calls),
+            places: self.places.or(other.places),
             rate_limits: self.rate_limits.or(other.rate_limits),
             connections_per_address: self.connections_per_address.or(other.connections_per_address),
             sign_in_rate: self.sign_in_rate.or(other.sign_in_rate),

@@ -150,10 +150,11 @@ impl Others {
 
     fn unasked(&self, service: &'static str, error: &(dyn std::error::Error + 'static)) {
         self.unasked.with([service]).inc();
-        if self.warning.is_time() {
+        if let Some(more) = self.warning.due() {
             tracing::warn!(
                 service,
                 error,
+                more,
                 "a key is taken though a service could not say whether it knows it"
             );
         }

@@ -20,6 +20,9 @@ pub mod orders {
 pub mod payments {
     tonic::include_proto!("shop.payments");
 }
+pub mod breakers {
+    tonic::include_proto!("shop.breakers");
+}
 pub mod shipping {
     tonic::include_proto!("shop.shipping");
 }

@@ -22,9 +22,8 @@ use axum::Router;
 use purlin::aggregate::Repository;
 use purlin::bus::Bus;
 use purlin::projection::View;
-use purlin::resilience::Breakers;
 use purlin::saga::Sagas;
-use purlin::store::Cause;
+use purlin::store::{Cause, Query, Store};
 
 use crate::contracts::clients::{Inventory, Payments, Products, Shipping, Users};
 use crate::contracts::service::{Base, Service};
@@ -44,7 +43,17 @@ struct Orders {
     users: Users,
     products: Products,
     inventory: Inventory,
-    breakers: Breakers,
+    /// Whether a checkout may be carried through by events.
+    choreographed: bool,
+}
+
+/// The terms of checkouts.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// One that is not done within this time is given up.
+    pub patience: Duration,
+    /// Whether events reach all who have a part in one.
+    pub choreographed: bool,
 }
 
 /// Whom the orders service asks.
@@ -69,16 +78,19 @@ pub struct Helpers {
     pub shipping: Shipping,
 }
 
-/// Makes the service; a checkout that is not done within `patience` is given up.
+/// Makes the service.
 pub async fn service(
     base: Base,
     bus: &Bus,
     others: Others,
     helpers: Helpers,
-    breakers: Breakers,
-    patience: Duration,
+    terms: Terms,
 ) -> Result<Service, Cause> {
     base.store.define::<Deadline>().await?;
+    let Terms { patience, choreographed } = terms;
+    if !choreographed {
+        nothing_choreographed(&base.store).await?;
+    }
     base.store.define::<progress::Progress>().await?;
     let Others { users, products, inventory } = others;
     let (orders, view) =
@@ -92,8 +104,17 @@ pub async fn service(
     let group = choreography::group(bus, &base, &orders);
     let runs = (view.clone(), sagas.clone(), deadlines.clone());
     let stuck = stuck::Stuck::new(&base.store, sagas.directory(), &base.clock);
-    let orders =
-        Orders { base: base.clone(), orders, view, sagas, deadlines, users, products, inventory, breakers };
+    let orders = Orders {
+        base: base.clone(),
+        orders,
+        view,
+        sagas,
+        deadlines,
+        users,
+        products,
+        inventory,
+        choreographed,
+    };
     let doors = Router::new().merge(rest::router(orders.clone())).merge(rpc::router(orders));
     let (view, sagas, deadlines) = runs;
     Ok(base
@@ -103,4 +124,14 @@ pub async fn service(
         .task("sagas", move |shutdown| sagas.clone().run(shutdown))
         .task("choreography", move |shutdown| group.run(shutdown))
         .task("deadlines", move |shutdown| deadlines.clone().run(shutdown)))
+}
+
+/// Makes sure that no choreographed checkout would wait for ever for who hears nothing.
+async fn nothing_choreographed(store: &Store) -> Result<(), Cause> {
+    match store.list::<Deadline>(Query::all().limit(1)).await?.records.is_empty() {
+        true => Ok(()),
+        false => Err("choreographed checkouts are under way, and no event reaches payments in another process: run them in \
+                      this one until those have ended"
+            .into()),
+    }
 }

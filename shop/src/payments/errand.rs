@@ -10,7 +10,7 @@ use std::time::Duration;
 use purlin::aggregate::{Change, UpdateError};
 use purlin::message::{Clock, Fault, Timestamp, Uuid};
 use purlin::store::{Commit, CommitError, Field, ReadError, Record, Revision, Row, Store};
-use purlin::telemetry;
+use purlin::telemetry::{self, Rarely};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -82,12 +82,14 @@ pub struct Errands {
     store: Store,
     clock: Clock,
     till: Till,
+    warning: Arc<Rarely>,
 }
 
 impl Errands {
     /// Runs the errands of a store.
     pub fn new(store: &Store, clock: &Clock, till: &Till) -> Self {
-        Self { store: store.clone(), clock: clock.clone(), till: till.clone() }
+        let warning = Arc::new(Rarely::every(Duration::from_secs(1)));
+        Self { store: store.clone(), clock: clock.clone(), till: till.clone(), warning }
     }
 
     /// Runs errands until told to stop, then finishes those in hand.
@@ -135,7 +137,11 @@ impl Errands {
             None => work.await,
         };
         if let Err(error) = end {
-            tracing::warn!(order = key, error = &error as &dyn std::error::Error, "an errand has to wait");
+            // While the network is away all of them wait, and are tried again and again.
+            if let Some(more) = self.warning.due() {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(order = key, error, more, "an errand has to wait");
+            }
             if !matches!(error, ErrandError::Till(_)) {
                 shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }

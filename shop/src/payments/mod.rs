@@ -15,10 +15,11 @@ mod till;
 use axum::Router;
 use purlin::bus::Bus;
 use purlin::resilience::Caller;
-use purlin::store::Cause;
+use purlin::store::{Cause, Query, Store};
 
 use crate::contracts::service::{Base, Service};
 use card_network::CardNetwork;
+use choreography::Terms;
 use errand::{Errand, Errands};
 use till::Till;
 
@@ -29,17 +30,44 @@ struct Payments {
     network: CardNetwork,
 }
 
-/// Makes the service; `line` is how it reaches the card network.
-pub async fn service(base: Base, bus: &Bus, network: CardNetwork, line: Caller) -> Result<Service, Cause> {
+/// Makes the service; `line` is how it reaches the card network. Without a bus it carries out what it is asked for, and
+/// no more: all of an orchestrated checkout.
+pub async fn service(
+    base: Base,
+    bus: Option<&Bus>,
+    network: CardNetwork,
+    line: Caller,
+) -> Result<Service, Cause> {
     base.store.define::<Errand>().await?;
-    base.store.define::<choreography::Terms>().await?;
+    base.store.define::<Terms>().await?;
     let till = Till::new(&base.store, network.clone(), line);
-    let errands = Errands::new(&base.store, &base.clock, &till);
-    let group = choreography::group(bus, &base, till.payments());
+    let choreographed = match bus {
+        Some(bus) => {
+            let errands = Errands::new(&base.store, &base.clock, &till);
+            Some((choreography::group(bus, &base, till.payments()), errands))
+        }
+        None => {
+            nothing_choreographed(&base.store).await?;
+            None
+        }
+    };
     let payments = Payments { till, network };
     let doors = Router::new().merge(rest::router(payments.clone())).merge(rpc::router(payments));
-    Ok(base
-        .service(doors)
+    let service = base.service(doors);
+    let Some((group, errands)) = choreographed else { return Ok(service) };
+    Ok(service
         .task("choreography", move |shutdown| group.run(shutdown))
         .task("errands", move |shutdown| errands.clone().run(shutdown)))
+}
+
+/// Makes sure that no choreographed checkout waits for what nobody would hear of.
+async fn nothing_choreographed(store: &Store) -> Result<(), Cause> {
+    let one = || Query::all().limit(1);
+    let (terms, errands) = (store.list::<Terms>(one()).await?, store.list::<Errand>(one()).await?);
+    match terms.records.is_empty() && errands.records.is_empty() {
+        true => Ok(()),
+        false => Err("choreographed checkouts wait for these payments, and no event reaches another process: run them \
+                      in the process that has the orders until those have ended"
+            .into()),
+    }
 }

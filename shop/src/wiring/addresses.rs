@@ -14,6 +14,8 @@ pub struct Addresses {
     listeners: BTreeMap<Role, TcpListener>,
     local: BTreeMap<Role, SocketAddr>,
     peers: BTreeMap<Role, Vec<String>>,
+    /// Where the process with the gateway answers administrators about breakers: nobody but the gateway asks there.
+    breakers: Option<(TcpListener, SocketAddr)>,
 }
 
 impl Addresses {
@@ -41,7 +43,37 @@ impl Addresses {
             local.insert(*role, listener.local_addr()?);
             listeners.insert(*role, listener);
         }
-        Ok(Self { listeners, local, peers: config.peers.clone() })
+        let breakers = match roles.contains(&Role::Gateway) {
+            true => {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port is free")?;
+                let address = listener.local_addr()?;
+                Some((listener, address))
+            }
+            false => None,
+        };
+        Ok(Self { listeners, local, peers: config.peers.clone(), breakers })
+    }
+
+    /// Where administrators are answered about breakers, if that is here; the listener only once.
+    pub fn breakers(&mut self) -> Option<TcpListener> {
+        self.breakers.take().map(|(listener, _)| listener)
+    }
+
+    /// Where that is.
+    pub fn breakers_at(&self) -> Option<SocketAddr> {
+        self.breakers.as_ref().map(|(_, address)| *address)
+    }
+
+    /// The places of other processes, each with the first role that is said to be there.
+    pub fn others(&self) -> BTreeMap<String, Role> {
+        let mut others = BTreeMap::new();
+        let behind = Role::ALL.into_iter().filter(|role| role.is_behind_gateway());
+        for role in behind.filter(|role| self.local(*role).is_none()) {
+            for endpoint in self.endpoints(role) {
+                others.entry(endpoint).or_insert(role);
+            }
+        }
+        others
     }
 
     /// The listener of a role of this process; only once.

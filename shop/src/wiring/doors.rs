@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use purlin::resilience::Criticality;
 use purlin_gateway::config::{Config as GatewayConfig, Limits, Pool, Rate, Route, Tokens};
 use purlin_gateway::core::Access;
 
 use super::addresses::Addresses;
+use crate::breakers;
 use crate::config::{Config, Rate as Wanted, Role};
 
 /// Everything the gateway lets through, in a process that may have so many files and connections open.
@@ -19,12 +21,12 @@ pub fn gateway(config: &Config, addresses: &Addresses, descriptors: u64) -> Gate
         route("DELETE", "/users/{id}", admin(), Role::Users),
         Route { rate: sign_in, ..route("POST", "/sessions", Access::Public, Role::Users) },
         route("GET", "/.well-known/jwks.json", Access::Public, Role::Users),
-        route("GET", "/products", Access::Public, Role::Products),
+        list("/products", Access::Public, Role::Products),
         route("POST", "/products", admin(), Role::Products),
         route("GET", "/products/{id}", Access::Public, Role::Products),
         route("PATCH", "/products/{id}", admin(), Role::Products),
         route("POST", "/products/{id}/stock", admin(), Role::Inventory),
-        route("GET", "/orders", Access::Authenticated, Role::Orders),
+        list("/orders", Access::Authenticated, Role::Orders),
         route("POST", "/orders", Access::Authenticated, Role::Orders),
         route("GET", "/orders/{id}", Access::Authenticated, Role::Orders),
         route("POST", "/orders/{id}/items", Access::Authenticated, Role::Orders),
@@ -33,15 +35,16 @@ pub fn gateway(config: &Config, addresses: &Addresses, descriptors: u64) -> Gate
         route("GET", "/orders/{id}/saga", Access::Authenticated, Role::Orders),
         Route {
             timeout_ms: Some(65_000),
+            criticality: Criticality::SheddablePlus,
             ..route("POST", "/assistant", Access::Authenticated, Role::Assistant)
         },
-        route("GET", "/admin/ledger", admin(), Role::Payments),
-        route("GET", "/admin/breakers", admin(), Role::Orders),
-        route("POST", "/admin/breakers/{name}/open", admin(), Role::Orders),
-        route("POST", "/admin/breakers/{name}/close", admin(), Role::Orders),
-        route("POST", "/admin/breakers/{name}/reset", admin(), Role::Orders),
-        route("GET", "/admin/stock", admin(), Role::Inventory),
-        route("GET", "/admin/shipments", admin(), Role::Shipping),
+        list("/admin/ledger", admin(), Role::Payments),
+        of_breakers("GET", "/admin/breakers"),
+        of_breakers("POST", "/admin/breakers/{name}/open"),
+        of_breakers("POST", "/admin/breakers/{name}/close"),
+        of_breakers("POST", "/admin/breakers/{name}/reset"),
+        list("/admin/stock", admin(), Role::Inventory),
+        list("/admin/shipments", admin(), Role::Shipping),
     ];
     GatewayConfig {
         routes,
@@ -78,9 +81,26 @@ fn route(method: &str, path: &str, access: Access, role: Role) -> Route {
     Route { exact: true, methods: vec![method.to_owned()], ..Route::new(path, access, role.name()) }
 }
 
+/// A list, which can be had again a little later: a service that has too much to do refuses it before it refuses an order.
+fn list(path: &str, access: Access, role: Role) -> Route {
+    Route { criticality: Criticality::SheddablePlus, ..route("GET", path, access, role) }
+}
+
+/// What administrators ask of breakers is answered beside the gateway: it must not need a service that may be away.
+fn of_breakers(method: &str, path: &str) -> Route {
+    Route {
+        pool: breakers::POOL.to_owned(),
+        ..route(method, path, Access::Role("admin".into()), Role::Gateway)
+    }
+}
+
 fn pools(addresses: &Addresses) -> BTreeMap<String, Pool> {
-    let behind = Role::ALL.into_iter().filter(|role| !matches!(role, Role::Gateway | Role::Console));
-    behind.map(|role| (role.name().to_owned(), Pool { endpoints: addresses.endpoints(role) })).collect()
+    let behind = Role::ALL.into_iter().filter(|role| role.is_behind_gateway());
+    let of_role = |role: Role| (role.name().to_owned(), Pool { endpoints: addresses.endpoints(role) });
+    let beside = addresses
+        .breakers_at()
+        .map(|address| (breakers::POOL.to_owned(), Pool { endpoints: vec![address.to_string()] }));
+    behind.map(of_role).chain(beside).collect()
 }
 
 fn rate(wanted: Wanted) -> Rate {

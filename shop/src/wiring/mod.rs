@@ -13,6 +13,7 @@ mod roles;
 mod stores;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::pin::pin;
 
 use anyhow::{Context, bail};
@@ -76,6 +77,7 @@ fn roles_of(config: &Config) -> anyhow::Result<BTreeSet<Role>> {
         bail!("--bus {}: this build knows only `embedded`, within one process", config.bus);
     }
     let Some(role) = config.role else {
+        refuse_to_leave_payments_behind(config)?;
         return Ok(Role::ALL.into_iter().filter(|role| !config.peers.contains_key(role)).collect());
     };
     if role.needs_bus() {
@@ -86,4 +88,19 @@ fn roles_of(config: &Config) -> anyhow::Result<BTreeSet<Role>> {
         );
     }
     Ok([role].into())
+}
+
+/// Payments that are elsewhere must be those that were here: others know nothing of the money that was taken, and would
+/// take it again, or have none to give back.
+fn refuse_to_leave_payments_behind(config: &Config) -> anyhow::Result<()> {
+    let Some(folder) = config.store.strip_prefix("sqlite:") else { return Ok(()) };
+    let file = Path::new(if folder.is_empty() { "." } else { folder }).join("payments.db");
+    if config.peers.contains_key(&Role::Payments) && file.exists() {
+        bail!(
+            "--peer payments=..: the payments of this shop are in {file}: stop both processes, move payments.db* and \
+             card-network.db* to the folder of the process that has the payments from now on, and start it first",
+            file = file.display()
+        );
+    }
+    Ok(())
 }

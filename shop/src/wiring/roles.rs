@@ -8,22 +8,23 @@ use purlin::bus::Bus;
 use purlin::service::probes;
 use purlin::store::personal::MasterKey;
 use purlin::store::{Cause, Store};
-use purlin_gateway::Gateway;
 use purlin_gateway::auth::{Rules, Verifier};
+use purlin_gateway::{Gateway, Means};
 
 use super::addresses::Addresses;
 use super::lines::{Lines, Repeats};
-use super::process::Process;
+use super::process::{Process, Room};
 use super::stores::Opened;
 use super::{doors, greeting, operator, rates};
+use crate::breakers::{Here, Peer, Peers, answering_others};
 use crate::config::{Config, Role};
 use crate::console::{Console, Watched};
-use crate::contracts::clients::{Inventory, Keys, Orders, Payments, Products, Shipping, Users};
+use crate::contracts::clients::{Breakers, Inventory, Keys, Orders, Payments, Products, Shipping, Users};
 use crate::contracts::keys::{About, Elsewhere, Of};
 use crate::contracts::service::{Base, First, Service};
 use crate::payments::card_network::CardNetwork;
 use crate::users::FirstAdministrator;
-use crate::{assistant, console, inventory, orders, payments, products, shipping, users};
+use crate::{assistant, breakers, console, inventory, orders, payments, products, shipping, users};
 
 /// The roles of the process at work.
 pub struct Roles {
@@ -41,8 +42,9 @@ pub async fn start(
 ) -> anyhow::Result<Roles> {
     let keys = doors::keys_url(addresses);
     let rules = Rules { issuer: Some("shop".into()), ..Rules::default() };
+    let caller = Lines::new(process, addresses).token_keys();
     let verifier =
-        Verifier::from_url(keys.parse().context("where the keys are")?, rules, process.clock.clone());
+        Verifier::calling(keys.parse().context("where the keys are")?, rules, process.clock.clone(), caller);
     let fresh = verifier.clone();
     process.run_until_closed("keys of tokens".into(), move || {
         let fresh = fresh.clone();
@@ -59,12 +61,14 @@ pub async fn start(
         }
     }
     let Maker { bus, verifier, .. } = maker;
+    let here = Here::new(config.role.map_or("shop", Role::name), &process.breakers);
     let (mut watched, mut firsts) = (Vec::new(), Vec::new());
     for (role, service) in services {
         let Service { name, store, router, tasks, first, stuck } = service;
-        let router = router.merge(probes(&process.health, &process.metrics));
-        process.serve_room(name, addresses.listener(role)?, router, Some(&store));
-        if let Some(bus) = bus.as_ref().filter(|_| role.needs_bus()) {
+        let watching = probes(&process.health, &process.metrics);
+        let watching = watching.merge(answering_others(here.clone(), verifier.clone()));
+        process.serve_room(name, addresses.listener(role)?, Room { router, watching, log: Some(&store) });
+        if let Some(bus) = bus.as_ref().filter(|_| role.hears_events()) {
             let (bus, source) = (bus.clone(), store.clone());
             process.run_until_closed(format!("{name}/relay"), move || bus.relay(name, &source));
         }
@@ -78,9 +82,11 @@ pub async fn start(
     if roles.contains(&Role::Assistant) {
         let lines = Lines::new(process, addresses);
         let orders = Orders(lines.to(Role::Orders, Repeats::Line)?);
-        let router = assistant::router(&config.model, lines.model(), orders, verifier)
+        let router = assistant::router(&config.model, lines.model(), orders, verifier.clone())
             .map_err(|error| anyhow!(error))?;
-        process.serve_room("assistant", addresses.listener(Role::Assistant)?, router, None);
+        let watching = answering_others(here.clone(), verifier.clone());
+        let room = Room { router, watching, log: None };
+        process.serve_room("assistant", addresses.listener(Role::Assistant)?, room);
     }
     if roles.contains(&Role::Console) {
         let console = Console {
@@ -92,18 +98,25 @@ pub async fn start(
         };
         process.serve_door("console", addresses.listener(Role::Console)?, console::router(console));
     }
-    let gateway =
-        if roles.contains(&Role::Gateway) { Some(open_gateway(process, config, addresses)?) } else { None };
+    let gateway = match roles.contains(&Role::Gateway) {
+        true => {
+            let gateway = open_gateway(process, config, addresses)?;
+            let peers = Peers::new(here, others(process, addresses)?);
+            if let Some(listener) = addresses.breakers() {
+                process.serve_watched(breakers::POOL, listener, breakers::router(peers, verifier));
+            }
+            Some(gateway)
+        }
+        false => None,
+    };
     Ok(Roles { firsts, gateway })
 }
 
 fn open_gateway(process: &Process, config: &Config, addresses: &mut Addresses) -> anyhow::Result<Gateway> {
     let routes = doors::gateway(config, addresses, process.descriptors);
-    let (clock, metrics) = (process.clock.clone(), &process.metrics);
-    let gateway = match rates::open(process, &config.rate_limits)? {
-        Some(limits) => Gateway::sharing(routes, clock, metrics, &limits)?,
-        None => Gateway::with(routes, clock, metrics)?,
-    };
+    let (clock, metrics) = (process.clock.clone(), process.metrics.clone());
+    let limits = rates::open(process, &config.rate_limits)?;
+    let gateway = Gateway::by(routes, Means { clock, metrics, limits, calls: Some(process.calls.clone()) })?;
     let (serving, listener) = (gateway.clone(), addresses.listener(Role::Gateway)?);
     let closed = process.doors_closed();
     process.door("gateway", async move {
@@ -112,6 +125,22 @@ fn open_gateway(process: &Process, config: &Config, addresses: &mut Addresses) -
         }
     });
     Ok(gateway)
+}
+
+/// The other processes, as far as this one is told of them.
+fn others(process: &Process, addresses: &Addresses) -> anyhow::Result<Vec<Peer>> {
+    let (lines, others) = (Lines::new(process, addresses), addresses.others());
+    let several = |role: Role| others.values().filter(|other| **other == role).count() > 1;
+    let peer = |(endpoint, role): (&String, &Role)| {
+        let name = match several(*role) {
+            // One that is away must not keep us from another.
+            true => format!("{}-{endpoint}", role.name()),
+            false => role.name().to_owned(),
+        };
+        let breakers = Breakers(lines.breakers(&name, endpoint)?);
+        Ok(Peer { role: role.name(), endpoint: endpoint.clone(), breakers })
+    };
+    others.iter().map(peer).collect()
 }
 
 /// What services are made from.
@@ -153,15 +182,19 @@ impl Maker<'_> {
                     payments: Payments::new(lines.to(Role::Payments, Repeats::Saga)?),
                     shipping: Shipping(lines.to(Role::Shipping, Repeats::Saga)?),
                 };
-                let breakers = self.process.breakers.clone();
-                let patience = self.config.checkout_deadline;
-                orders::service(base, &bus, others, helpers, breakers, patience).await
+                let terms = orders::Terms {
+                    patience: self.config.checkout_deadline,
+                    choreographed: self.addresses.local(Role::Payments).is_some(),
+                };
+                orders::service(base, &bus, others, helpers, terms).await
             }
             Role::Payments => {
-                let (base, bus) = (self.base(role).await?, self.bus().await?);
+                let base = self.base(role).await?;
+                // Alone in its process it would hear nobody, and nobody it.
+                let bus = if self.config.role.is_none() { Some(self.bus().await?) } else { None };
                 let network =
                     CardNetwork::new(&self.open("card-network").await?, &self.process.clock).await?;
-                payments::service(base, &bus, network, lines.card_network()).await
+                payments::service(base, bus.as_ref(), network, lines.card_network()).await
             }
             Role::Shipping => {
                 let (base, bus) = (self.base(role).await?, self.bus().await?);

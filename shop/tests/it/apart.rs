@@ -1,4 +1,4 @@
-//! A callee that is really away: the products as a process of their own, stopped, killed and started again.
+//! A callee that is really away: a role as a process of its own, stopped, killed and started again.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,25 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use purlin::service::operator;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::client::{Answer, Client, eventually};
+use crate::invariants;
 use crate::shop::{Shop, program};
 
-/// How a shop calls the products here: so long may all of a call take.
-const CALLS: &str =
-    "[calls.products]\ntimeout = \"2s\"\nattempt = \"500ms\"\nbreaker = { timeout = \"1s\" }\n";
+/// How a shop calls what is apart here: so long may all of a call take.
+const CALLS: &str = "
+[calls.products]
+timeout = \"2s\"
+attempt = \"500ms\"
+breaker = { timeout = \"1s\" }
+[calls.payments]
+timeout = \"5s\"
+attempt = \"5s\"
+breaker = { timeout = \"1s\" }
+";
 
 /// No request may hang beyond the deadline of the call it makes; the rest is for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(6);
@@ -23,19 +32,20 @@ const IN_TIME: Duration = Duration::from_secs(6);
 /// What waits for nobody is at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// The process that has the products, and nothing else.
-struct Products {
+/// The process that has one role, and nothing else.
+struct Apart {
+    role: &'static str,
     child: Child,
     folder: PathBuf,
     port: u16,
 }
 
-impl Products {
-    async fn start(shop: &Shop, port: u16) -> Self {
+impl Apart {
+    async fn start(shop: &Shop, role: &'static str, port: u16) -> Self {
         let folder = shop.folder.join("apart");
         std::fs::create_dir_all(&folder).expect("a folder");
-        let child = spawn(&folder, shop, port).await;
-        Self { child, folder, port }
+        let child = spawn(&folder, shop, role, port).await;
+        Self { role, child, folder, port }
     }
 
     fn signal(&self, signal: &str) {
@@ -45,15 +55,18 @@ impl Products {
     }
 
     async fn restart(&mut self, shop: &Shop) {
-        self.child = spawn(&self.folder, shop, self.port).await;
+        self.child = spawn(&self.folder, shop, self.role, self.port).await;
     }
 }
 
-async fn spawn(folder: &Path, shop: &Shop, port: u16) -> Child {
+/// Starts the process of a role that is told where the others are.
+async fn spawn(folder: &Path, shop: &Shop, role: &str, port: u16) -> Child {
     let mut command: Command = program(folder);
-    command.args(["products", "--listen", &format!("127.0.0.1:{port}")]);
-    for role in ["users", "inventory", "orders"] {
-        command.args(["--peer", &format!("{role}={}", shop.rooms[role])]);
+    command.args([role, "--listen", &format!("127.0.0.1:{port}")]);
+    for (other, url) in
+        shop.rooms.iter().filter(|(other, _)| !["gateway", "console"].contains(&other.as_str()))
+    {
+        command.args(["--peer", &format!("{other}={url}")]);
     }
     let stderr = std::fs::File::create(folder.join("stderr")).expect("a file");
     let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
@@ -68,31 +81,47 @@ async fn spawn(folder: &Path, shop: &Shop, port: u16) -> Child {
     };
     let ready = tokio::time::timeout(Duration::from_secs(60), ready).await;
     let said = || std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
-    assert_eq!(ready, Ok(true), "the products do not start: {}", said());
+    assert_eq!(ready, Ok(true), "the {role} do not start: {}", said());
     child
 }
 
-/// A shop without the products, which are where the port is.
-async fn shop_and_products() -> (Shop, Products) {
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let peer = format!("products=http://127.0.0.1:{port}");
-    let shop = Shop::configured(CALLS, &["--peer", &peer]).await;
-    let products = Products::start(&shop, port).await;
-    (shop, products)
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+/// A shop without a role, which is a process of its own.
+async fn shop_and(role: &'static str) -> (Shop, Apart) {
+    shop_with(CALLS, role).await
+}
+
+/// The same, as this file says.
+async fn shop_with(file: &str, role: &'static str) -> (Shop, Apart) {
+    let port = free_port();
+    let peer = format!("{role}=http://127.0.0.1:{port}");
+    let shop = Shop::configured(file, &["--peer", &peer]).await;
+    let apart = Apart::start(&shop, role, port).await;
+    (shop, apart)
 }
 
 /// Makes an order, for which the orders must ask the products, and says how long that took.
 async fn draft(customer: &Client, product: &str) -> (Answer, Duration) {
-    let body = serde_json::json!({ "items": [{ "product_id": product, "quantity": 1 }] });
+    let body = json!({ "items": [{ "product_id": product, "quantity": 1 }] });
     let began = Instant::now();
     let answer = customer.post("/orders", &body).await;
     (answer, began.elapsed())
 }
 
-async fn breaker(admin: &Client) -> Value {
+/// Asks for something, and says how long that took.
+async fn timed(asked: impl Future<Output = Answer>) -> (Answer, Duration) {
+    let began = Instant::now();
+    (asked.await, began.elapsed())
+}
+
+/// How a breaker of a process stands, as administrators see it.
+async fn breaker(admin: &Client, process: &str, name: &str) -> Value {
     let listed = admin.get("/admin/breakers").await.expect(200);
-    let found = listed["items"].as_array().expect("a list").iter().find(|one| one["name"] == "products");
-    found.cloned().unwrap_or_default()
+    let mut items = listed["items"].as_array().expect("a list").iter();
+    items.find(|one| one["name"] == name && one["process"] == process).cloned().unwrap_or_default()
 }
 
 /// Asks for what needs the products until it is refused at once, because they are known to be away.
@@ -129,49 +158,337 @@ async fn the_rest_works(admin: &Client, customer: &Client, order: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callee_that_hangs_or_is_gone_opens_its_breaker_harms_nothing_else_and_is_used_again_when_it_is_back()
  {
-    let (shop, mut products) = shop_and_products().await;
+    let (shop, mut products) = shop_and("products").await;
     let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
     let product = admin.product("Lamp", 250, 100).await;
     let mut orders = Vec::new();
     for _ in 0..2 {
         orders.push(ada.draft(&product, 1).await);
     }
-    assert_eq!(breaker(&admin).await["state"], "closed");
+    assert_eq!(breaker(&admin, "shop", "products").await["state"], "closed");
 
     // It hangs: it takes connections and answers nothing.
     products.signal("-STOP");
     until_refused_at_once(&ada, &product).await;
-    let opened = breaker(&admin).await;
+    let opened = breaker(&admin, "shop", "products").await;
     assert!(opened["opened"].as_u64() >= Some(1) && opened["forced"].is_null(), "by itself: {opened}");
     the_rest_works(&admin, &ada, &orders[0]).await;
+    // Who needs somebody who is away is there himself: nobody leaves the orders alone.
+    assert_eq!(breaker(&admin, "shop", "gateway-orders").await["opened"], 0);
 
     // It is gone: nobody takes connections.
     products.child.kill().await.expect("it is ours");
     until_refused_at_once(&ada, &product).await;
-    let began = Instant::now();
-    let list = ada.get("/products").await;
-    assert!(
-        list.status.is_server_error() && began.elapsed() < IN_TIME,
-        "{} {:?}",
-        list.status,
-        began.elapsed()
-    );
-    list.clone().problem(list.status.as_u16());
+    eventually("the gateway leaves it alone too", async || {
+        let (list, took) = timed(ada.get("/products")).await;
+        assert!(list.status.is_server_error() && took < IN_TIME, "{} {took:?}", list.status);
+        let status = list.status.as_u16();
+        list.problem(status)["type"] == "/problems/circuit-open" && took < AT_ONCE
+    })
+    .await;
+    assert_ne!(breaker(&admin, "shop", "gateway-products").await["state"], "closed");
     the_rest_works(&admin, &ada, &orders[1]).await;
 
     products.restart(&shop).await;
     eventually("it is used again", async || {
         let (answer, took) = draft(&ada, &product).await;
         assert!(took < IN_TIME, "it took {took:?}");
-        answer.status == 201 && breaker(&admin).await["state"] == "closed"
+        answer.status == 201 && breaker(&admin, "shop", "products").await["state"] == "closed"
     })
     .await;
     eventually("the gateway uses it again", async || ada.get("/products").await.status == 200).await;
 }
 
+/// With the payments away: orders are taken and wait, and everything else is as it was.
+async fn orders_are_taken(shop: &Shop, admin: &Client, ada: &Client, product: &str) -> Vec<String> {
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let (drafted, took) = draft(ada, product).await;
+        assert!(took < AT_ONCE, "a draft took {took:?}");
+        let order = crate::client::id_of(&drafted.expect(201));
+        let (submitted, took) = timed(ada.submit(&order, "tok_ok", "orchestrated")).await;
+        submitted.expect(202);
+        assert!(took < AT_ONCE, "a submit took {took:?}");
+        waiting.push(order);
+    }
+    eventually("the breaker is open", async || breaker(admin, "shop", "payments").await["state"] != "closed")
+        .await;
+    for path in ["/products", "/orders", "/users/me", &format!("/orders/{}", waiting[0])] {
+        let (answer, took) = timed(ada.get(path)).await;
+        answer.expect(200);
+        assert!(took < AT_ONCE, "{path} took {took:?}");
+    }
+    let (stock, took) = timed(admin.get("/admin/stock")).await;
+    stock.expect(200);
+    assert!(took < AT_ONCE, "the stock took {took:?}");
+    // What is away is said to be.
+    let (listed, took) = timed(admin.get("/admin/breakers")).await;
+    let listed = listed.expect(200);
+    assert!(took < 3 * AT_ONCE, "the list took {took:?}");
+    let unreached = listed["unreached"].as_array().expect("a list");
+    assert!(unreached.len() == 1 && unreached[0]["process"] == "payments", "{unreached:?}");
+    assert!(unreached[0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{unreached:?}");
+    for order in &waiting {
+        assert_eq!(ada.order(order).await["status"], "submitted", "{}", shop.said());
+    }
+    waiting
+}
+
+/// Once they are back everything ends well, and nobody has paid twice.
+async fn all_ship(shop: &Shop, admin: &Client, ada: &Client, orders: &[String]) {
+    for order in orders {
+        assert_eq!(ada.ended(order).await["status"], "shipped");
+    }
+    invariants::hold(admin, &shop.operator()).await;
+    let ledger = admin.all("/admin/ledger").await;
+    for order in orders {
+        let charges = ledger.iter().filter(|entry| entry["order_id"] == order.as_str()).count();
+        assert_eq!(charges, 1, "{order}");
+    }
+    eventually("the breaker closes", async || breaker(admin, "shop", "payments").await["state"] == "closed")
+        .await;
+    assert_eq!(admin.get("/admin/breakers").await.expect(200)["unreached"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_payments_killed_orders_are_taken_nobody_else_feels_it_and_all_ship_when_they_are_back() {
+    let (shop, mut payments) = shop_and("payments").await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let before = ada.draft(&product, 1).await;
+    ada.submit(&before, "tok_ok", "orchestrated").await.expect(202);
+    assert_eq!(ada.ended(&before).await["status"], "shipped");
+
+    // Some are in the middle of it when the payments die.
+    let mut orders = Vec::new();
+    for token in ["tok_ok", "tok_slow", "tok_timeout", "tok_flaky"] {
+        let order = ada.draft(&product, 1).await;
+        ada.submit(&order, token, "orchestrated").await.expect(202);
+        orders.push(order);
+    }
+    payments.child.kill().await.expect("it is ours");
+    orders.extend(orders_are_taken(&shop, &admin, &ada, &product).await);
+    let (ledger, took) = timed(admin.get("/admin/ledger")).await;
+    ledger.problem(503);
+    assert!(took < AT_ONCE, "the ledger took {took:?}");
+
+    payments.restart(&shop).await;
+    orders.push(before);
+    all_ship(&shop, &admin, &ada, &orders).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_payments_hanging_orders_are_taken_nobody_else_feels_it_and_all_ship_when_they_go_on() {
+    let (shop, payments) = shop_and("payments").await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    payments.signal("-STOP");
+    let orders = orders_are_taken(&shop, &admin, &ada, &product).await;
+    payments.signal("-CONT");
+    all_ship(&shop, &admin, &ada, &orders).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_event_reaches_is_refused_and_not_lost() {
+    let (shop, _payments) = shop_and("payments").await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let order = ada.draft(&product, 1).await;
+    let refused = ada.submit(&order, "tok_ok", "choreographed").await.problem(409);
+    assert_eq!(refused["type"], "/problems/flow-unavailable");
+    assert_eq!(ada.order(&order).await["status"], "draft");
+    ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+    assert_eq!(ada.ended(&order).await["status"], "shipped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_go_apart_only_with_what_they_have_and_when_nothing_waits_for_an_event() {
+    let mut shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let order = ada.draft(&product, 1).await;
+    ada.submit(&order, "tok_down", "choreographed").await.expect(202);
+    eventually("it waits for the payment", async || {
+        ada.saga(&order).await["steps"].as_array().is_some_and(|steps| steps.len() > 1)
+    })
+    .await;
+    assert_eq!(shop.stop().await, Some(0));
+
+    let refused = async |arguments: &[&str], folder: &Path| {
+        let ended = program(folder).args(arguments).output().await.expect("it runs");
+        assert!(!ended.status.success());
+        String::from_utf8(ended.stderr).expect("text")
+    };
+    let peer = ["--peer", "payments=http://127.0.0.1:1"];
+    let said = refused(&peer, &shop.folder).await;
+    assert!(said.contains("payments.db") && said.contains("card-network.db"), "{said}");
+    // Moved, they still would not hear of it.
+    let (data, apart) = (shop.folder.join("data"), shop.folder.join("apart/data"));
+    std::fs::create_dir_all(&apart).expect("a folder");
+    for file in std::fs::read_dir(&data).expect("a folder") {
+        let name = file.expect("a file").file_name();
+        if ["payments.db", "card-network.db"].iter().any(|moved| name.to_string_lossy().starts_with(moved)) {
+            std::fs::rename(data.join(&name), apart.join(&name)).expect("it moves");
+        }
+    }
+    let said = refused(&peer, &shop.folder).await;
+    assert!(said.contains("choreographed checkouts are under way"), "{said}");
+    let said = refused(&["payments", "--listen", "127.0.0.1:0"], &shop.folder.join("apart")).await;
+    assert!(said.contains("choreographed checkouts wait for these payments"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn breakers_of_all_processes_are_seen_and_held_where_they_are() {
+    let (shop, mut products) = shop_and("products").await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    ada.draft(&product, 1).await;
+    let both = async |name: &str| {
+        let listed = admin.get("/admin/breakers").await.expect(200);
+        assert_eq!(listed["unreached"], json!([]));
+        let items = listed["items"].as_array().expect("a list").clone();
+        let of = items.into_iter().filter(|one| one["name"] == name);
+        of.map(|one| (one["process"].as_str().expect("a name").to_owned(), one)).collect::<Vec<_>>()
+    };
+    // The orders ask the inventory in one process, the products in the other.
+    let of: Vec<String> = both("inventory").await.into_iter().map(|(process, _)| process).collect();
+    assert_eq!(of, ["shop", "products"]);
+    let hops: Vec<String> = both("gateway-orders").await.into_iter().map(|(process, _)| process).collect();
+    assert_eq!(hops, ["shop"]);
+
+    let why = json!({ "reason": "the shelves are counted" });
+    let ambiguous = admin.post("/admin/breakers/inventory/open", &why).await.problem(409);
+    assert_eq!(ambiguous["type"], "/problems/breaker-ambiguous");
+    let held = admin.post("/admin/breakers/inventory/open?process=products", &why).await.expect(200);
+    assert_eq!((&held["process"], &held["forced"]), (&json!("products"), &json!("open")));
+    for (process, one) in both("inventory").await {
+        assert_eq!(one["state"], if process == "products" { "open" } else { "closed" }, "{one}");
+        if process == "products" {
+            assert!(one["forced_by"].as_str().is_some_and(|by| by.starts_with("administrator ")), "{one}");
+            assert_eq!(one["forced_why"], "the shelves are counted");
+        }
+    }
+    // It is held where it is: the products cannot ask, the orders can.
+    let list = ada.get("/products").await.problem(503);
+    assert_eq!(list["type"], "/problems/circuit-open");
+    ada.draft(&product, 1).await;
+    let endpoint = format!("127.0.0.1:{}", products.port);
+    admin.post_empty(&format!("/admin/breakers/inventory/reset?process={endpoint}")).await.expect(200);
+    ada.get("/products").await.expect(200);
+
+    // Of its own hop too; not of the way to these very answers.
+    admin.post("/admin/breakers/gateway-products/open", &why).await.expect(200);
+    let refused = ada.get("/products").await;
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.problem(503)["type"], "/problems/circuit-open");
+    ada.get("/orders").await.expect(200);
+    admin.post_empty("/admin/breakers/gateway-products/reset").await.expect(200);
+    ada.get("/products").await.expect(200);
+    let refused = admin.post("/admin/breakers/gateway-breakers/open", &why).await.problem(409);
+    assert_eq!(refused["type"], "/problems/breaker-needed");
+
+    // Who does not answer is named; what was asked of him is not taken for nothing.
+    products.child.kill().await.expect("it is ours");
+    let (listed, took) = timed(admin.get("/admin/breakers")).await;
+    let listed = listed.expect(200);
+    assert!(took < 3 * AT_ONCE, "{took:?}");
+    assert_eq!(listed["unreached"][0]["process"], "products");
+    assert_eq!(listed["unreached"][0]["endpoint"], endpoint);
+    admin.post_empty("/admin/breakers/nobody/open").await.problem(503);
+    products.restart(&shop).await;
+    eventually("it answers again", async || {
+        admin.post_empty("/admin/breakers/nobody/open").await.status == 404
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_apart_shows_and_holds_its_own_breakers_and_those_of_the_others() {
+    let (shop, products) = shop_and("products").await;
+    let (port, folder) = (free_port(), shop.folder.join("gateway"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut command = program(&folder);
+    command.args(["gateway", "--listen", &format!("127.0.0.1:{port}")]);
+    let peers =
+        shop.rooms.iter().filter(|(role, _)| !["gateway", "console", "products"].contains(&role.as_str()));
+    for (role, url) in peers {
+        command.args(["--peer", &format!("{role}={url}")]);
+    }
+    command.args(["--peer", &format!("products=http://127.0.0.1:{}", products.port)]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    while lines.next_line().await.expect("a line").expect("it becomes ready") != "ready" {}
+
+    let admin = Client { base: format!("http://127.0.0.1:{port}"), ..shop.client().admin().await };
+    let listed = admin.get("/admin/breakers").await.expect(200);
+    assert_eq!(listed["unreached"], json!([]));
+    let mut processes: Vec<&str> = listed["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["process"].as_str())
+        .collect();
+    processes.dedup();
+    processes.sort_unstable();
+    assert_eq!(processes, ["gateway", "products", "shop"], "each process once");
+
+    let hop = "/admin/breakers/gateway-products";
+    admin.post_empty(&format!("{hop}/open")).await.problem(409);
+    admin.post_empty(&format!("{hop}/open?process=gateway")).await.expect(200);
+    assert_eq!(admin.get("/products").await.problem(503)["type"], "/problems/circuit-open");
+    shop.client().get("/products").await.expect(200);
+    admin.post_empty(&format!("{hop}/reset?process=gateway")).await.expect(200);
+    admin.get("/products").await.expect(200);
+    child.kill().await.expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_has_its_hands_full_refuses_lists_before_orders_and_always_answers_who_watches_over_it()
+ {
+    let file = "[calls.products]\ntimeout = \"20s\"\nattempt = \"20s\"\nhedge = false\n\
+                [places.orders]\nmax_under_way = 4\nmax_waiting = 0\n";
+    let (shop, products) = shop_with(file, "products").await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let order = ada.draft(&product, 1).await;
+    products.signal("-STOP");
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (ada, product) = (ada.clone(), product.clone());
+        hanging.spawn(async move { draft(&ada, &product).await.0 });
+    }
+    // Three of four places are as many as lists may have.
+    eventually("a list is refused", async || {
+        let list = ada.get("/orders").await;
+        if list.status == 200 {
+            return false;
+        }
+        assert_eq!(list.header("retry-after"), Some("1"));
+        list.problem(503)["type"] == "/problems/overloaded"
+    })
+    .await;
+    ada.get(&format!("/orders/{order}")).await.expect(200);
+    ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+    ada.get("/users/me").await.expect(200);
+    let room = Client::new(&shop.rooms["orders"]);
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(room.get(path).await.status, 200, "{path}");
+    }
+    // Shedding is no failure: nobody leaves the orders alone.
+    let hop = breaker(&admin, "shop", "gateway-orders").await;
+    assert_eq!((&hop["state"], &hop["opened"]), (&json!("closed"), &json!(0)));
+    let shed = shop.operator().get("/metrics").await;
+    assert!(shed.body.as_str().is_some_and(|all| all.contains("shop_shed{service=\"orders\",criticality=\"sheddable-plus\"} 1")));
+    products.signal("-CONT");
+    while let Some(drafted) = hanging.join_next().await {
+        drafted.expect("it ends").expect(201);
+    }
+    ada.get("/orders").await.expect(200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_of_a_role_answers_its_operator_on_a_socket_of_its_own() {
-    let (shop, products) = shop_and_products().await;
+    let (shop, products) = shop_and("products").await;
     shop.client().admin().await.product("Lamp", 250, 100).await;
     let asked = async |folder: &Path, path: &str| {
         let mut socket = operator::connect(folder).await.expect("the socket is there");

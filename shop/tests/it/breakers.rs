@@ -96,3 +96,35 @@ async fn only_administrators_hold_breakers_and_only_such_as_there_are() {
         breakers["items"].as_array().unwrap().iter().find(|one| one["name"] == "shipping").unwrap();
     assert_eq!(shipping["forced"], json!(null));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_in_thousands_is_logged_now_and_then_with_a_count() {
+    let shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let body = json!({ "items": [{ "product_id": product, "quantity": 1 }] });
+    admin.post_empty("/admin/breakers/products/open").await.expect(200);
+    admin.post_empty("/admin/breakers/gateway-shipping/open").await.expect(200);
+    let (begun, mut refused) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_millis(2500) || refused < 200 {
+        ada.post("/orders", &body).await.problem(503);
+        admin.get("/admin/shipments").await.problem(503);
+        refused += 1;
+    }
+    let said = shop.said();
+    let lines = |what: &str| said.lines().filter(|line| line.contains(what)).count() as u64;
+    let most = begun.elapsed().as_secs() + 2;
+    for what in ["a request could not be answered", "answered method=POST route=/orders status=503"] {
+        assert!((2..=most).contains(&lines(what)), "{what}: {}\n{said}", lines(what));
+    }
+    assert_eq!(
+        lines("a request was not answered"),
+        0,
+        "that a breaker is open was said when it opened\n{said}"
+    );
+    let counted = said.lines().filter(|line| line.contains("could not be answered"));
+    let more =
+        counted.filter_map(|line| line.split("more=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok());
+    let more: u64 = more.sum();
+    assert!(more > 20 && more < refused, "{more} of {refused}\n{said}");
+}

@@ -124,6 +124,7 @@ async fn a_role_that_needs_a_bus_says_so() {
         "--drain",
         "--connections-per-address",
         "--rate-limits",
+        "flow-unavailable",
         "SHOP_DATA",
         "[default: 10s]",
     ] {

@@ -65,6 +65,10 @@ impl Fault for RemoteFault {
         &self.code
     }
 
+    fn is_of_another(&self) -> bool {
+        self.kind.is_transient()
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

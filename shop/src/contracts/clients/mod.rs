@@ -1,5 +1,6 @@
 //! What each service is asked by others.
 
+mod breakers;
 mod inventory;
 mod keys;
 mod orders;
@@ -8,6 +9,7 @@ mod products;
 mod shipping;
 mod users;
 
+pub use breakers::Breakers;
 pub use inventory::Inventory;
 pub use keys::Keys;
 pub use orders::Orders;

@@ -1,6 +1,5 @@
 //! What the orders service answers to customers.
 
-mod breakers;
 mod read;
 mod write;
 
@@ -21,10 +20,6 @@ pub fn router(orders: Orders) -> Router {
         .route("/orders/{id}/submit", post(write::submit))
         .route("/orders/{id}/cancel", post(write::cancel))
         .route("/orders/{id}/saga", get(read::saga))
-        .route("/admin/breakers", get(breakers::list))
-        .route("/admin/breakers/{name}/open", post(breakers::open))
-        .route("/admin/breakers/{name}/close", post(breakers::close))
-        .route("/admin/breakers/{name}/reset", post(breakers::reset))
         .with_state(orders)
 }
 

@@ -127,6 +127,9 @@ impl Orders {
             order.submit(id, checkout.clone(), now)
         });
         let submitted = submitted.await?;
+        if *flow == Flow::Choreographed && !self.choreographed {
+            return Err(no_such_flow());
+        }
         let begun = match flow {
             Flow::Orchestrated => {
                 let (lines, total) = (submitted.root.lines(), submitted.root.total()?);
@@ -188,6 +191,12 @@ impl Orders {
         }
         Ok(items)
     }
+}
+
+fn no_such_flow() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "flow-unavailable").detail(
+        "no event reaches the payments, which are in a process apart: submit the order with `\"flow\": \"orchestrated\"`",
+    )
 }
 
 fn unknown(product_id: Uuid) -> Problem {

@@ -83,7 +83,7 @@ async fn careful(middle: &Inside) -> Result<(), Problem> {
         first = false;
         attempt
     };
-    Ok(middle.caller.call(attempt).await?)
+    middle.caller.call(attempt).await.map_err(Problem::of_another)
 }
 
 /// As it is often seen: a timeout and three attempts.
@@ -94,7 +94,7 @@ async fn careless(middle: &Inside) -> Result<(), Problem> {
         match tokio::time::timeout(policy.attempt, middle.attempt(first)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(fault)) => last = Some(Problem::from_fault(&fault)),
-            Err(_) => last = Some(Problem::from_fault(&purlin::resilience::DeadlineExceeded)),
+            Err(_) => last = Some(Problem::of_another(purlin::resilience::DeadlineExceeded)),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -1,0 +1,268 @@
+//! A service that is away is left alone: what its breaker counts, what it does not, and who may hold it.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use purlin::message::Clock;
+use purlin::resilience::{
+    Breaker, BreakerState, Breakers, Calls, Forced, Operator, Policies, policies::Section,
+};
+use purlin_gateway::auth::{Claims, Rules, Signer, Verifier, VerifyError};
+use purlin_gateway::calls::{TOKEN_KEYS, callee, section};
+use purlin_gateway::config::{Config, Pool, Route};
+use purlin_gateway::core::Access;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::cascade::has_got;
+use crate::world::{Answer, PATIENCE, Running, Service, config, dead_address, full};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
+const OTHER: &str = "GET /other HTTP/1.1\r\nHost: shop\r\n\r\n";
+
+/// As many failures in a row open it.
+const ENOUGH: usize = 10;
+
+fn calls(said: serde_json::Value) -> (Calls, Breakers) {
+    let file: Section = serde_json::from_value(said).unwrap();
+    let policies = Policies::built_in().with("the gateway", section(["service", "other"])).unwrap();
+    let breakers = Breakers::new();
+    (Calls::new(policies.with("this test", file).unwrap(), &breakers), breakers)
+}
+
+fn breaker(breakers: &Breakers, pool: &str) -> Breaker {
+    breakers.find(&callee(pool)).unwrap()
+}
+
+fn state(breakers: &Breakers) -> BreakerState {
+    breaker(breakers, "service").status(Instant::now()).state
+}
+
+/// Two pools: `/other` goes to the second.
+fn beside(service: std::net::SocketAddr, other: &Service) -> Config {
+    let mut config = config(&[service]);
+    config.pools.insert("other".into(), Pool { endpoints: vec![other.address.to_string()] });
+    config.routes.push(Route::new("/other", Access::Public, "other"));
+    config
+}
+
+fn is_open(answer: &Answer) {
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "circuit-open"));
+    let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=2).contains(&after), "{after}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_is_left_alone_and_used_again_when_it_is_back() {
+    let (service, other) = (Service::named("service").await, Service::named("other").await);
+    let address = service.address;
+    let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "200ms" } } }));
+    let gateway = Running::calling(beside(address, &other), &calls).await;
+    assert_eq!(gateway.ask(GET).await.text(), "service");
+    drop(service);
+    for _ in 0..ENOUGH {
+        let answer = gateway.ask(GET).await;
+        assert!(matches!(answer.problem().as_str(), "unavailable" | "broke-off"), "{answer:?}");
+    }
+    is_open(&gateway.ask(GET).await);
+    assert_eq!(gateway.ask(OTHER).await.text(), "other");
+    assert_eq!(breaker(&breakers, "other").status(Instant::now()).state, BreakerState::Closed);
+
+    let _service =
+        Service::on(TcpListener::bind(address).await.unwrap(), |_| async { Response::new(full("back")) });
+    let back = async {
+        while gateway.ask(GET).await.text() != "back" || state(&breakers) != BreakerState::Closed {}
+    };
+    tokio::time::timeout(PATIENCE, back).await.expect("it is used again");
+}
+
+#[tokio::test]
+async fn what_a_service_says_of_itself_counts_and_what_it_says_of_others_or_of_a_request_does_not() {
+    for (status, header, opens) in [
+        (502, None, true),
+        (503, None, true),
+        (504, None, true),
+        (503, Some(("purlin-fault-of", "another")), false),
+        (503, Some(("purlin-fault-kind", "overloaded")), false),
+        (500, None, false),
+        (404, None, false),
+        (429, None, false),
+    ] {
+        let service = Service::start(move |_| async move {
+            let mut response = Response::new(full("said"));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            if let Some((name, value)) = header {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            response
+        })
+        .await;
+        let (calls, breakers) = calls(json!({}));
+        let gateway = Running::calling(config(&[service.address]), &calls).await;
+        for _ in 0..ENOUGH {
+            let answer = gateway.ask(GET).await;
+            assert_eq!((answer.status, answer.text()), (status, "said"), "what it says is passed on");
+        }
+        let expected = if opens { BreakerState::Open } else { BreakerState::Closed };
+        assert_eq!(state(&breakers), expected, "{status} {header:?}");
+        if opens {
+            is_open(&gateway.ask(GET).await);
+            assert_eq!(service.got().len(), ENOUGH, "it got nothing more");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_for_all_the_time_it_has_opens_its_breaker() {
+    let hanging = Service::start(|_| std::future::pending()).await;
+    let (calls, breakers) = calls(json!({}));
+    let mut config = config(&[hanging.address]);
+    config.limits.request_timeout_ms = 50;
+    let gateway = Running::calling(config, &calls).await;
+    let asked = futures_util::future::join_all((0..ENOUGH).map(|_| gateway.ask(GET))).await;
+    assert!(asked.iter().all(|answer| answer.problem() == "timeout"));
+    assert_eq!(state(&breakers), BreakerState::Open);
+    is_open(&gateway.ask(GET).await);
+}
+
+#[tokio::test]
+async fn a_route_that_hangs_does_not_close_its_service_to_the_others() {
+    let service = Service::start(|got| async move {
+        match got.uri.path() {
+            "/hanging" => std::future::pending().await,
+            _ => Response::new(full("quick")),
+        }
+    })
+    .await;
+    let (calls, breakers) = calls(json!({}));
+    let mut config = config(&[service.address]);
+    config.limits.request_timeout_ms = 200;
+    let gateway = Running::calling(config, &calls).await;
+    let hanging = "GET /hanging HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let asked = futures_util::future::join_all((0..3 * ENOUGH).map(|_| gateway.ask(hanging)));
+    let others = async {
+        for count in 0..ENOUGH {
+            has_got(&service, 3 * ENOUGH + count).await;
+            assert_eq!(gateway.ask(GET).await.text(), "quick");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (asked, ()) = tokio::join!(asked, others);
+    assert!(asked.iter().all(|answer| answer.problem() == "timeout"));
+    assert_eq!(state(&breakers), BreakerState::Closed);
+    // With nobody answered, it is the service that hangs.
+    let asked = futures_util::future::join_all((0..ENOUGH).map(|_| gateway.ask(hanging))).await;
+    assert!(asked.iter().all(|answer| answer.problem() == "timeout"));
+    assert_eq!(state(&breakers), BreakerState::Open);
+}
+
+#[tokio::test]
+async fn what_callers_do_opens_no_breaker() {
+    let hanging = Service::start(|_| std::future::pending()).await;
+    let (calls, breakers) = calls(json!({}));
+    let mut config = config(&[hanging.address]);
+    config.limits.body_bytes = 8;
+    let gateway = Running::calling(config, &calls).await;
+    // They hang up,
+    for count in 1..=2 * ENOUGH {
+        let mut caller = gateway.connect().await;
+        caller.write(GET).await;
+        has_got(&hanging, count).await;
+    }
+    // give next to no time,
+    let hurried = "GET / HTTP/1.1\r\nHost: shop\r\nx-request-timeout-ms: 20\r\n\r\n";
+    let asked = futures_util::future::join_all((0..2 * ENOUGH).map(|_| gateway.ask(hurried))).await;
+    assert!(asked.iter().all(|answer| answer.problem() == "timeout"));
+    // send too much,
+    let large =
+        "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n";
+    for _ in 0..2 * ENOUGH {
+        assert_eq!(gateway.ask(large).await.problem(), "body-too-large");
+    }
+    // or what is nothing,
+    let broken = "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
+    for _ in 0..2 * ENOUGH {
+        assert_eq!(gateway.ask(broken).await.problem(), "truncated-body");
+    }
+    // or too slowly.
+    let slow = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\nx-request-timeout-ms: 20\r\n\r\nx";
+    let asked = futures_util::future::join_all((0..2 * ENOUGH).map(|_| gateway.ask(slow))).await;
+    assert!(asked.iter().all(|answer| answer.problem() == "body-too-slow"));
+    let status = breaker(&breakers, "service").status(Instant::now());
+    assert_eq!((status.state, status.failures), (BreakerState::Closed, 0));
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_for_all_the_time_there_is_is_no_fault_of_the_service() {
+    // The time is the route's, or the policy's.
+    for (of_route, of_policy) in [(500, "5s"), (10_000, "500ms")] {
+        let service = Service::named("service").await;
+        let (calls, breakers) = calls(json!({ "gateway-service": { "attempt": of_policy } }));
+        let mut config = config(&[service.address]);
+        config.limits.request_timeout_ms = of_route;
+        let gateway = Running::calling(config, &calls).await;
+        let slow = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\nx";
+        let asked = futures_util::future::join_all((0..2 * ENOUGH).map(|_| gateway.ask(slow))).await;
+        assert!(asked.iter().all(|answer| answer.problem() == "body-too-slow"), "{:?}", asked[0]);
+        assert_eq!(state(&breakers), BreakerState::Closed, "{of_policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_may_give_less_time_than_a_route() {
+    let hanging = Service::start(|_| std::future::pending()).await;
+    let (calls, breakers) = calls(json!({ "gateway-service": { "attempt": "50ms" } }));
+    let gateway = Running::calling(config(&[hanging.address]), &calls).await;
+    let asked = futures_util::future::join_all((0..ENOUGH).map(|_| gateway.ask(GET))).await;
+    assert!(asked.iter().all(|answer| answer.problem() == "timeout"));
+    assert_eq!(state(&breakers), BreakerState::Open);
+}
+
+#[tokio::test]
+async fn an_operator_holds_a_hop_open_and_lets_it_go() {
+    let service = Service::named("service").await;
+    let (calls, breakers) = calls(json!({}));
+    let gateway = Running::calling(config(&[service.address]), &calls).await;
+    let held = breaker(&breakers, "service");
+    held.force_by(Some(Forced::Open), Operator::new("a test", "it is looked at"));
+    is_open(&gateway.ask(GET).await);
+    assert!(service.got().is_empty());
+    held.force_by(None, Operator::new("a test", "it is well"));
+    assert_eq!(gateway.ask(GET).await.text(), "service");
+}
+
+#[tokio::test]
+async fn a_gateway_of_its_own_shows_its_breakers_in_its_numbers() {
+    let gateway = Running::start(config(&[dead_address().await])).await;
+    for _ in 0..ENOUGH {
+        assert_eq!(gateway.ask(GET).await.problem(), "unavailable");
+    }
+    is_open(&gateway.ask(GET).await);
+    let numbers = gateway.metrics.render();
+    assert!(numbers.contains("purlin_breaker_state{callee=\"gateway-service\"} 2"), "{numbers}");
+    assert!(numbers.contains("gateway_refusals_total{problem=\"circuit-open\"} 1"), "{numbers}");
+}
+
+#[tokio::test]
+async fn an_issuer_of_keys_that_is_away_is_left_alone_too() {
+    let (calls, breakers) = calls(json!({}));
+    let url = format!("http://{}/keys", dead_address().await).parse().unwrap();
+    let clock = Clock::system();
+    let verifier = Verifier::calling(url, Rules::default(), clock, calls.caller(TOKEN_KEYS));
+    let held = breakers.find(TOKEN_KEYS).unwrap();
+    tokio::select! {
+        () = verifier.keep_fresh() => {}
+        () = async {
+            while held.status(Instant::now()).state != BreakerState::Open {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        } => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("it is asked for ever"),
+    }
+    assert_eq!(held.status(Instant::now()).opened, 1);
+    // While it is left alone, tokens may hold and nobody can say so.
+    let (signer, _) = Signer::generate().unwrap();
+    let token = signer.sign(&Claims::new("7", 4_000_000_000)).unwrap();
+    assert!(matches!(verifier.verify(&token).await, Err(VerifyError::NoKeys)));
+}
