@@ -88,10 +88,10 @@ impl House {
     }
 
     /// Goes away, from wherever he is.
-    fn goes(&self, guest: Guest) {
+    fn goes(&self, guest: &Guest) {
         match guest {
             Guest::Inside => self.leaves(),
-            Guest::Waits { class, number, .. } => self.tell(self.door.give_up(class, number)),
+            Guest::Waits { class, number, .. } => self.tell(self.door.give_up(*class, *number)),
             Guest::Refused => {}
         }
     }
@@ -138,7 +138,7 @@ fn no_place_is_free_while_somebody_waits_for_it_however_one_leaves_as_another_co
     loom::model(|| {
         let house = house(1, 1);
         let first = house.comes(Critical);
-        let (second, ()) = beside(&house, |house| house.comes(Critical), |house| house.goes(first));
+        let (second, ()) = beside(&house, |house| house.comes(Critical), |house| house.goes(&first));
         assert!(second.has_place(), "he came before the other left, and was called, or after it");
         assert_eq!(house.now(), (1, 0));
     });
@@ -164,10 +164,10 @@ fn a_place_that_one_was_called_to_who_gave_up_is_the_next_ones() {
         let house = house(1, 2);
         let inside = house.comes(Critical);
         let (second, third) = (house.comes(Critical), house.comes(Critical));
-        beside(&house, |house| house.goes(second), |house| house.goes(inside));
+        beside(&house, move |house: &House| house.goes(&second), |house| house.goes(&inside));
         assert!(third.has_place(), "whether the second was called before or not");
         assert_eq!(house.now(), (1, 0));
-        house.goes(third);
+        house.goes(&third);
         assert_eq!(house.now(), (0, 0));
     });
 }
@@ -178,7 +178,7 @@ fn nobody_overtakes_one_who_waits() {
         let house = house(1, 2);
         let inside = house.comes(Critical);
         let second = house.comes(Critical);
-        let (third, ()) = beside(&house, |house| house.comes(Critical), |house| house.goes(inside));
+        let (third, ()) = beside(&house, |house| house.comes(Critical), |house| house.goes(&inside));
         assert!(second.has_place() && !third.has_place() && !third.is_refused());
         assert_eq!(house.now(), (1, 1));
     });
@@ -201,7 +201,7 @@ fn a_limit_that_shrinks_while_one_leaves_lets_in_none_too_many() {
         let house = house(2, 1);
         let (one, _other) = (house.comes(Critical), house.comes(Critical));
         let third = house.comes(Critical);
-        beside(&house, |house| house.set_places(1), |house| house.goes(one));
+        beside(&house, |house| house.set_places(1), |house| house.goes(&one));
         let (inside, waiting) = house.now();
         assert_eq!(inside, 1 + usize::from(third.has_place()), "let in before it shrank, or not");
         assert_eq!(waiting, usize::from(!third.has_place()));
@@ -216,12 +216,12 @@ fn a_low_class_never_exceeds_its_share_and_is_called_when_it_may() {
         // Of two places a low one may have one.
         let low = house.comes(Sheddable);
         assert!(!low.has_place() && !low.is_refused());
-        let (high, ()) = beside(&house, |house| house.comes(Critical), |house| house.goes(one));
+        let (high, ()) = beside(&house, |house| house.comes(Critical), |house| house.goes(&one));
         assert!(high.has_place(), "nobody who goes before him waits");
         assert!(!low.has_place(), "with him all places are taken");
-        house.goes(high);
+        house.goes(&high);
         assert!(!low.has_place(), "the one place that he might have is still taken");
-        house.goes(other);
+        house.goes(&other);
         assert!(low.has_place());
         assert_eq!(house.now(), (1, 0));
     });
@@ -236,7 +236,7 @@ fn three_who_come_and_go_leave_nothing_behind() {
         let house = house(1, 1);
         let come_and_go = |house: &House| {
             let guest = house.comes(Critical);
-            house.goes(guest);
+            house.goes(&guest);
         };
         let there = Arc::clone(&house);
         let third = thread::spawn(move || come_and_go(&there));
