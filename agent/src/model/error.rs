@@ -39,6 +39,8 @@ pub enum ModelError {
     Unavailable {
         /// What happened.
         reason: String,
+        /// How long to wait at least, if the vendor, or whoever stands before it, said.
+        retry_after: Option<Duration>,
         /// What that came from, if there is more.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
@@ -56,7 +58,7 @@ pub enum ModelError {
 
 impl ModelError {
     pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
-        Self::Unavailable { reason: reason.into(), source: None }
+        Self::Unavailable { reason: reason.into(), retry_after: None, source: None }
     }
 
     pub(crate) fn malformed(reason: impl Into<String>) -> Self {
@@ -85,6 +87,13 @@ impl Fault for ModelError {
             Self::Unavailable { .. } => "model-unavailable",
             Self::Timeout => "model-timeout",
             Self::Malformed { .. } => "model-malformed",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Rejected { .. } | Self::Denied { .. } | Self::Timeout | Self::Malformed { .. } => None,
         }
     }
 }

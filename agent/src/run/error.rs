@@ -1,5 +1,7 @@
 //! Why a run has no result.
 
+use std::time::Duration;
+
 use purlin::message::{Fault, FaultKind};
 
 use crate::machine::{Reached, Step};
@@ -78,6 +80,13 @@ impl Fault for RunError {
             Self::Deadline { .. } => "run-deadline",
             Self::Model { source, .. } => source.code(),
             Self::Unusable { .. } => "model-unusable",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Model { source, .. } => source.retry_after(),
+            Self::Prompt { .. } | Self::Limit { .. } | Self::Deadline { .. } | Self::Unusable { .. } => None,
         }
     }
 }

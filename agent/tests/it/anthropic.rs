@@ -233,6 +233,15 @@ async fn a_wait_that_is_longer_than_the_deadline_is_not_begun() {
 }
 
 #[tokio::test]
+async fn a_vendor_that_is_away_says_for_how_long_too() {
+    let hour = vec![("retry-after", "3600")];
+    let api = MessagesApi::answering([Reply::Status(500, hour, json!({})), Reply::text("back")]).await;
+    let (answer, _) = ask(config(&api)).await;
+    let Err(ModelError::Unavailable { retry_after, .. }) = answer else { panic!("{answer:?}") };
+    assert_eq!((retry_after, api.requests().len()), (Some(Duration::from_secs(3600)), 1));
+}
+
+#[tokio::test]
 async fn the_vendors_wait_is_kept() {
     let wait = vec![("retry-after-ms", "150")];
     let api = MessagesApi::answering([Reply::Status(429, wait, json!({})), Reply::text("back")]).await;

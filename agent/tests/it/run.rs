@@ -255,6 +255,18 @@ async fn a_model_that_fails_is_the_cause_of_the_runs_error() {
 }
 
 #[tokio::test]
+async fn when_to_come_again_is_the_models_to_say_and_the_runs_to_pass_on() {
+    const AFTER: Option<Duration> = Some(Duration::from_secs(7));
+    let overloaded = || ModelError::Overloaded { retry_after: AFTER };
+    let away = || ModelError::Unavailable { reason: "away".to_owned(), retry_after: AFTER, source: None };
+    for (why, told) in [(overloaded as fn() -> _, AFTER), (away, AFTER), (|| ModelError::Timeout, None)] {
+        assert_eq!(why().retry_after(), told);
+        let error = Agent::new(Scripted::reacting(move |_| Err(why()))).run("go", ()).await.unwrap_err();
+        assert_eq!(error.retry_after(), told, "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_model_is_shown_the_whole_conversation_and_every_call_with_its_result() {
     let model = Scripted::reacting(|request| {
         assert_eq!((request.system, request.tools.len()), ("You help.", 1));

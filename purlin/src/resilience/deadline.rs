@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 
 use crate::message::{Fault, FaultKind, Timestamp};
@@ -84,6 +85,11 @@ pub fn current() -> Option<Deadline> {
 /// off: that is [`Deadline::enforce`].
 pub async fn within<F: Future>(deadline: Deadline, work: F) -> F::Output {
     CURRENT.scope(deadline.tightened(), work).await
+}
+
+/// As [`within`], for a deadline that is known to be no later than the present one.
+pub(super) fn scope<F: Future>(deadline: Deadline, work: F) -> TaskLocalFuture<Deadline, F> {
+    CURRENT.scope(deadline, work)
 }
 
 /// The deadline passed before there was an answer; whether there was an effect is unknown.

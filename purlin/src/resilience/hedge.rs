@@ -1,4 +1,5 @@
-//! A second attempt beside one that is slow; the first answer wins, and the other is given up.
+//! A second attempt beside one that is slow; the first answer wins, and the other is given up. Slow is how long the callee
+//! takes: what a call waits for a place of its own before it is made is no reason for a second one.
 //!
 //! Of a callee whose answers are quick but for a few, that cuts off the slow tail for a few calls more (Jeffrey Dean,
 //! Luiz André Barroso, *The Tail at Scale*, CACM 2013). Only what may be repeated is hedged, and only within a budget:
@@ -138,14 +139,28 @@ impl Hedging {
         &self.budget
     }
 
+    /// The callee was asked.
+    pub(super) fn asked(&self) {
+        self.budget.earn();
+    }
+
     /// An answer took so long.
     pub(super) fn answered(&self, took: Duration) {
-        self.budget.earn();
-        if let HedgeAfter::Quantile(part) = self.config.after {
-            // Of two at once one is enough to learn from.
-            if let Ok(mut usual) = self.usual.try_lock() {
-                usual.push(part, took.as_secs_f64());
-            }
+        self.learn(took, |_| true);
+    }
+
+    /// There was none in so long: that says something if it is longer than answers usually take, and nothing if whoever
+    /// asked gave less time.
+    pub(super) fn unanswered(&self, took: Duration) {
+        self.learn(took, |usual| usual.known().is_some_and(|known| took.as_secs_f64() > known));
+    }
+
+    fn learn(&self, took: Duration, says_something: impl FnOnce(&Quantile) -> bool) {
+        let HedgeAfter::Quantile(part) = self.config.after else { return };
+        // Of two at once one is enough to learn from.
+        let Ok(mut usual) = self.usual.try_lock() else { return };
+        if says_something(&usual) {
+            usual.push(part, took.as_secs_f64());
         }
     }
 }

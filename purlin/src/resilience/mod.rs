@@ -46,6 +46,7 @@ pub mod criticality;
 pub mod deadline;
 mod hedge;
 pub mod layer;
+mod per_thread;
 pub mod policies;
 mod rate_limit;
 mod retry;

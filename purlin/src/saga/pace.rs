@@ -65,7 +65,7 @@ impl Paces {
             return budget;
         }
         let mut steps = self.steps.write().unwrap_or_else(PoisonError::into_inner);
-        let step = if steps.len() < MOST_STEPS { step } else { "" };
+        let step = if steps.len() < MOST_STEPS || steps.contains_key(step) { step } else { "" };
         let new = || Arc::new(RetryBudget::new(TERMS, Instant::now()));
         self.any.store(true, Ordering::Relaxed);
         Arc::clone(steps.entry(step.into()).or_insert_with(new))
@@ -92,10 +92,19 @@ fn without_index(step: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::AtomicU32;
+
     use proptest::prelude::*;
+    use serde::{Deserialize, Serialize};
+    use tokio::task::JoinSet;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::message::{Clock, new_id};
     use crate::saga::step::STEP_RETRY;
+    use crate::saga::{Saga, SagaError, Sagas};
+    use crate::store::{Commit, Revision, Row, Store};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -118,6 +127,44 @@ mod tests {
         while common.spend(now) {}
         paces.succeeded("another");
         assert!(common.spend(now), "those that share a budget earn for it");
+    }
+
+    /// A transacted step whose commit loses two races before it wins.
+    #[tokio::test(start_paused = true)]
+    async fn a_transacted_step_earns_once_and_when_it_is_committed() {
+        #[derive(Serialize, Deserialize)]
+        struct Nothing {}
+
+        impl Row for Nothing {
+            const COLLECTION: &'static str = "nothing";
+        }
+
+        async fn races(saga: Saga<AtomicU32>, (): ()) -> Result<u32, SagaError> {
+            let step = saga.transact("races", async |at| {
+                let loses = at.fetch_add(1, Ordering::Relaxed) < 2;
+                let expected = if loses { Revision::Exact(9) } else { Revision::Absent };
+                Ok::<_, Infallible>((7, Commit::new().require::<Nothing>("a", expected)))
+            });
+            step.await
+        }
+
+        let store = Store::memory();
+        store.define::<Nothing>().await.unwrap();
+        let sagas = Sagas::new(&store, AtomicU32::new(0), Clock::system()).register("races", races);
+        sagas.prepare().await.unwrap();
+        let (budget, now) = (sagas.kinds["races"].paces.of("races"), Instant::now());
+        while budget.spend(now) {}
+        let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let run = sagas.clone().run(shutdown.clone());
+        tasks.spawn(async move { run.await.unwrap() });
+        let id = new_id();
+        store.commit(sagas.start("races", id, &()).unwrap()).await.unwrap();
+        sagas.kick(id);
+        let view = sagas.wait(id, Duration::from_secs(60)).await.unwrap();
+        assert_eq!((view.output, view.steps[0].attempts), (Some(7.into()), 3));
+        assert_eq!(budget.left(), TERMS.ratio, "of three attempts one succeeded");
+        shutdown.cancel();
+        tasks.join_all().await;
     }
 
     #[test]

@@ -33,9 +33,11 @@ impl<M: Answers> Answers for Elsewhere<M> {
         let answer = self.line.call_once(|| self.model.answer(request, hear)).await;
         answer.map_err(|error| match error {
             CallError::Failed(error) => error,
-            CallError::Open(open) => {
-                ModelError::Unavailable { reason: "it failed too often".into(), source: Some(Box::new(open)) }
-            }
+            CallError::Open(open) => ModelError::Unavailable {
+                reason: "it failed too often".into(),
+                retry_after: Some(open.retry_after),
+                source: Some(Box::new(open)),
+            },
             CallError::Full(_) => ModelError::Overloaded { retry_after: None },
             CallError::DeadlineExceeded => ModelError::Timeout,
         })

@@ -143,10 +143,11 @@ fn cut(error: Box<dyn Error + Send + Sync>) -> Attempt {
     }
     Attempt::again(ModelError::Unavailable {
         reason: "the connection broke off".to_owned(),
+        retry_after: None,
         source: Some(error),
     })
 }
 
 fn broken(reason: &str, error: impl Error + Send + Sync + 'static) -> ModelError {
-    ModelError::Unavailable { reason: reason.to_owned(), source: Some(Box::new(error)) }
+    ModelError::Unavailable { reason: reason.to_owned(), retry_after: None, source: Some(Box::new(error)) }
 }

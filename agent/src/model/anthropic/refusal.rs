@@ -62,7 +62,10 @@ fn error(status: u16, refusal: &Refusal, retry_after: Option<Duration>) -> Model
         429 | 503 | 529 => ModelError::Overloaded { retry_after },
         408 | 504 => ModelError::Timeout,
         401..=403 => ModelError::Denied { status, code, message },
-        409 | 500.. => ModelError::unavailable(format!("status {status} {code}: {message}")),
+        409 | 500.. => {
+            let reason = format!("status {status} {code}: {message}");
+            ModelError::Unavailable { reason, retry_after, source: None }
+        }
         _ => ModelError::Rejected { status, code, message },
     }
 }

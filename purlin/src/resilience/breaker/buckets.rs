@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::clock::nanos;
+
 /// How many parts a window of time has.
 pub(super) const PARTS: usize = 10;
 
@@ -16,17 +18,24 @@ pub(super) struct Counts {
 /// Which part of time an instant belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticks {
-    millis: u64,
+    /// What to multiply nanoseconds with, for the number of the part in the upper 64 bits: dividing takes longer than all
+    /// else that counting a call takes.
+    parts: u64,
 }
 
 impl Ticks {
-    /// The parts of a window of this length.
+    /// The parts of a window of this length, which is no longer than [`BreakerConfig::MAX_TIME`].
+    ///
+    /// [`BreakerConfig::MAX_TIME`]: super::BreakerConfig::MAX_TIME
     pub(super) fn of(window: Duration) -> Self {
-        Self { millis: (window.as_millis() as u64 / PARTS as u64).max(1) }
+        let part = (nanos(window) / PARTS as u64).max(2);
+        // Rounded up: a part begins with its first nanosecond.
+        Self { parts: u64::MAX / part + 1 }
     }
 
+    #[inline]
     pub(super) fn at(self, now: Duration) -> u64 {
-        (now.as_secs() * 1000 + u64::from(now.subsec_millis())) / self.millis
+        ((u128::from(nanos(now)) * u128::from(self.parts)) >> u64::BITS) as u64
     }
 }
 

@@ -19,7 +19,8 @@ pub enum BreakerClock {
 #[derive(Debug)]
 pub(super) struct Time {
     origin: Instant,
-    coarse: Option<Duration>,
+    /// In nanoseconds.
+    coarse: Option<u64>,
 }
 
 impl Time {
@@ -34,7 +35,7 @@ impl Time {
     #[inline]
     pub(super) fn now(&self) -> Duration {
         match self.coarse {
-            Some(origin) => coarse_now().unwrap_or_default().saturating_sub(origin),
+            Some(origin) => Duration::from_nanos(coarse_now().unwrap_or_default().saturating_sub(origin)),
             None => self.since(Instant::now()),
         }
     }
@@ -49,15 +50,21 @@ impl Time {
     }
 }
 
+/// A span in nanoseconds; those that have more than fit are centuries.
+#[inline]
+pub(super) fn nanos(span: Duration) -> u64 {
+    span.as_secs().wrapping_mul(1_000_000_000).wrapping_add(span.subsec_nanos().into())
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[inline]
-fn coarse_now() -> Option<Duration> {
+fn coarse_now() -> Option<u64> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     // The monotonic clock begins at the start of the machine, and its nanoseconds are below a second.
-    Some(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
+    Some(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn coarse_now() -> Option<Duration> {
+fn coarse_now() -> Option<u64> {
     None
 }

@@ -8,19 +8,44 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// When a breaker opens and closes. In files, durations are written as `30s` or `1m 30s`; what [`validate`]
 /// refuses is refused when it is read.
 ///
+/// *The plain form* says `failure_threshold`, `success_threshold` and `timeout`, and is nothing but that: so many failures
+/// open it, for so long each time, and so many successful probes close it. `rates` and `growth` hold beside it where they
+/// are said.
+///
+/// *Where no `failure_threshold` is said* the share of failures decides, and the time that it stays open grows from
+/// `timeout` on: by default to twice as long each time, up to 2 s. If nothing at all is said of when it opens, it opens
+/// when half of the last 100 calls failed, of at least 20, or 10 in a row. [`in_force`] says it in full.
+///
+/// ```
+/// # use std::time::Duration;
+/// use purlin::resilience::{BreakerConfig, Growth, RateConfig};
+///
+/// let usual = BreakerConfig::default().in_force();
+/// assert_eq!((usual.failure_threshold, usual.window), (10, 10));
+/// assert_eq!(usual.rates, Some(RateConfig::default()));
+/// assert_eq!((usual.timeout, usual.growth), (Duration::from_millis(500), Some(Growth::default())));
+///
+/// let plain = BreakerConfig { failure_threshold: 5, timeout: Duration::from_secs(30), ..BreakerConfig::default() };
+/// assert_eq!(plain.in_force(), plain);
+/// ```
+///
 /// [`validate`]: Self::validate
+/// [`in_force`]: Self::in_force
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct BreakerConfig {
-    /// How many failures open it; at least 1. [`NEVER`](Self::NEVER) leaves it to `rates`.
+    /// How many failures open it; at least 1. [`NEVER`](Self::NEVER), in files `false`, leaves it to `rates`.
+    #[serde(with = "threshold")]
     pub failure_threshold: u32,
     /// Among how many of the last calls they are counted; at most [`MAX_WINDOW`](Self::MAX_WINDOW). As many as
     /// `failure_threshold` (or fewer) means: in a row.
     pub window: u32,
-    /// How old a failure may be to be counted, so that those of yesterday do not add up with one of today.
+    /// How old a failure may be to be counted, also in a share of calls, so that those of yesterday do not add up with
+    /// one of today.
     #[serde(with = "friendly")]
     pub memory: Duration,
-    /// Opens it on a share of failures or of slow calls, too.
+    /// Opens it on a share of failures or of slow calls, too. None: on no share, unless `failure_threshold` is not said
+    /// either.
     pub rates: Option<RateConfig>,
     /// How many successful probes close it; at least 1.
     pub success_threshold: u32,
@@ -31,11 +56,12 @@ pub struct BreakerConfig {
     /// still say counts for nothing.
     #[serde(with = "friendly")]
     pub probe_timeout: Duration,
-    /// How long it stays open before it lets a probe through.
+    /// How long it stays open before it lets a probe through; the first time, if that grows.
     #[serde(with = "friendly")]
     pub timeout: Duration,
-    /// How that time grows while it opens again and again; by default it does not.
-    pub growth: Growth,
+    /// How that time grows while it opens again and again. None: not at all if `failure_threshold` is said, else as
+    /// [`Growth::default`] says.
+    pub growth: Option<Growth>,
     /// A call that is given up without a result is a failure if it took at least this long, otherwise it says
     /// nothing: who waits for an answer that never comes must not keep the breaker closed. (The end of a policy's own
     /// time is no giving up: a [`Caller`](crate::resilience::Caller) counts that as a failure however short it is.)
@@ -86,7 +112,7 @@ pub struct SlowCalls {
 pub struct Growth {
     /// By what it is multiplied when it opens again; 1 leaves it as it is.
     pub factor: f64,
-    /// The longest that it becomes; no shorter than the breaker's `timeout`.
+    /// The longest that it becomes; no shorter than the breaker's `timeout`, if growth is said.
     #[serde(with = "friendly")]
     pub max: Duration,
     /// After having been closed for so long it begins with `timeout` again.
@@ -95,8 +121,13 @@ pub struct Growth {
 }
 
 impl BreakerConfig {
-    /// A `failure_threshold` that is never reached.
+    /// A `failure_threshold` that is not said, and never reached.
     pub const NEVER: u32 = u32::MAX;
+    /// How many failures in a row open it if nothing is said of when it opens: a callee that is away is left alone after
+    /// so many, although the hundred calls before were good.
+    const IN_A_ROW: u32 = 10;
+    /// What `window` is unless it is said.
+    const WINDOW: u32 = 20;
     /// The longest window of calls.
     pub const MAX_WINDOW: u32 = 1 << 16;
     /// The longest window of time.
@@ -106,7 +137,22 @@ impl BreakerConfig {
 
     /// Opens by `rates` alone, and is otherwise the default.
     pub fn by_rate(rates: RateConfig) -> Self {
-        Self { failure_threshold: Self::NEVER, rates: Some(rates), ..Self::default() }
+        Self { rates: Some(rates), ..Self::default() }
+    }
+
+    /// The same with all that was not said filled in: what a breaker that is made of it goes by, and what
+    /// [`Breaker::config`](super::Breaker::config) and `purlin calls show` say.
+    #[must_use]
+    pub fn in_force(mut self) -> Self {
+        if self.failure_threshold != Self::NEVER {
+            return self;
+        }
+        self.growth.get_or_insert_default();
+        if self.rates.is_none() {
+            self.rates = Some(RateConfig::default());
+            (self.failure_threshold, self.window) = (Self::IN_A_ROW, Self::IN_A_ROW);
+        }
+        self
     }
 
     /// Says what makes no sense. A breaker that is made of such a configuration all the same takes the nearest
@@ -125,16 +171,23 @@ impl BreakerConfig {
         let at_most = || format!("must be at most {}", Self::MAX_WINDOW);
         check(!too_large(self.failure_threshold), || ("failure_threshold", at_most()))?;
         check(self.window <= Self::MAX_WINDOW, || ("window", at_most()))?;
-        check(self.failure_threshold != Self::NEVER || self.rates.is_some(), || {
-            ("failure_threshold", "is never reached and there are no rates: it would never open".to_owned())
+        let counts = self.failure_threshold != Self::NEVER || self.rates.is_some();
+        check(counts || self.window == Self::WINDOW, || {
+            (
+                "window",
+                "says among how many calls failures are counted, and `failure_threshold` not how many"
+                    .to_owned(),
+            )
         })?;
         check(!self.probe_timeout.is_zero(), || ("probe_timeout", "must be longer than nothing".to_owned()))?;
-        check(self.growth.factor >= 1.0 && self.growth.factor.is_finite(), || {
-            ("growth.factor", format!("must be 1 or more, is {}", self.growth.factor))
-        })?;
-        check(self.growth.factor == 1.0 || self.growth.max >= self.timeout, || {
-            ("growth.max", "must not be shorter than timeout".to_owned())
-        })?;
+        if let Some(growth) = self.growth {
+            check(growth.factor >= 1.0 && growth.factor.is_finite(), || {
+                ("growth.factor", format!("must be 1 or more, is {}", growth.factor))
+            })?;
+            check(growth.factor == 1.0 || growth.max >= self.timeout, || {
+                ("growth.max", "must not be shorter than timeout".to_owned())
+            })?;
+        }
         self.rates.map_or(Ok(()), |rates| rates.validate())
     }
 
@@ -147,9 +200,11 @@ impl BreakerConfig {
         self.success_threshold = self.success_threshold.max(1);
         self.probes = self.probes.map(|probes| probes.max(1));
         self.probe_timeout = self.probe_timeout.max(Duration::from_millis(1));
-        // `max` and `clamp` leave a factor that is no number as it is.
-        self.growth.factor = if self.growth.factor >= 1.0 { self.growth.factor } else { 1.0 };
-        self.growth.max = self.growth.max.max(self.timeout);
+        if let Some(growth) = &mut self.growth {
+            // `max` and `clamp` leave a factor that is no number as it is.
+            growth.factor = if growth.factor >= 1.0 { growth.factor } else { 1.0 };
+            growth.max = growth.max.max(self.timeout);
+        }
         self.rates = self.rates.map(RateConfig::sane);
         self
     }
@@ -165,6 +220,11 @@ impl BreakerConfig {
             Over::Time(_) => 0,
         });
         by_count.max(by_rate)
+    }
+
+    /// How the time that it stays open grows, if it does.
+    pub(super) fn grows(&self) -> Option<Growth> {
+        self.growth.filter(|growth| growth.factor > 1.0)
     }
 
     pub(super) fn slow_after(&self) -> Option<Duration> {
@@ -222,19 +282,20 @@ impl RateConfig {
 }
 
 impl Default for BreakerConfig {
-    /// 5 failures among 20 calls and within a minute open it for 5 s, 2 successful probes close it; a call
+    /// Nothing is said of when it opens, so it does when half of the last 100 calls failed, of at least 20, or 10 in a
+    /// row, all of them within a minute. It stays open for 0.5 s, then 1 s, then 2 s; 2 successful probes close it. A call
     /// given up after a second is a failure, a probe that says nothing for a minute is replaced.
     fn default() -> Self {
         Self {
-            failure_threshold: 5,
-            window: 20,
+            failure_threshold: Self::NEVER,
+            window: Self::WINDOW,
             memory: Duration::from_secs(60),
             rates: None,
             success_threshold: 2,
             probes: None,
             probe_timeout: Duration::from_secs(60),
-            timeout: Duration::from_secs(5),
-            growth: Growth::default(),
+            timeout: Duration::from_millis(500),
+            growth: None,
             abandoned_after: Duration::from_secs(1),
         }
     }
@@ -248,9 +309,9 @@ impl Default for RateConfig {
 }
 
 impl Default for Growth {
-    /// It does not grow. With a factor, it grows to 5 minutes, and begins anew after a minute of quiet.
+    /// It doubles, up to 2 s, and begins anew after a minute of quiet.
     fn default() -> Self {
-        Self { factor: 1.0, max: Duration::from_secs(300), calm: Duration::from_secs(60) }
+        Self { factor: 2.0, max: Duration::from_secs(2), calm: Duration::from_secs(60) }
     }
 }
 
@@ -284,4 +345,55 @@ fn check(holds: bool, otherwise: impl FnOnce() -> (&'static str, String)) -> Res
     }
     let (field, problem) = otherwise();
     Err(BreakerConfigError { field, problem })
+}
+
+/// A number of failures, or `false`: [`BreakerConfig::NEVER`].
+mod threshold {
+    use std::fmt;
+
+    use serde::de::{Error, Unexpected, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use super::BreakerConfig;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    pub(super) fn serialize<S: Serializer>(threshold: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        match *threshold {
+            BreakerConfig::NEVER => serializer.serialize_none(),
+            threshold => serializer.serialize_u32(threshold),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_any(Threshold)
+    }
+
+    struct Threshold;
+
+    impl Visitor<'_> for Threshold {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number of failures, or `false`")
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<u32, E> {
+            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<u32, E> {
+            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+        }
+
+        fn visit_bool<E: Error>(self, on: bool) -> Result<u32, E> {
+            match on {
+                false => Ok(BreakerConfig::NEVER),
+                true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
+            }
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<u32, E> {
+            Ok(BreakerConfig::NEVER)
+        }
+    }
 }

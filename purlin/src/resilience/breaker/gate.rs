@@ -68,30 +68,50 @@ impl Gate {
         word.is_closed().then(|| word.generation())
     }
 
-    /// Lets a call through, or says after how long to ask again.
+    /// After how long to ask again, if a call is refused whatever the machine may say.
     #[inline]
+    pub(super) fn refuses(&self, now: Duration) -> Option<Duration> {
+        let word = self.word();
+        match word.kind() {
+            Kind::Clean | Kind::Counting | Kind::Ask => None,
+            Kind::Open => word.remaining(now),
+            Kind::Full => word.remaining(now).map(|_| Machine::patience(&self.config)),
+            Kind::Shut => Some(self.config.timeout),
+        }
+    }
+
+    /// Lets a call through, or says after how long to ask again.
     pub(super) fn admit(
         &self,
         now: Duration,
         told: &mut dyn FnMut(Transition),
     ) -> Result<Generation, Duration> {
-        let word = self.word();
-        let refused = match word.kind() {
-            Kind::Clean | Kind::Counting => return Ok(word.generation()),
-            Kind::Open => word.remaining(now),
-            Kind::Full => word.remaining(now).map(|_| Machine::patience(&self.config)),
-            Kind::Shut => Some(self.config.timeout),
-            Kind::Ask => None,
-        };
-        match refused {
+        if let Some(generation) = self.closed() {
+            return Ok(generation);
+        }
+        match self.refuses(now) {
             Some(retry_after) => Err(retry_after),
             None => self.change(told, |machine| machine.admit(now)),
         }
     }
 
-    /// Counts a good call that was not slow, or says that the machine must be told. `now` matters to windows of time
-    /// only.
+    /// Whether a good call of this generation would change nothing.
     #[inline]
+    pub(super) fn is_clean_in(&self, generation: Generation) -> bool {
+        !self.timed && self.word() == Word::clean(generation)
+    }
+
+    /// Counts a good call that was not slow, or says that the machine must be told.
+    #[inline]
+    pub(super) fn count_good_in_time(&self, generation: Generation, now: Duration) -> bool {
+        if self.word() != Word::clean(generation) {
+            return self.count_good(generation, now);
+        }
+        self.count(generation, now);
+        true
+    }
+
+    /// The same; `now` matters to windows of time only.
     pub(super) fn count_good(&self, generation: Generation, now: Duration) -> bool {
         let mut word = self.word();
         while word.generation() == generation {

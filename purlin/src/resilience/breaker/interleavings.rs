@@ -23,7 +23,7 @@ mod sync {
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 
     /// All threads count in the line that is shared, which is the harder case.
-    pub(super) fn place() -> Option<usize> {
+    pub(super) fn number() -> Option<usize> {
         None
     }
 }
@@ -61,7 +61,7 @@ fn state(gate: &Gate) -> BreakerState {
 
 fn failures(gate: &Gate) -> u32 {
     gate.look(|machine, good| match machine.phase() {
-        Phase::Closed { window, .. } => window.failures(machine.config(), good),
+        Phase::Closed { window, .. } => window.failures(machine.config(), good, Duration::ZERO),
         _ => 0,
     })
 }

@@ -2,7 +2,7 @@
 //! to recover and a few probes have shown that it did.
 //!
 //! ```text
-//!           failure_threshold, or a rate
+//!           too many failures, or too large a share
 //!   closed -----------------------------> open <-----------.
 //!     ^                                    |               |
 //!     |                                    | timeout       | a probe fails, or is slow
@@ -13,12 +13,23 @@
 //!
 //! - *Closed*: calls go through. It opens when `failure_threshold` of the last `window` calls failed (as many as
 //!   the threshold: in a row), or when too large a share of the calls failed or was slow, over a window of calls
-//!   or of time, and among a minimum of calls ([`RateConfig`]).
+//!   or of time, and among a minimum of calls ([`RateConfig`]). Unless something is said of it ([`BreakerConfig`]), that is
+//!   half of the last 100 calls, of at least 20, or 10 failures in a row.
 //! - *Open*: calls are refused with [`Open`], which says for how long. After `timeout`, which may grow from one
 //!   time to the next ([`Growth`]), the next call may probe.
 //! - *Half-open*: no more probes are under way than are needed. `success_threshold` successes close it; one
 //!   failure opens it again. A probe that is given up gives its place back; when all that may probe hang for
 //!   `probe_timeout`, others take their places: it never stays half-open while somebody calls.
+//!
+//! What an answer says about the callee goes by the kind of its error, for [`Breaker::call`], for the layers by kind and
+//! for a [`Caller`](crate::resilience::Caller) alike:
+//!
+//! | the answer | says | because |
+//! |---|---|---|
+//! | `Ok`, `Rejected`, `NotFound`, `Conflict` | good | no is an answer too |
+//! | `Unavailable`, `Timeout` | a failure | it could not do its work |
+//! | `Overloaded` | nothing | who sheds load is there and does what it can: a concurrency limit helps it, an open breaker would take the rest from it |
+//! | `Bug` | nothing | it is one request's: whoever finds one that meets it must not close the callee to all others, and no probe that meets it shows that the callee is well again |
 //!
 //! A result counts only in the state that let its call through: an answer from before it opened says nothing
 //! about the callee now. A call that is given up counts as a failure if it was given up late, else as nothing.
@@ -31,17 +42,18 @@
 //! use tokio::time::{Instant, advance};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-//! let config = BreakerConfig { failure_threshold: 2, success_threshold: 1, ..BreakerConfig::default() };
+//! let timeout = std::time::Duration::from_secs(30);
+//! let config = BreakerConfig { failure_threshold: 2, success_threshold: 1, timeout, ..BreakerConfig::default() };
 //! let breaker = Breaker::new("payments", config);
 //! for _ in 0..2 {
 //!     let down = Refusal::new(FaultKind::Unavailable, "down", "payments are down");
 //!     assert!(breaker.call(async || Err::<(), _>(down)).await.is_err());
 //! }
 //! let refused = breaker.call(async || Ok::<_, Refusal>("paid")).await.unwrap_err();
-//! assert!(matches!(&refused, CallError::Open(open) if open.retry_after > config.timeout / 2));
+//! assert!(matches!(&refused, CallError::Open(open) if open.retry_after > timeout / 2));
 //! assert_eq!(refused.to_string(), "the circuit breaker for `payments` is open");
 //!
-//! advance(config.timeout).await;
+//! advance(timeout).await;
 //! assert_eq!(breaker.call(async || Ok::<_, Refusal>("paid")).await.unwrap(), "paid");
 //! assert_eq!(breaker.status(Instant::now()).state, BreakerState::Closed);
 //! # });
@@ -69,7 +81,6 @@ mod machine;
 mod model;
 mod open;
 mod permit;
-mod place;
 mod registry;
 mod results;
 mod shared;
@@ -87,8 +98,8 @@ pub use config::{BreakerConfig, BreakerConfigError, Growth, Over, RateConfig, Sl
 pub use keyed::KeyedBreakers;
 pub use machine::{BreakerState, Forced};
 pub use open::{Callee, Open};
-pub(super) use permit::OwnedPermit;
 pub use permit::Permit;
+pub(super) use permit::{OwnedPermit, Says};
 pub use registry::Breakers;
 pub use shared::Breaker;
 pub use status::BreakerStatus;

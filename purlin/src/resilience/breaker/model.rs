@@ -129,10 +129,11 @@ impl Model {
     }
 
     fn open(&mut self, now: Duration, why: &'static str) {
-        let growth = self.config.growth;
-        let calm = matches!(self.state, State::Closed { since } if now.saturating_sub(since) >= growth.calm);
-        let span = match self.last_span {
-            Some(last) if !calm && growth.factor > 1.0 => last.mul_f64(growth.factor).min(growth.max),
+        let calm = |growth: Growth| matches!(self.state, State::Closed { since } if now.saturating_sub(since) >= growth.calm);
+        let span = match (self.last_span, self.config.growth) {
+            (Some(last), Some(growth)) if !calm(growth) && growth.factor > 1.0 => {
+                last.mul_f64(growth.factor).min(growth.max)
+            }
             _ => self.config.timeout,
         };
         self.last_span = Some(span);
@@ -160,7 +161,7 @@ impl Model {
         }
         let rates = config.rates.filter(|_| newest.failed || newest.slow)?;
         let considered: Vec<_> = match rates.over {
-            Over::Calls(calls) => last(calls).to_vec(),
+            Over::Calls(calls) => self.remembered(last(calls)),
             Over::Time(time) => {
                 let part = |seen: &Seen| Ticks::of(time).at(seen.at);
                 let end = self.results.iter().map(part).max()?;
@@ -177,6 +178,28 @@ impl Model {
             return Some("failure rate");
         }
         rates.slow.is_some_and(|slow| share(|seen| seen.slow) >= slow.rate).then_some("slow rate")
+    }
+
+    /// The same results, of which the bad ones that were too old when another came are taken for good ones.
+    fn remembered(&self, results: &[Seen]) -> Vec<Seen> {
+        let bad = |seen: &Seen| seen.failed || seen.slow;
+        // A time that goes back is that of the bad one before.
+        let mut latest = Duration::ZERO;
+        let times: Vec<_> = self
+            .results
+            .iter()
+            .map(|seen| {
+                latest = if bad(seen) { latest.max(seen.at) } else { latest };
+                latest
+            })
+            .collect();
+        let times = &times[times.len() - results.len()..];
+        let newest = latest;
+        let forget = |(seen, at): (&Seen, &Duration)| match bad(seen) && newest - *at > self.config.memory {
+            true => Seen { failed: false, slow: false, ..*seen },
+            false => *seen,
+        };
+        results.iter().zip(times).map(forget).collect()
     }
 
     fn force(&mut self, forced: Option<Forced>, now: Duration) {
@@ -253,7 +276,7 @@ fn config() -> impl Strategy<Value = BreakerConfig> {
             let (failure_threshold, window, success_threshold, probes) = counts;
             let (memory, timeout, probe_timeout, abandoned_after) = times;
             let (factor, max, calm) = growth;
-            let growth = Growth { factor, max, calm };
+            let growth = Some(Growth { factor, max, calm });
             let config = BreakerConfig {
                 failure_threshold,
                 window,
@@ -266,7 +289,7 @@ fn config() -> impl Strategy<Value = BreakerConfig> {
                 growth,
                 abandoned_after,
             };
-            config.sane()
+            config.in_force().sane()
         },
     )
 }
@@ -333,7 +356,8 @@ proptest! {
             model.end(call, End::Abandoned, offset + now);
         }
         prop_assert_eq!(breaker.status(origin + now).state, model.is());
-        let much_later = latest + config.growth.max + config.timeout + config.probe_timeout + SECOND;
+        let longest = config.growth.map_or(config.timeout, |growth| growth.max);
+        let much_later = latest + longest + config.timeout + config.probe_timeout + SECOND;
         let forced = breaker.status(origin).forced.is_some();
         prop_assert!(forced || breaker.admit(origin + much_later).is_ok(), "it is stuck");
     }

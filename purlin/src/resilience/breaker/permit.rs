@@ -1,11 +1,15 @@
 //! The leave to make one call.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Breaker;
+use crate::message::FaultKind;
+
+use super::clock::nanos;
 use super::machine::Generation;
+use super::{Breaker, Open};
 
 /// The leave to make one call; give it the result. Dropped without one, it counts as the configuration's
 /// `abandoned_after` says, and a probe's place is free again.
@@ -16,27 +20,78 @@ pub struct Permit<'a> {
     leave: Leave,
 }
 
-/// As [`Permit`], for a call that outlives the handle that let it through.
+/// As [`Permit`], or its refusal, for a call that outlives the handle that it asked. `B` is how the breaker is held
+/// meanwhile.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped is a call that was given up"]
-pub(in crate::resilience) struct OwnedPermit {
-    breaker: Breaker,
-    leave: Option<Leave>,
+pub(in crate::resilience) struct OwnedPermit<B: Deref<Target = Breaker>> {
+    breaker: B,
+    stands: Stands,
+}
+
+/// How it stands with a call.
+#[derive(Debug, Clone, Copy)]
+enum Stands {
+    Let(Leave),
+    /// It may ask again after so long.
+    Refused(Duration),
+    /// The breaker knows its result.
+    Over,
 }
 
 /// What a result is told with: in which generation the call was let through, and since when it takes time.
+///
+/// Two numbers, which are passed in registers; what is larger is written to memory and read again, which costs several
+/// times as much as all else that a good call does (`cargo xtask bench resilience`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leave {
     pub(super) generation: Generation,
-    pub(super) since: Option<Duration>,
+    /// In nanoseconds since the breaker was made.
+    since: u64,
+}
+
+impl Leave {
+    /// No breaker lives for so many nanoseconds, which are centuries.
+    const NOT_YET: u64 = u64::MAX;
+
+    #[inline]
+    pub(super) fn new(generation: Generation, since: Option<Duration>) -> Self {
+        Self { generation, since: since.map_or(Self::NOT_YET, nanos) }
+    }
+
+    /// It takes time from now on, unless it did before.
+    #[inline]
+    pub(super) fn takes_time(&mut self, now: impl FnOnce() -> Duration) {
+        if self.since == Self::NOT_YET {
+            self.since = nanos(now());
+        }
+    }
+
+    /// How much time it has taken, if it took any.
+    #[inline]
+    pub(super) fn took(self, now: Duration) -> Option<Duration> {
+        let took = || now.saturating_sub(Duration::from_nanos(self.since));
+        (self.since != Self::NOT_YET).then(took)
+    }
 }
 
 /// What an answer says about the callee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Says {
+pub(in crate::resilience) enum Says {
     Good,
     Failed,
     Nothing,
+}
+
+/// The table that stands in the breaker's story.
+impl From<FaultKind> for Says {
+    fn from(kind: FaultKind) -> Self {
+        match kind {
+            FaultKind::Rejected | FaultKind::NotFound | FaultKind::Conflict => Self::Good,
+            FaultKind::Unavailable | FaultKind::Timeout => Self::Failed,
+            FaultKind::Overloaded | FaultKind::Bug => Self::Nothing,
+        }
+    }
 }
 
 impl From<bool> for Says {
@@ -87,11 +142,7 @@ impl<'a> Permit<'a> {
     /// What the answer says, by whoever can tell.
     #[inline]
     pub(super) fn judged(self, says: Says) {
-        match says {
-            Says::Good => self.breaker.succeeded(self.leave, None),
-            Says::Failed => self.breaker.failed(self.leave, None),
-            Says::Nothing => self.breaker.told_nothing(self.leave),
-        }
+        self.breaker.judged(self.leave, says);
         std::mem::forget(self);
     }
 
@@ -108,32 +159,53 @@ impl Drop for Permit<'_> {
     }
 }
 
-impl OwnedPermit {
-    pub(super) fn new(breaker: Breaker, leave: Leave) -> Self {
-        Self { breaker, leave: Some(leave) }
+impl<B: Deref<Target = Breaker>> OwnedPermit<B> {
+    /// As [`Breaker::enter`].
+    #[inline]
+    pub(in crate::resilience) fn enter(breaker: B) -> Self {
+        let stands = match breaker.leave() {
+            Ok(leave) => Stands::Let(leave),
+            Err(retry_after) => Stands::Refused(retry_after),
+        };
+        Self { breaker, stands }
     }
 
-    /// The callee answered, or, if it `failed`, it did not, or could not do its work.
-    pub(in crate::resilience) fn judged(mut self, failed: bool) {
-        if let Some(leave) = self.leave.take() {
-            match failed {
-                true => self.breaker.failed(leave, None),
-                false => self.breaker.succeeded(leave, None),
-            }
+    /// Whether the call may be made.
+    #[inline]
+    pub(in crate::resilience) fn is_let_through(&self) -> bool {
+        matches!(self.stands, Stands::Let(_))
+    }
+
+    /// What one is told who is refused.
+    #[inline]
+    pub(in crate::resilience) fn refusal(&self) -> Open {
+        match self.stands {
+            Stands::Refused(retry_after) => self.breaker.refusal(retry_after),
+            Stands::Let(_) | Stands::Over => unreachable!("who was let through calls, once"),
+        }
+    }
+
+    /// What the answer says, by whoever can tell.
+    #[inline]
+    pub(in crate::resilience) fn judged(&mut self, says: Says) {
+        if let Stands::Let(leave) = std::mem::replace(&mut self.stands, Stands::Over) {
+            self.breaker.judged(leave, says);
         }
     }
 
     /// The call does not end at once: from now on it takes time.
+    #[inline]
     pub(in crate::resilience) fn waits(&mut self) {
-        if let Some(leave) = &mut self.leave {
+        if let Stands::Let(leave) = &mut self.stands {
             self.breaker.waits(leave);
         }
     }
 }
 
-impl Drop for OwnedPermit {
+impl<B: Deref<Target = Breaker>> Drop for OwnedPermit<B> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(leave) = self.leave.take() {
+        if let Stands::Let(leave) = self.stands {
             self.breaker.abandoned(leave, None);
         }
     }

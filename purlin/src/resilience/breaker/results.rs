@@ -6,18 +6,32 @@ use tokio::time::Instant;
 
 use super::Breaker;
 use super::machine::Outcome;
-use super::permit::Leave;
+use super::permit::{Leave, Says};
 
 impl Breaker {
     #[inline]
     pub(super) fn waits(&self, leave: &mut Leave) {
-        if leave.since.is_none() {
-            leave.since = Some(self.shared.time.now());
+        leave.takes_time(|| self.shared.time.now());
+    }
+
+    #[inline]
+    pub(super) fn judged(&self, leave: Leave, says: Says) {
+        match says {
+            Says::Good => self.succeeded(leave, None),
+            Says::Failed => self.failed(leave, None),
+            Says::Nothing => self.told_nothing(leave),
         }
     }
 
     #[inline]
     pub(super) fn succeeded(&self, leave: Leave, now: Option<Instant>) {
+        if !self.shared.gate.is_clean_in(leave.generation) {
+            self.succeeded_and_counts(leave, now);
+        }
+    }
+
+    #[inline(never)]
+    fn succeeded_and_counts(&self, leave: Leave, now: Option<Instant>) {
         if self.shared.gate.is_timed() {
             return self.succeeded_in_time(leave, now);
         }
@@ -27,11 +41,11 @@ impl Breaker {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn succeeded_in_time(&self, leave: Leave, now: Option<Instant>) {
         let now = self.time(now);
-        let slow = self.is_slow(leave, now);
-        if slow || !self.shared.gate.count_good(leave.generation, now) {
+        let slow = self.shared.gate.counts_slow() && self.is_slow(leave, now);
+        if slow || !self.shared.gate.count_good_in_time(leave.generation, now) {
             self.settle(leave, Outcome::Success { slow }, now);
         }
     }
@@ -45,8 +59,7 @@ impl Breaker {
     #[cold]
     pub(super) fn abandoned(&self, leave: Leave, now: Option<Instant>) {
         let now = self.time(now);
-        let took = leave.since.map(|since| now.saturating_sub(since));
-        let outcome = match took.is_some_and(|took| took >= self.config().abandoned_after) {
+        let outcome = match leave.took(now).is_some_and(|took| took >= self.config().abandoned_after) {
             true => Outcome::Failure { slow: self.is_slow(leave, now) },
             false => Outcome::Abandoned,
         };
@@ -64,7 +77,7 @@ impl Breaker {
     }
 
     fn is_slow(&self, leave: Leave, now: Duration) -> bool {
-        let took = leave.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let took = leave.took(now).unwrap_or_default();
         self.config().slow_after().is_some_and(|slow| took >= slow)
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::{Fault, FaultKind};
+use crate::message::Fault;
 use crate::resilience::CallError;
 
 use super::changes::Feed;
 use super::clock::Time;
 use super::gate::Gate;
 use super::machine::{Generation, Phase, Transition};
-use super::permit::{Leave, OwnedPermit, Says};
+use super::permit::{Leave, Says};
 use super::stripes::Tally;
 use super::{
     BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Callee, Change, Changes, Forced, Open,
@@ -53,6 +53,7 @@ impl Breaker {
     }
 
     pub(super) fn build(name: Arc<str>, config: BreakerConfig, clock: BreakerClock, common: Feed) -> Self {
+        let config = config.in_force();
         let shared = Shared {
             callee: Callee::new(&name),
             name,
@@ -86,14 +87,13 @@ impl Breaker {
         &self.shared.name
     }
 
-    /// When it opens and closes.
+    /// When it opens and closes, with all that was not said filled in.
     pub fn config(&self) -> &BreakerConfig {
         &self.shared.config
     }
 
-    /// Calls, unless it is open. An error that may pass ([`FaultKind::is_transient`](crate::message::FaultKind)) is
-    /// a failure of the callee; that he refuses the request is an answer. A bug says nothing: it is one request's, and
-    /// no sign that the callee is well again.
+    /// Calls, unless it is open. What an answer says about the callee goes by the kind of its error: one that is away or
+    /// late failed, one that refuses the request has answered, shed load and bugs say nothing.
     ///
     /// The clock is read only if the call waits for something: one that answers at once takes no time, and is
     /// never slow.
@@ -106,8 +106,7 @@ impl Breaker {
     {
         let says = |answer: &Result<T, E>| match answer {
             Ok(_) => Says::Good,
-            Err(error) if error.kind() == FaultKind::Bug => Says::Nothing,
-            Err(error) => error.kind().is_transient().into(),
+            Err(error) => error.kind().into(),
         };
         self.call_told(says, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
     }
@@ -146,8 +145,10 @@ impl Breaker {
     #[inline]
     pub fn admit(&self, now: Instant) -> Result<Permit<'_>, Open> {
         let since = self.shared.time.since(now);
-        let generation = self.generation(Some(since))?;
-        Ok(Permit::new(self, Leave { generation, since: Some(since) }))
+        match self.generation(Some(since)) {
+            Ok(generation) => Ok(Permit::new(self, Leave::new(generation, Some(since)))),
+            Err(retry_after) => Err(self.refusal(retry_after)),
+        }
     }
 
     /// As [`Breaker::admit`], for calls that end at once or give their result however long they take: the clock is
@@ -155,13 +156,10 @@ impl Breaker {
     /// never a failure.
     #[inline]
     pub fn enter(&self) -> Result<Permit<'_>, Open> {
-        Ok(Permit::new(self, self.leave()?))
-    }
-
-    /// As [`Breaker::admit`], for a call that outlives this handle.
-    pub(in crate::resilience) fn enter_owned(self) -> Result<OwnedPermit, Open> {
-        let leave = self.leave()?;
-        Ok(OwnedPermit::new(self, leave))
+        match self.leave() {
+            Ok(leave) => Ok(Permit::new(self, leave)),
+            Err(retry_after) => Err(self.refusal(retry_after)),
+        }
     }
 
     /// Holds a state whatever happens, or with `None` goes back to deciding itself, beginning closed.
@@ -206,7 +204,7 @@ impl Breaker {
         let now = self.shared.time.since(now);
         let of_machine = self.shared.gate.look(|machine, since| {
             let (failures, forced, retry_after) = match machine.phase() {
-                Phase::Closed { window, .. } => (window.failures(machine.config(), since), None, None),
+                Phase::Closed { window, .. } => (window.failures(machine.config(), since, now), None, None),
                 Phase::Open { until } => (0, None, Some(until.saturating_sub(now))),
                 Phase::HalfOpen { .. } => (0, None, None),
                 Phase::Forced(forced) => (0, Some(*forced), None),
@@ -228,33 +226,52 @@ impl Breaker {
         }
     }
 
+    /// The leave to make one call, or after how long to ask again: what is small is handed on, and the refusal made of it
+    /// by whoever gives it to the caller.
     #[inline]
-    fn leave(&self) -> Result<Leave, Open> {
-        let since = self.shared.gate.counts_slow().then(|| self.shared.time.now());
-        Ok(Leave { generation: self.generation(since)?, since })
+    pub(super) fn leave(&self) -> Result<Leave, Duration> {
+        let since = match self.shared.gate.counts_slow() {
+            true => Some(self.shared.time.now()),
+            false => None,
+        };
+        Ok(Leave::new(self.generation(since)?, since))
     }
 
     /// In which generation a call is let through.
     #[inline]
-    fn generation(&self, now: Option<Duration>) -> Result<Generation, Open> {
+    fn generation(&self, now: Option<Duration>) -> Result<Generation, Duration> {
         match self.shared.gate.closed() {
             Some(generation) => Ok(generation),
-            None => self.ask(now.unwrap_or_else(|| self.shared.time.now())),
+            None => self.ask(now),
         }
     }
 
     #[inline(never)]
-    fn ask(&self, now: Duration) -> Result<Generation, Open> {
-        let answer = self.told(now, |told| self.shared.gate.admit(now, told));
-        answer.map_err(|retry_after| {
-            self.shared.rejected.add();
-            Open { callee: self.shared.callee.clone(), retry_after }
-        })
+    fn ask(&self, now: Option<Duration>) -> Result<Generation, Duration> {
+        let now = now.unwrap_or_else(|| self.shared.time.now());
+        let retry_after = match self.shared.gate.refuses(now) {
+            Some(retry_after) => retry_after,
+            None => match self.told(now, |told| self.shared.gate.admit(now, told)) {
+                Ok(generation) => return Ok(generation),
+                Err(retry_after) => retry_after,
+            },
+        };
+        self.shared.rejected.add();
+        Err(retry_after)
+    }
+
+    /// What a caller is told who is refused.
+    #[inline]
+    pub(super) fn refusal(&self, retry_after: Duration) -> Open {
+        Open { callee: self.shared.callee.clone(), retry_after }
     }
 
     #[inline]
     pub(super) fn time(&self, now: Option<Instant>) -> Duration {
-        now.map_or_else(|| self.shared.time.now(), |now| self.shared.time.since(now))
+        match now {
+            Some(now) => self.shared.time.since(now),
+            None => self.shared.time.now(),
+        }
     }
 
     /// Does something that may change the state, and tells of it: subscribers in order, the log when the lock is free.

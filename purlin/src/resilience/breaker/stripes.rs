@@ -1,59 +1,26 @@
-//! Counters that many threads add to without meeting.
-//!
-//! The first threads of a process have a line of their own each, in which they count with a load and a store; the
-//! others share the last line, and count there as usual. Who reads sums up all lines.
+//! Counters that many threads add to without meeting, in a line for each of the first threads of a process.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::resilience::per_thread::Lines;
+
 use super::buckets::{Buckets, Counts, PARTS, Ticks};
-use super::sync::{AtomicU64, Ordering, place};
-
-/// Lines that belong to one thread each, at most.
-const MAX_OWN: usize = 16;
-
-fn own_lines() -> usize {
-    static OWN: OnceLock<usize> = OnceLock::new();
-    *OWN.get_or_init(|| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Beside the runtime's workers there is at least the main thread.
-        (cores + 2).min(MAX_OWN)
-    })
-}
-
-/// Two lines never stand in one cache line.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Line<T>(T);
-
-fn lines<T>(empty: impl Fn() -> T) -> Box<[Line<T>]> {
-    (0..=own_lines()).map(|_| Line(empty())).collect()
-}
-
-/// This thread's line, and whether it is its own.
-#[inline]
-fn line<T>(lines: &[Line<T>]) -> (&T, bool) {
-    let shared = lines.len() - 1;
-    match place() {
-        Some(own) if own < shared => (&lines[own].0, true),
-        _ => (&lines[shared].0, false),
-    }
-}
+use super::sync::{AtomicU64, Ordering, number};
 
 /// A number that only grows.
 #[derive(Debug)]
 pub(super) struct Tally {
-    lines: Box<[Line<AtomicU64>]>,
+    lines: Lines<AtomicU64>,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Self { lines: lines(|| AtomicU64::new(0)) }
+        Self { lines: Lines::new(|| AtomicU64::new(0)) }
     }
 
     #[inline]
     pub(super) fn add(&self) {
-        match line(&self.lines) {
+        match self.lines.at(number()) {
             (own, true) => own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
             (shared, false) => {
                 shared.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +29,7 @@ impl Tally {
     }
 
     pub(super) fn sum(&self) -> u64 {
-        self.lines.iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
+        self.lines.iter().map(|line| line.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -71,7 +38,7 @@ impl Tally {
 pub(super) struct Successes {
     window: Duration,
     ticks: Ticks,
-    lines: Box<[Line<[AtomicU64; PARTS]>]>,
+    lines: Lines<[AtomicU64; PARTS]>,
 }
 
 /// A part's count in one word: generation (10 bits), number of the part (26), calls (28). Of the first two only the lower
@@ -132,13 +99,13 @@ impl Part {
 impl Successes {
     pub(super) fn new(window: Duration) -> Self {
         let empty = || std::array::from_fn(|_| AtomicU64::new(0));
-        Self { window, ticks: Ticks::of(window), lines: lines(empty) }
+        Self { window, ticks: Ticks::of(window), lines: Lines::new(empty) }
     }
 
     #[inline]
     pub(super) fn add(&self, generation: u32, now: Duration) {
         let tick = self.ticks.at(now);
-        let (parts, own) = line(&self.lines);
+        let (parts, own) = self.lines.at(number());
         let place = &parts[tick as usize % PARTS];
         let new = Part::new(generation, tick);
         let mut held = place.load(Ordering::Relaxed);
@@ -157,7 +124,7 @@ impl Successes {
     pub(super) fn of(&self, generation: u32, now: Duration) -> Buckets {
         let (tick, mut sum) = (self.ticks.at(now), Buckets::new(self.window));
         let present = Part::new(generation, tick);
-        for place in self.lines.iter().flat_map(|line| &line.0) {
+        for place in self.lines.iter().flatten() {
             let part = Part(place.load(Ordering::Relaxed));
             let held = tick.checked_add_signed(part.ahead_of(present).into());
             if let Some(held) = held.filter(|_| part.calls() > 0 && part.generations_ahead_of(present) == 0) {

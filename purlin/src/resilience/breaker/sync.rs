@@ -3,4 +3,4 @@
 pub(super) use std::sync::Mutex;
 pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(super) use super::place::place;
+pub(super) use crate::resilience::per_thread::number;

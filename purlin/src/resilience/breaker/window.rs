@@ -30,11 +30,13 @@ pub(super) struct Bad {
     pub(super) slow: bool,
 }
 
-/// The bad calls among the last `reach`.
+/// The bad calls among the last `reach`, each with its number and its time, which is no earlier than that of the one
+/// before.
 #[derive(Debug, Clone)]
 struct Last {
     reach: u64,
-    bad: VecDeque<(u64, Bad)>,
+    bad: VecDeque<(u64, Duration, Bad)>,
+    latest: Duration,
     counts: Counts,
 }
 
@@ -50,10 +52,19 @@ impl Window {
         Self { calls: 0, failures: VecDeque::new(), shares }
     }
 
-    /// How many failures count for `failure_threshold` when so many good calls came since.
-    pub(super) fn failures(&self, config: &BreakerConfig, since: u64) -> u32 {
+    /// How many failures are remembered, in whichever window has more, when so many good calls came since.
+    pub(super) fn failures(&self, config: &BreakerConfig, since: u64, now: Duration) -> u32 {
         let calls = self.calls + since;
-        self.failures.iter().filter(|(call, _)| call + reach(config) > calls).count() as u32
+        let in_count = self.failures.iter().filter(|(call, _)| call + reach(config) > calls).count();
+        let in_shares = match &self.shares {
+            Shares::None => 0,
+            Shares::Calls(_, last) => {
+                let counts = |(call, _, bad): &&(u64, Duration, Bad)| bad.failed && call + last.reach > calls;
+                last.bad.iter().filter(counts).count()
+            }
+            Shares::Time(_, buckets) => buckets.counts(now, None).failed as usize,
+        };
+        in_count.max(in_shares) as u32
     }
 
     /// Good calls, all since the last bad one.
@@ -89,7 +100,7 @@ impl Window {
         }
         let (rates, counts) = match &mut self.shares {
             Shares::None => return None,
-            Shares::Calls(rates, last) => (rates, last.push(self.calls, bad)),
+            Shares::Calls(rates, last) => (rates, last.push(self.calls, bad, now, config.memory)),
             Shares::Time(rates, buckets) => {
                 buckets.add(now, Counts { calls: 1, failed: bad.failed.into(), slow: bad.slow.into() });
                 (rates, buckets.counts(now, elsewhere))
@@ -115,7 +126,10 @@ impl Window {
         };
         let none_in_shares = match &self.shares {
             Shares::None => true,
-            Shares::Calls(_, last) => last.bad.iter().all(|(call, _)| call + last.reach <= calls),
+            Shares::Calls(_, last) => last
+                .bad
+                .iter()
+                .all(|(call, at, _)| call + last.reach <= calls || now.saturating_sub(*at) > config.memory),
             Shares::Time(_, buckets) => {
                 let Counts { failed, slow, .. } = buckets.counts(now, None);
                 failed == 0 && slow == 0
@@ -142,19 +156,27 @@ fn reach(config: &BreakerConfig) -> u64 {
 
 impl Last {
     fn new(reach: u32) -> Self {
-        Self { reach: reach.into(), bad: VecDeque::new(), counts: Counts::default() }
+        Self { reach: reach.into(), bad: VecDeque::new(), latest: Duration::ZERO, counts: Counts::default() }
     }
 
-    fn push(&mut self, call: u64, bad: Bad) -> Counts {
-        self.bad.push_back((call, bad));
+    fn push(&mut self, call: u64, bad: Bad, now: Duration, memory: Duration) -> Counts {
+        let latest = self.latest.max(now);
+        self.latest = latest;
+        self.forget_while(|_, at| latest - at > memory);
+        self.bad.push_back((call, latest, bad));
         self.counts.failed += u64::from(bad.failed);
         self.counts.slow += u64::from(bad.slow);
         Counts { calls: call.min(self.reach), ..self.counts }
     }
 
     fn forget(&mut self, calls: u64) {
-        while let Some((call, bad)) = self.bad.front()
-            && call + self.reach <= calls
+        let reach = self.reach;
+        self.forget_while(|call, _| call + reach <= calls);
+    }
+
+    fn forget_while(&mut self, is_old: impl Fn(u64, Duration) -> bool) {
+        while let Some((call, at, bad)) = self.bad.front()
+            && is_old(*call, *at)
         {
             self.counts.failed -= u64::from(bad.failed);
             self.counts.slow -= u64::from(bad.slow);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock::nanos;
 use super::machine::{Forced, GENERATIONS, Generation, Machine, Phase};
 
 /// How it stands (3 bits), the generation (21), and a number (40): how many good calls came since the last bad one, or
@@ -29,8 +30,15 @@ impl Word {
     const NUMBER_BITS: u32 = 40;
     const NUMBER_MAX: u64 = (1 << Self::NUMBER_BITS) - 1;
 
+    #[inline]
     fn new(kind: Kind, generation: Generation, number: u64) -> Self {
         Self((kind as u64) << 61 | u64::from(generation) << Self::NUMBER_BITS | number)
+    }
+
+    /// What stands while it is closed, and one more good call changes nothing.
+    #[inline]
+    pub(super) fn clean(generation: Generation) -> Self {
+        Self::new(Kind::Clean, generation, 0)
     }
 
     /// What stands for a machine that nobody is changing.
@@ -96,7 +104,8 @@ impl Word {
     /// machine, which is more exact, must be asked.
     #[inline]
     pub(super) fn remaining(self, now: Duration) -> Option<Duration> {
-        let until = Duration::from_millis(self.number());
-        (now < until).then(|| until - now + Duration::from_millis(1))
+        const MILLI: u64 = 1_000_000;
+        let (now, until) = (nanos(now), self.number() * MILLI);
+        (now < until).then(|| Duration::from_nanos(until - now + MILLI))
     }
 }

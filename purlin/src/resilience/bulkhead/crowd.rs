@@ -1,11 +1,11 @@
 //! How many are inside and how many wait, in one word, so that both are known at the same moment.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use super::sync::AtomicU64;
+use super::sync::Ordering::{AcqRel, Acquire};
 
 /// The number inside (32 bits), and the number waiting (32 bits). While somebody waits, only who holds the queue's lock
 /// lets anybody in; anybody may leave at any time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Crowd(AtomicU64);
 
 /// A moment of a [`Crowd`].
@@ -33,6 +33,10 @@ impl Moment {
 }
 
 impl Crowd {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     pub(super) fn now(&self) -> Moment {
         Moment::of(self.0.load(Acquire))
     }

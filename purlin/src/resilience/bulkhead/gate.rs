@@ -1,12 +1,9 @@
-//! Who has a place, who waits, and who is refused.
-//!
-//! A place is taken by one exchange of a word while nobody waits, and given back by one subtraction. Whoever finds
-//! others waiting stands in the queue; a place that is given back while somebody waits is handed over there, under a lock:
-//! to the highest class, and of it to the one who has waited longest. Nobody who comes between can take it.
+//! Who has a place, who waits for how long, who is refused, and what is learned meanwhile; `door.rs` says how a place is
+//! taken and handed over.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,9 +13,9 @@ use tokio::time::Instant;
 use crate::message::{Fault, FaultKind};
 
 use super::adaptive::Machine;
-use super::crowd::{Came, Crowd, Moment};
+use super::crowd::Came;
+use super::door::{Called, Door};
 use super::measure::Measure;
-use super::queue::Queue;
 use super::{BulkheadConfig, Place};
 use crate::resilience::{Criticality, Deadline, criticality};
 
@@ -31,10 +28,7 @@ pub struct Bulkhead {
 #[derive(Debug)]
 struct Shared {
     origin: Instant,
-    limit: AtomicUsize,
-    max_waiting: AtomicUsize,
-    crowd: Crowd,
-    queue: Mutex<Queue>,
+    door: Door<oneshot::Sender<()>>,
     shed: [AtomicU64; Criticality::ALL.len()],
     config: RwLock<BulkheadConfig>,
     adapts: AtomicBool,
@@ -49,10 +43,7 @@ impl Bulkhead {
     pub fn new(config: BulkheadConfig) -> Self {
         let shared = Shared {
             origin: Instant::now(),
-            limit: AtomicUsize::new(0),
-            max_waiting: AtomicUsize::new(0),
-            crowd: Crowd::default(),
-            queue: Mutex::default(),
+            door: Door::new(),
             shed: Default::default(),
             config: RwLock::new(config),
             adapts: AtomicBool::new(false),
@@ -74,7 +65,7 @@ impl Bulkhead {
             None => Machine::new(adaptive, config.max_under_way),
         });
         shared.adapts.store(machine.is_some(), Relaxed);
-        shared.max_waiting.store(config.max_waiting, Relaxed);
+        shared.door.set_max_waiting(config.max_waiting);
         *shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.set_limit(machine.as_ref().map_or(config.max_under_way.max(1), Machine::limit));
     }
@@ -101,15 +92,11 @@ impl Bulkhead {
         class: Criticality,
         now: Instant,
     ) -> Result<Option<Place<'_>>, Full> {
-        if self.shared.crowd.enter(self.places(class)) {
-            return Ok(Some(Place::new(self, now)));
+        match self.shared.door.enter(class) {
+            Came::In => Ok(Some(Place::new(self, now))),
+            Came::Waits => Ok(None),
+            Came::Refused => Err(self.refuse(class)),
         }
-        let queue = class.share(self.shared.max_waiting.load(Relaxed));
-        let may_be_let_in = {
-            let Moment { inside, waiting } = self.shared.crowd.now();
-            waiting < queue || inside < self.places(class)
-        };
-        if may_be_let_in { Ok(None) } else { Err(self.refuse(class)) }
     }
 
     /// Waits for a place until `deadline`, or as long as one may wait.
@@ -132,45 +119,14 @@ impl Bulkhead {
 
     /// Stands in the queue, unless there is a place, or no room to wait.
     fn line_up(&self, class: Criticality) -> Result<Turn<'_>, Came> {
-        let mut queue = self.queue();
-        let places = if queue.goes_before(class) { 0 } else { self.places(class) };
-        match self.shared.crowd.come(places, class.share(self.shared.max_waiting.load(Relaxed))) {
-            Came::Waits => {
-                let (number, called) = queue.push(class);
-                Ok(Turn { bulkhead: self, class, number, called, taken: false })
-            }
-            came => Err(came),
-        }
-    }
-
-    /// How many places the class may take.
-    #[inline]
-    fn places(&self, class: Criticality) -> usize {
-        class.share(self.shared.limit.load(Relaxed))
+        let (call, called) = oneshot::channel();
+        let number = self.shared.door.line_up(class, call)?;
+        Ok(Turn { bulkhead: self, class, number, called, taken: false })
     }
 
     #[inline]
     pub(super) fn leave(&self) {
-        if self.shared.crowd.leave() {
-            self.call_in(self.queue());
-        }
-    }
-
-    /// Hands free places over to those who wait.
-    #[cold]
-    fn call_in(&self, mut queue: MutexGuard<'_, Queue>) {
-        let has_place = |class| self.shared.crowd.call(self.places(class));
-        let called: Vec<_> = std::iter::from_fn(|| queue.pop(has_place)).collect();
-        // To be woken may mean to be dropped, which needs the lock.
-        drop(queue);
-        for call in called {
-            // Who is gone already finds that he was called, and gives the place back.
-            let _ = call.send(());
-        }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        tell(self.shared.door.leave());
     }
 
     #[cold]
@@ -181,7 +137,7 @@ impl Bulkhead {
 
     pub(super) fn answered(&self, took: Duration, now: Instant) {
         if self.shared.adapts.load(Relaxed) {
-            self.shared.measure.answered(took, self.shared.crowd.now().inside);
+            self.shared.measure.answered(took, self.shared.door.now().inside);
             self.learn_at(now);
         }
     }
@@ -222,27 +178,32 @@ impl Bulkhead {
     }
 
     fn set_limit(&self, limit: usize) {
-        // Under the lock: whoever stands in the queue has not seen it, whoever comes later does.
-        let queue = self.queue();
-        self.shared.limit.store(limit, Relaxed);
-        self.call_in(queue);
+        tell(self.shared.door.set_places(limit));
     }
 
     /// How many more could enter at once.
     pub fn free(&self) -> usize {
-        self.shared.limit.load(Relaxed).saturating_sub(self.shared.crowd.now().inside)
+        self.shared.door.places().saturating_sub(self.shared.door.now().inside)
     }
 
     /// How it stands.
     pub fn status(&self) -> BulkheadStatus {
-        let (shared, now) = (&self.shared, self.shared.crowd.now());
+        let (shared, now) = (&self.shared, self.shared.door.now());
         BulkheadStatus {
-            limit: shared.limit.load(Relaxed),
+            limit: shared.door.places(),
             under_way: now.inside,
             waiting: now.waiting,
             shed: Criticality::ALL.map(|class| (class, shared.shed[class as usize].load(Relaxed))),
         }
     }
+}
+
+#[inline]
+fn tell(called: Called<oneshot::Sender<()>>) {
+    // Who is gone already finds that he was called, and gives the place back.
+    called.each(|call| {
+        let _ = call.send(());
+    });
 }
 
 fn nanos(span: Option<Duration>) -> u64 {
@@ -295,13 +256,6 @@ impl Drop for Turn<'_> {
         if self.taken {
             return;
         }
-        let mut queue = self.bulkhead.queue();
-        match queue.remove(self.class, self.number) {
-            true => self.bulkhead.shared.crowd.give_up(),
-            false => {
-                drop(queue);
-                self.bulkhead.leave();
-            }
-        }
+        tell(self.bulkhead.shared.door.give_up(self.class, self.number));
     }
 }

@@ -22,12 +22,16 @@
 pub mod adaptive;
 mod config;
 mod crowd;
+mod door;
 mod gate;
+#[cfg(test)]
+mod interleavings;
 mod measure;
 mod place;
 mod queue;
 #[cfg(test)]
 mod simulation;
+mod sync;
 #[cfg(test)]
 mod tests;
 

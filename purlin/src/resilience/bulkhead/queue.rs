@@ -2,31 +2,29 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::oneshot;
-
 use crate::resilience::Criticality;
 
-/// Those who wait, each class in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    classes: [VecDeque<(u64, oneshot::Sender<()>)>; Criticality::ALL.len()],
+/// Those who wait, each class in the order in which they came, and what each is called by.
+#[derive(Debug)]
+pub(super) struct Queue<C> {
+    classes: [VecDeque<(u64, C)>; Criticality::ALL.len()],
     next: u64,
 }
 
-impl Queue {
-    /// Stands at the end of its class; its number, and how it hears that it has a place.
-    pub(super) fn push(&mut self, class: Criticality) -> (u64, oneshot::Receiver<()>) {
-        let (call, called) = oneshot::channel();
+impl<C> Queue<C> {
+    pub(super) fn new() -> Self {
+        Self { classes: std::array::from_fn(|_| VecDeque::new()), next: 0 }
+    }
+
+    /// Stands at the end of its class; its number.
+    pub(super) fn push(&mut self, class: Criticality, call: C) -> u64 {
         self.next += 1;
         self.classes[class as usize].push_back((self.next, call));
-        (self.next, called)
+        self.next
     }
 
     /// Takes the one out who has waited longest in the highest class that has a place; `has_place` takes it.
-    pub(super) fn pop(
-        &mut self,
-        mut has_place: impl FnMut(Criticality) -> bool,
-    ) -> Option<oneshot::Sender<()>> {
+    pub(super) fn pop(&mut self, has_place: impl FnOnce(Criticality) -> bool) -> Option<C> {
         let class =
             Criticality::ALL.into_iter().rev().find(|class| !self.classes[*class as usize].is_empty())?;
         has_place(class).then(|| self.classes[class as usize].pop_front()).flatten().map(|(_, call)| call)

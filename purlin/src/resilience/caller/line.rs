@@ -1,12 +1,13 @@
 //! What all callers of one callee share, and how it takes another policy.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::resilience::bulkhead::BulkheadStatus;
 use crate::resilience::hedge::Hedging;
+use crate::resilience::per_thread::{Apart, Lines};
 use crate::resilience::{Breaker, BreakerState, Breakers, Bulkhead, RetryBudget};
 use crate::telemetry::Metrics;
 
@@ -18,12 +19,15 @@ use super::seen::Seen;
 pub(in crate::resilience) struct Line {
     name: Arc<str>,
     breakers: Breakers,
-    parts: RwLock<Arc<Parts>>,
+    /// The same for each thread, so that those who call at the same time do not all count one thing. Who changes them
+    /// has the lock.
+    parts: Lines<RwLock<Arc<Apart<Parts>>>>,
+    changes: Mutex<()>,
     seen: Option<Seen>,
 }
 
 /// A policy, and what is counted under it. A call keeps those that it began with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Parts {
     pub(super) policy: CallPolicy,
     pub(super) breaker: Breaker,
@@ -48,15 +52,17 @@ impl Line {
             hedging: policy.hedge.map(|hedge| Arc::new(Hedging::new(hedge, now))),
         };
         let seen = metrics.map(|metrics| Seen::new(&name, metrics));
-        Self { name, breakers: breakers.clone(), parts: RwLock::new(Arc::new(parts)), seen }
+        let parts = Lines::new(|| RwLock::new(Arc::new(Apart(parts.clone()))));
+        Self { name, breakers: breakers.clone(), parts, changes: Mutex::default(), seen }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    pub(super) fn parts(&self) -> Arc<Parts> {
-        Arc::clone(&self.parts.read().unwrap_or_else(PoisonError::into_inner))
+    #[inline]
+    pub(super) fn parts(&self) -> Arc<Apart<Parts>> {
+        Arc::clone(&self.parts.here().read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn seen(&self) -> Option<&Seen> {
@@ -72,7 +78,8 @@ impl Line {
     /// Makes the next calls by another policy; whether it is another one. What was counted stays, but for a breaker
     /// whose own part of the policy changed: that begins anew, closed unless an operator holds it.
     pub(in crate::resilience) fn reconfigure(&self, policy: CallPolicy) -> bool {
-        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = self.parts();
         if parts.policy == policy {
             return false;
         }
@@ -95,7 +102,10 @@ impl Line {
             (Some(hedge), None) => Some(Arc::new(Hedging::new(hedge, now))),
         };
         let bulkhead = parts.bulkhead.clone();
-        *parts = Arc::new(Parts { policy, breaker, budget, bulkhead, hedging });
+        let parts = Parts { policy, breaker, budget, bulkhead, hedging };
+        for line in self.parts.iter() {
+            *line.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Apart(parts.clone()));
+        }
         true
     }
 

@@ -16,12 +16,17 @@
 //! key; [`Caller::call_once`] for all else. Where somebody further up repeats (a saga, the bus), a caller
 //! [`without_repeats`](Caller::without_repeats) is right for both: each hop has one retry owner.
 //!
+//! What happened while the process itself was held (SIGSTOP, a paused machine) is held against nobody: an attempt during
+//! which a timer of ours fired much too late tells breaker, limit and hedging nothing.
+//!
 //! A call that is dropped at any point gives back its place, its leave and a retry that it has not made.
 
+mod attempt;
 mod attempts;
 mod error;
 mod line;
 mod policy;
+mod race;
 mod seen;
 #[cfg(test)]
 mod tests;

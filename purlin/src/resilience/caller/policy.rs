@@ -103,6 +103,10 @@ impl CallPolicy {
         allowed(sensible, "concurrency.adaptive.tolerance", "more than 1, and at most 100")?;
         let sensible = !adaptive.window.is_zero() && adaptive.window <= Duration::from_secs(60);
         allowed(sensible, "concurrency.adaptive.window", "longer than 0, and at most a minute")?;
+        // Half of the places are taken away for each measurement: it must not be always going on.
+        let seldom = adaptive.remeasure >= adaptive.window * 10;
+        let range = format_args!("at least ten times `window`, {:?}", adaptive.window).to_string();
+        allowed(seldom, "concurrency.adaptive.remeasure", range)?;
         let sensible = (1..=1_000_000).contains(&adaptive.min_answers);
         allowed(sensible, "concurrency.adaptive.min_answers", "from 1 to a million")
     }

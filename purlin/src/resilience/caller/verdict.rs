@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::message::{Fault, FaultKind};
+use crate::resilience::breaker::Says;
 
 /// What an answer says about the callee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,24 @@ impl Verdict {
         }
     }
 
+    /// What the breaker is told of it.
+    #[inline]
+    pub(in crate::resilience) fn says(self) -> Says {
+        match self {
+            Self::Refused(FaultKind::Bug) | Self::Failed { kind: FaultKind::Overloaded, .. } => Says::Nothing,
+            Self::Good | Self::Refused(_) => Says::Good,
+            Self::Failed { .. } => Says::Failed,
+        }
+    }
+
+    /// The kind of an error.
+    pub(super) fn kind(self) -> Option<FaultKind> {
+        match self {
+            Self::Good => None,
+            Self::Refused(kind) | Self::Failed { kind, .. } => Some(kind),
+        }
+    }
+
     /// Whether the callee could not, for now.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed { .. })
@@ -42,6 +61,17 @@ impl Verdict {
         match self {
             Self::Good => "ok",
             Self::Refused(kind) | Self::Failed { kind, .. } => kind.as_str(),
+        }
+    }
+}
+
+/// Whether an answer is a failure of the callee, by whoever knows no more of it.
+impl From<bool> for Verdict {
+    #[inline]
+    fn from(failed: bool) -> Self {
+        match failed {
+            true => Self::Failed { kind: FaultKind::Unavailable, retry_after: None },
+            false => Self::Good,
         }
     }
 }

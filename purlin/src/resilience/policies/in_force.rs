@@ -33,7 +33,9 @@ pub struct PolicyValue {
 
 impl PolicyInForce {
     pub(super) fn new(callee: &str, policy: CallPolicy, merged: &Merged) -> Self {
-        let whole = serde_json::to_value(policy).expect("a policy can be written as JSON");
+        // What nobody said is filled in: what is shown is what holds.
+        let whole = CallPolicy { breaker: policy.breaker.in_force(), ..policy };
+        let whole = serde_json::to_value(whole).expect("a policy can be written as JSON");
         let mut values = Vec::new();
         flatten(String::new(), whole, &mut |key, value| {
             let from = merged.origins.get(&key).map_or("built in", |origin| &**origin).to_owned();

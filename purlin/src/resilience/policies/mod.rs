@@ -9,7 +9,7 @@
 //! [calls.payments]                      # for this one
 //! timeout = "8s"
 //! retry = { max_attempts = 3, first_delay = "50ms" }
-//! breaker = { failure_threshold = 5 }
+//! breaker = { failure_threshold = 5, timeout = "5s" }   # unless said: half of 100 calls, or 10 failures in a row
 //! hedge = { after = "p95" }             # `false` switches a part off
 //! ```
 //!

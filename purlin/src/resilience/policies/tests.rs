@@ -1,3 +1,5 @@
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -102,6 +104,56 @@ fn what_makes_no_sense_is_refused_by_its_key_and_told_what_is_allowed() {
 }
 
 #[test]
+fn the_numbers_of_an_adaptive_limit_have_bounds_of_which_each_is_told() {
+    let adaptive = |key: &str, value: Value| {
+        let mut adaptive = Map::new();
+        adaptive.insert(key.to_owned(), value);
+        json!({ "a": { "concurrency": { "adaptive": adaptive } } })
+    };
+    for (key, wrong, right, what) in [
+        ("min_under_way", json!(0), json!(1), "from 1 to `max_under_way`, 1024"),
+        ("min_under_way", json!(1025), json!(20), "from 1 to `max_under_way`, 1024"),
+        ("first_under_way", json!(3), json!(4), "from `min_under_way`, 4, to `max_under_way`, 1024"),
+        ("first_under_way", json!(1025), json!(1024), "to `max_under_way`, 1024"),
+        ("tolerance", json!(1.0), json!(1.01), "more than 1, and at most 100"),
+        ("tolerance", json!(100.1), json!(100.0), "more than 1, and at most 100"),
+        ("window", json!("0s"), json!("1ms"), "longer than 0, and at most a minute"),
+        ("window", json!("61s"), json!("3s"), "longer than 0, and at most a minute"),
+        ("min_answers", json!(0), json!(1), "from 1 to a million"),
+        ("min_answers", json!(1_000_001), json!(1_000_000), "from 1 to a million"),
+        ("remeasure", json!("999ms"), json!("1s"), "at least ten times `window`, 100ms"),
+    ] {
+        let told = refused(adaptive(key, wrong));
+        let of = format!("`calls.a.concurrency.adaptive.{key}`");
+        assert!(told.contains(&of) && told.contains(what), "{told}");
+        policies(adaptive(key, right));
+    }
+}
+
+#[test]
+fn what_nobody_said_of_a_breaker_is_shown_as_it_holds() {
+    let shown = |said: Value| {
+        let of = policies(json!({ "payments": { "breaker": said } })).of("payments");
+        let value = move |key: &str| {
+            let value = of.values.iter().find(|value| value.key == format!("breaker.{key}"));
+            value.map_or(json!("missing"), |value| json!([value.value, value.from]))
+        };
+        ["failure_threshold", "window", "rates.failures", "rates", "growth.max", "growth", "timeout"]
+            .map(value)
+    };
+    let (built_in, said, none) = ("built in", "calls.payments in shop.toml", json!("missing"));
+    let usual = [json!([10, built_in]), json!([10, built_in]), json!([0.5, built_in]), none.clone()];
+    let grows = [json!(["2s", built_in]), none.clone(), json!(["500ms", built_in])];
+    assert_eq!(shown(json!({})), [&usual[..], &grows[..]].concat()[..]);
+    let plain = [json!([5, said]), json!([20, built_in]), none.clone(), json!([false, built_in])];
+    let lasts = [none, json!([false, built_in]), json!(["30s", said])];
+    let shown_plain = shown(json!({ "failure_threshold": 5, "timeout": "30s" }));
+    assert_eq!(shown_plain, [&plain[..], &lasts[..]].concat()[..]);
+    let by_rates = shown(json!({ "rates": { "failures": 0.2 } }));
+    assert_eq!(by_rates[..3], [json!([false, built_in]), json!([20, built_in]), json!([0.2, said])]);
+}
+
+#[test]
 fn a_callee_of_its_own_may_be_wrong_only_together_with_the_default() {
     let policies = policies(json!({ "payments": { "attempt": "4s" } }));
     let error = policies.with("late.toml", section(json!({ "default": { "timeout": "3s" } }))).unwrap_err();
@@ -114,7 +166,7 @@ async fn a_reload_holds_for_the_next_call_and_forgets_nothing_that_it_does_not_t
     let (payments, shipping) = (calls.caller("payments"), calls.caller("shipping"));
     let now = tokio::time::Instant::now();
     for caller in [&payments, &shipping] {
-        for _ in 0..BreakerConfig::default().failure_threshold {
+        for _ in 0..BreakerConfig::default().in_force().failure_threshold {
             caller.breaker().admit(now).unwrap().failed(now);
         }
     }
@@ -147,5 +199,64 @@ async fn those_who_call_one_callee_share_what_they_learn_and_all_is_listed() {
         ["purlin_call_limit{callee=\"payments\"} 1024", "purlin_call_retries_left{callee=\"payments\"} 100"]
     {
         assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+/// What each of so many threads, more than have a line of their own, finds between two moments.
+fn on_all_threads<T: Send>(look: impl Fn() -> T + Sync, meanwhile: impl FnOnce()) -> Vec<(T, T)> {
+    const THREADS: usize = 24;
+    let (before, after) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    thread::scope(|scope| {
+        let one = || {
+            let first = look();
+            before.wait();
+            // None of them ends and gives its line to another before all have looked.
+            after.wait();
+            (first, look())
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(one)).collect();
+        before.wait();
+        meanwhile();
+        after.wait();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_reload_holds_for_the_next_call_of_every_thread() {
+    let calls = Calls::new(policies(json!({})), &Breakers::new());
+    let payments = calls.caller("payments");
+    let looks = || (payments.policy().timeout, payments.breaker().config().failure_threshold);
+    let reload = || {
+        let changed = json!({ "payments": { "timeout": "9s", "breaker": { "failure_threshold": 7 } } });
+        assert_eq!(calls.reload(policies(changed)), ["payments".into()]);
+    };
+    for found in on_all_threads(looks, reload) {
+        assert_eq!(found, ((5 * SECOND, 10), (9 * SECOND, 7)));
+    }
+    payments.breaker().force(Some(Forced::Open));
+    let held = on_all_threads(|| payments.breaker().status(tokio::time::Instant::now()).forced, || {});
+    assert!(held.into_iter().all(|(one, other)| one.is_some() && one == other), "it is one breaker");
+}
+
+#[test]
+fn of_reloads_at_the_same_time_one_is_the_last_for_all_threads() {
+    let calls = Calls::new(policies(json!({})), &Breakers::new());
+    let payments = calls.caller("payments");
+    for _ in 0..50 {
+        let reload = |timeout: &str| {
+            calls.reload(policies(json!({ "payments": { "timeout": timeout } })));
+        };
+        let found = on_all_threads(
+            || payments.policy().timeout,
+            || {
+                thread::scope(|scope| {
+                    scope.spawn(|| reload("7s"));
+                    reload("8s");
+                });
+            },
+        );
+        let last = payments.policy().timeout;
+        assert!(found.into_iter().all(|(_, timeout)| timeout == last));
     }
 }

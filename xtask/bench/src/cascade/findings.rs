@@ -60,9 +60,18 @@ impl Run {
         let course = trouble.befall(&mut self.0, unit).await?;
         let name = |what: &str| format!("{} {what}", trouble.name());
         let mut figures = others(&self.0, &course, quiet, &name);
+        if trouble == Trouble::Napped {
+            let opened = growth(&self.0.middle.sights(), "opened", course.whole());
+            figures
+                .push(alone(name("breaker opened"), Unit::Cost("times"), opened).should(Goal::AtMost(0.0)));
+        }
         figures.extend(self.needing(trouble, &course, quiet, &name));
         figures.extend(self.queues(&course, &name));
         figures.extend(self.calls(&course, &name));
+        if trouble == Trouble::Napped {
+            // Nobody is served by one who is held; and what the gateway holds for him meanwhile, `hung` measures.
+            figures.retain(|figure| !figure.case.contains(" own ") && !figure.case.contains(" memory "));
+        }
         Ok(figures)
     }
 
@@ -89,7 +98,7 @@ impl Run {
             // Calls that fail cost the callee nothing, and are made again.
             Trouble::Crowded | Trouble::Flaky => figure.should(Goal::AtLeast(0.9 * quiet.capacity)),
             Trouble::Slow => figure.should(Goal::AtLeast(0.9 * SLOW_CAPACITY)),
-            Trouble::Stopped | Trouble::Killed => figure,
+            Trouble::Stopped | Trouble::Killed | Trouble::Napped => figure,
         }];
         if trouble != Trouble::Crowded {
             figures.push(back(course, &record, name));

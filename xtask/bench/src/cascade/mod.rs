@@ -16,6 +16,7 @@
 //! | `slow` | the callee's work takes five times as long |
 //! | `stopped` | the callee is held (SIGSTOP): its sockets stay open, nothing answers |
 //! | `killed` | the callee is killed, and started anew |
+//! | `napped` | the middle service itself is held: the callee is well, and its breaker must not open for that |
 //! | `hung` | the middle service's own handler hangs, and its clients never hang up; the peer is a gateway that lets a service have as many requests in hand as come |
 //! | `metastable` | ten seconds of three times the capacity, by clients who wait 0.3 s and then ask again, four times in all; the peer is the same with timeouts and three attempts in place of all else |
 //!

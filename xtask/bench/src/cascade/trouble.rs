@@ -1,4 +1,4 @@
-//! What befalls the callee under twice the load it can bear, and how all others fare meanwhile and afterwards.
+//! What befalls the callee, or its caller, under twice the load it can bear, and how all others fare meanwhile and afterwards.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::plan::{CALLEE_SERVICE_MS, CAPACITY, FLAKY_EACH, SLOW_SERVICE_MS};
 use super::record::Span;
 use super::world::World;
 
-/// What befalls the callee.
+/// What befalls the callee, or its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// Nothing: it is asked for twice what it can do.
@@ -22,6 +22,8 @@ pub enum Trouble {
     Stopped,
     /// It is killed, and started anew later.
     Killed,
+    /// Nothing: its caller, the middle service, is held where it is (SIGSTOP), and blames it for that or does not.
+    Napped,
 }
 
 /// When what happened.
@@ -44,7 +46,8 @@ impl Course {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Crowded, Self::Flaky, Self::Slow, Self::Stopped, Self::Killed];
+    pub const ALL: [Self; 6] =
+        [Self::Crowded, Self::Flaky, Self::Slow, Self::Stopped, Self::Killed, Self::Napped];
 
     /// As figures call it.
     pub fn name(self) -> &'static str {
@@ -54,6 +57,7 @@ impl Trouble {
             Self::Slow => "slow",
             Self::Stopped => "stopped",
             Self::Killed => "killed",
+            Self::Napped => "napped",
         }
     }
 
@@ -68,7 +72,7 @@ impl Trouble {
         let returned = Instant::now();
         self.end(world).await?;
         let after = match self {
-            Self::Stopped | Self::Killed => 8,
+            Self::Stopped | Self::Killed | Self::Napped => 8,
             Self::Crowded | Self::Flaky | Self::Slow => 3,
         };
         world.ask(CAPACITY * 2.0, after * unit).await;
@@ -86,6 +90,7 @@ impl Trouble {
             Self::Slow => world.callee()?.tell(&format!("service {SLOW_SERVICE_MS}")).await,
             Self::Stopped => world.callee()?.stop(),
             Self::Killed => world.kill_callee().await,
+            Self::Napped => world.middle.stop(),
         }
     }
 
@@ -96,6 +101,7 @@ impl Trouble {
             Self::Slow => world.callee()?.tell(&format!("service {CALLEE_SERVICE_MS}")).await,
             Self::Stopped => world.callee()?.go_on(),
             Self::Killed => world.revive_callee().await,
+            Self::Napped => world.middle.go_on(),
         }
     }
 }

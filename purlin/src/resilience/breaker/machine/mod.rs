@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buckets::Buckets;
 use super::window::{Bad, Window};
-use super::{BreakerConfig, Operator, Reason};
+use super::{BreakerConfig, Growth, Operator, Reason};
 
 /// What a breaker does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -210,13 +210,8 @@ impl Machine {
     }
 
     fn open(&mut self, now: Duration, reason: Reason) {
-        let growth = self.config.growth;
-        let calm = match &self.phase {
-            Phase::Closed { since, .. } => now.saturating_sub(*since) >= growth.calm,
-            _ => false,
-        };
-        let span = match self.span.filter(|_| !calm) {
-            Some(before) if growth.factor > 1.0 => {
+        let span = match self.config.grows().zip(self.span) {
+            Some((growth, before)) if !self.is_calm(growth, now) => {
                 let span = before.as_secs_f64() * growth.factor;
                 // A span that is no `Duration` is longer than the longest.
                 if span < growth.max.as_secs_f64() { Duration::from_secs_f64(span) } else { growth.max }
@@ -226,6 +221,11 @@ impl Machine {
         self.span = Some(span);
         self.opened += 1;
         self.enter(Phase::Open { until: now.saturating_add(span) }, reason);
+    }
+
+    /// Whether it has been closed for so long that the time that it stays open begins anew.
+    fn is_calm(&self, growth: Growth, now: Duration) -> bool {
+        matches!(&self.phase, Phase::Closed { since, .. } if now.saturating_sub(*since) >= growth.calm)
     }
 
     /// Begins to probe; the results of earlier probes count for nothing.
@@ -284,11 +284,9 @@ impl Machine {
     /// Whether it is closed, and nothing would be lost with it: no bad call is remembered, `good` calls having come since
     /// the last one that it was told of, and the time that it stays open does not grow any more.
     pub(super) fn is_at_rest(&self, good: u64, now: Duration) -> bool {
-        let Phase::Closed { window, since } = &self.phase else { return false };
-        let growth = self.config.growth;
-        let grows = self.span.is_some() && growth.factor > 1.0;
-        let calm = !grows || now.saturating_sub(*since) >= growth.calm;
-        calm && window.has_no_bad(&self.config, good, now)
+        let Phase::Closed { window, .. } = &self.phase else { return false };
+        let grows = self.config.grows().filter(|_| self.span.is_some());
+        grows.is_none_or(|growth| self.is_calm(growth, now)) && window.has_no_bad(&self.config, good, now)
     }
 
     /// How often it has opened by itself.

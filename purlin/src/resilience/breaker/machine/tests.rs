@@ -193,6 +193,18 @@ fn a_share_of_the_last_calls_opens_it_however_well_the_morning_was() {
 }
 
 #[test]
+fn failures_of_yesterday_add_up_in_no_share_of_calls_with_one_of_today() {
+    let mut machine = Machine::new(BreakerConfig { memory: 60 * SECOND, ..rates(Over::Calls(100), 20, 0.5) });
+    for n in 0..99 {
+        call(&mut machine, if n < 50 { GOOD } else { BAD }, Duration::ZERO);
+    }
+    let mut today = machine.clone();
+    call(&mut machine, BAD, 60 * SECOND);
+    assert_eq!(machine.state(), BreakerState::Open, "half of a hundred within a minute");
+    assert_eq!(failures_until_open(&mut today, 61 * SECOND), 50);
+}
+
+#[test]
 fn a_share_of_few_calls_says_nothing() {
     let mut machine = Machine::new(rates(Over::Calls(100), 20, 0.5));
     assert_eq!(failures_until_open(&mut machine, Duration::ZERO), 20);
@@ -228,7 +240,7 @@ fn a_slow_probe_is_a_failed_one() {
 
 #[test]
 fn the_time_that_it_is_open_grows_to_the_longest_and_begins_anew_after_quiet() {
-    let growth = Growth { factor: 2.0, max: 35 * SECOND, calm: 100 * SECOND };
+    let growth = Some(Growth { factor: 2.0, max: 35 * SECOND, calm: 100 * SECOND });
     let mut machine = Machine::new(BreakerConfig { growth, ..config() });
     let mut now = Duration::ZERO;
     let waits = |machine: &mut Machine, now: &mut Duration| {

@@ -32,12 +32,12 @@ async fn call(
 async fn a_call_fails_by_the_kind_of_its_error() {
     use FaultKind::{Bug, Conflict, NotFound, Overloaded, Rejected, Timeout};
     let breaker = Breaker::new("callee", config());
-    for kind in [Rejected, NotFound, Conflict, Bug].into_iter().cycle().take(20) {
+    for kind in [Rejected, NotFound, Conflict, Bug, Overloaded].into_iter().cycle().take(20) {
         let answer = breaker.call(async || Err::<(), _>(Refusal::new(kind, "no", "no"))).await;
         assert!(matches!(answer, Err(CallError::Failed(refusal)) if refusal.kind() == kind));
     }
     assert_eq!(breaker.status(Instant::now()).failures, 0);
-    for kind in [FaultKind::Unavailable, Overloaded, Timeout] {
+    for kind in [FaultKind::Unavailable, Timeout, Timeout] {
         let answer = breaker.call(async || Err::<(), _>(Refusal::new(kind, "no", "no"))).await;
         assert!(matches!(answer, Err(CallError::Failed(_))));
     }
@@ -47,12 +47,12 @@ async fn a_call_fails_by_the_kind_of_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bug_neither_closes_nor_opens_a_breaker_that_probes() {
+async fn neither_bugs_nor_shed_load_close_or_open_a_breaker_that_probes() {
     let breaker = Breaker::new("callee", config());
     trip(&breaker, Instant::now());
     tokio::time::advance(breaker.config().timeout).await;
-    for _ in 0..10 {
-        call(&breaker, 9 * SECOND, Err(Refusal::new(FaultKind::Bug, "no", "no"))).await.unwrap_err();
+    for kind in [FaultKind::Bug, FaultKind::Overloaded].into_iter().cycle().take(10) {
+        call(&breaker, 9 * SECOND, Err(Refusal::new(kind, "no", "no"))).await.unwrap_err();
         assert_eq!(breaker.status(Instant::now()).state, BreakerState::HalfOpen);
     }
 }

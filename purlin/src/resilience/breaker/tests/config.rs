@@ -22,11 +22,14 @@ fn a_configuration_that_makes_no_sense_says_why() {
     let share = |failures| RateConfig { failures: Some(failures), ..RateConfig::default() };
     let slow = |after, rate| RateConfig { slow: Some(SlowCalls { after, rate }), ..RateConfig::default() };
     let over = |over| RateConfig { over, ..RateConfig::default() };
-    let growth = |factor, max| BreakerConfig { growth: Growth { factor, max, ..Growth::default() }, ..usual };
+    let growth = |factor, max| {
+        let growth = Some(Growth { factor, max, ..Growth::default() });
+        BreakerConfig { growth, timeout: 5 * SECOND, ..usual }
+    };
     let wrong = [
         ("failure_threshold", BreakerConfig { failure_threshold: 0, ..usual }),
         ("failure_threshold", BreakerConfig { failure_threshold: 65_537, ..usual }),
-        ("failure_threshold", BreakerConfig { failure_threshold: BreakerConfig::NEVER, ..usual }),
+        ("window", BreakerConfig { window: 21, ..usual }),
         ("window", BreakerConfig { window: 65_537, ..usual }),
         ("success_threshold", BreakerConfig { success_threshold: 0, ..usual }),
         ("probes", BreakerConfig { probes: Some(0), ..usual }),
@@ -66,10 +69,81 @@ fn a_configuration_with_everything_is_read_as_it_is_written() {
     let read: BreakerConfig = serde_json::from_str(text).unwrap();
     let rates = read.rates.unwrap();
     assert_eq!((rates.over, rates.failures), (Over::Time(10 * SECOND), Some(0.5)));
-    assert_eq!((read.growth.factor, read.growth.max, read.probes), (2.0, 60 * SECOND, Some(1)));
+    let growth = read.growth.unwrap();
+    assert_eq!((growth.factor, growth.max, read.probes), (2.0, 60 * SECOND, Some(1)));
     let written = serde_json::to_string(&read).unwrap();
     assert_eq!(serde_json::from_str::<BreakerConfig>(&written).unwrap(), read);
     assert!(
         serde_json::from_str::<BreakerConfig>(r#"{"rates": {"over": {"calls": 10}, "sloow": 1}}"#).is_err()
     );
+}
+
+#[test]
+fn whoever_names_a_number_of_failures_gets_that_and_whoever_names_nothing_a_share_that_grows() {
+    let read = |text: &str| serde_json::from_str::<BreakerConfig>(text).unwrap().in_force();
+    let plain = read(r#"{"failure_threshold": 5, "success_threshold": 1, "timeout": "30s"}"#);
+    assert_eq!((plain.failure_threshold, plain.window, plain.rates, plain.growth), (5, 20, None, None));
+    let share = Some(RateConfig::default());
+    for usual in [r"{}", r#"{"failure_threshold": false}"#, r#"{"failure_threshold": null, "rates": null}"#] {
+        let usual = read(usual);
+        assert_eq!((usual.failure_threshold, usual.window, usual.rates), (10, 10, share));
+        assert_eq!((usual.timeout, usual.growth), (SECOND / 2, Some(Growth::default())));
+        assert_eq!(usual.in_force(), usual);
+        assert_eq!(
+            Breaker::new("callee", BreakerConfig::default()).config(),
+            &usual,
+            "what is shown is what holds"
+        );
+    }
+    let rates = read(r#"{"rates": {"failures": 0.2}, "timeout": "1m"}"#);
+    assert_eq!((rates.failure_threshold, rates.growth), (BreakerConfig::NEVER, Some(Growth::default())));
+    for wrong in
+        [r#"{"failure_threshold": true}"#, r#"{"failure_threshold": -1}"#, r#"{"failure_threshold": "5"}"#]
+    {
+        let error = serde_json::from_str::<BreakerConfig>(wrong).unwrap_err().to_string();
+        assert!(error.contains("a number of failures, or `false`"), "{error}");
+    }
+}
+
+#[test]
+fn a_callee_of_which_one_call_in_three_fails_is_not_left_alone_and_one_that_is_away_soon_is() {
+    let (breaker, now) = (Breaker::new("callee", BreakerConfig::default()), Instant::now());
+    for call in 0..1001 {
+        let permit = breaker.admit(now).unwrap();
+        if call % 3 == 0 { permit.failed(now) } else { permit.succeeded() }
+    }
+    assert_eq!(breaker.status(now).failures, 33, "those of the share are remembered too");
+    for failed in 1..=10 {
+        assert_eq!(breaker.status(now).state, BreakerState::Closed, "{failed}");
+        breaker.admit(now).unwrap().failed(now);
+    }
+    assert_eq!(breaker.status(now).state, BreakerState::Open);
+    let half = Breaker::new("callee", BreakerConfig::default());
+    let mut calls = 0;
+    while let Ok(permit) = half.admit(now) {
+        calls += 1;
+        if calls % 2 == 1 { permit.failed(now) } else { permit.succeeded() }
+    }
+    assert_eq!(calls, 21, "half of them, and at least 20, told by one that fails");
+}
+
+#[test]
+fn by_default_it_stays_open_for_longer_each_time_but_never_for_more_than_two_seconds() {
+    let (breaker, mut now) = (Breaker::new("callee", BreakerConfig::default()), Instant::now());
+    let mut spans = Vec::new();
+    for _ in 0..5 {
+        trip(&breaker, now);
+        let open = breaker.admit(now).unwrap_err().retry_after;
+        spans.push((open.as_secs_f64() * 10.0).round() / 10.0);
+        now += open;
+        breaker.admit(now).unwrap().failed(now);
+        trip(&breaker, now);
+        now += Duration::from_secs(2);
+        for _ in 0..2 {
+            breaker.admit(now).unwrap().succeeded();
+        }
+        assert_eq!(breaker.status(now).state, BreakerState::Closed);
+        now += SECOND;
+    }
+    assert_eq!(spans, [0.5, 2.0, 2.0, 2.0, 2.0], "the second one lasted for 1 s");
 }

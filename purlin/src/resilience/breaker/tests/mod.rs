@@ -3,6 +3,7 @@
 mod calls;
 mod config;
 mod threads;
+mod traces;
 
 use std::time::Duration;
 
@@ -17,7 +18,14 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> BreakerConfig {
-    BreakerConfig { failure_threshold: 3, window: 10, success_threshold: 3, ..BreakerConfig::default() }
+    let timeout = 5 * SECOND;
+    BreakerConfig {
+        failure_threshold: 3,
+        window: 10,
+        success_threshold: 3,
+        timeout,
+        ..BreakerConfig::default()
+    }
 }
 
 fn trip(breaker: &Breaker, now: Instant) {
@@ -49,7 +57,12 @@ fn breakers_are_listed_and_shown_in_metrics() {
     let states: Vec<_> = breakers.list(now).into_iter().map(|s| (s.name, s.state)).collect();
     let expected = [("payments", BreakerState::Open), ("users", BreakerState::Closed)];
     assert_eq!(states, expected.map(|(name, state)| (name.to_owned(), state)));
-    assert!(metrics.render().contains("purlin_breaker_state{callee=\"payments\"} 2"));
+    let text = metrics.render();
+    for line in
+        ["state{callee=\"payments\"} 2", "opened{callee=\"payments\"} 1", "rejected{callee=\"payments\"} 1"]
+    {
+        assert!(text.contains(&format!("purlin_breaker_{line}")), "{line} is missing in\n{text}");
+    }
 
     breakers.find("payments").unwrap().force(Some(Forced::Closed));
     assert!(breakers.find("payments").unwrap().admit(now).is_ok());
@@ -78,7 +91,7 @@ fn keys_have_breakers_of_their_own_and_never_more_than_there_are_places() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_not_forgotten_while_its_failures_count_or_its_time_open_grows() {
     let rates = RateConfig { over: Over::Time(10 * SECOND), minimum_calls: 3, ..RateConfig::default() };
-    let growth = Growth { factor: 2.0, calm: 60 * SECOND, ..Growth::default() };
+    let growth = Some(Growth { factor: 2.0, calm: 60 * SECOND, ..Growth::default() });
     let config = BreakerConfig { success_threshold: 1, growth, ..BreakerConfig::by_rate(rates) };
     let keyed = KeyedBreakers::new("hosts", config, 1);
     let is_kept = || {

@@ -117,9 +117,9 @@ fn never_more_probe_at_once_than_may_however_they_end() {
 #[test]
 fn whatever_many_threads_do_it_never_sticks() {
     let rates = RateConfig { over: Over::Time(SECOND), minimum_calls: 5, ..RateConfig::default() };
-    let growth = Growth { factor: 2.0, ..Growth::default() };
+    let growth = Growth { max: 300 * SECOND, ..Growth::default() };
     for round in 0..10 {
-        let config = BreakerConfig { probes: Some(2), rates: Some(rates), growth, ..config() };
+        let config = BreakerConfig { probes: Some(2), rates: Some(rates), growth: Some(growth), ..config() };
         let (breaker, start) = (Breaker::new("callee", config), Instant::now());
         let millis = std::sync::atomic::AtomicU64::new(0);
         at_once(|thread| {

@@ -8,7 +8,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// No retries, and a hang that somebody else gives up is never a failure.
 fn plain() -> CallPolicy {
-    let breaker = BreakerConfig { abandoned_after: 60 * SECOND, ..BreakerConfig::default() };
+    let breaker = BreakerConfig { abandoned_after: 60 * SECOND, ..policy().breaker };
     CallPolicy { retry: Retry::NEVER, breaker, ..policy() }
 }
 

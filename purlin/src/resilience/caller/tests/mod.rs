@@ -1,6 +1,8 @@
 //! Calls whose callee answers as it is told, on a clock that only moves when everybody waits.
 
+mod asleep;
 mod blame;
+mod hedging;
 
 use std::cell::Cell;
 use std::future::pending;
@@ -15,6 +17,7 @@ use crate::resilience::{
 };
 
 use super::*;
+use hedging::{hedging, timed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,7 @@ fn policy() -> CallPolicy {
         timeout: 10 * SECOND,
         attempt: 2 * SECOND,
         retry: Retry { max_attempts: 3, first_delay: SECOND / 10, max_delay: SECOND, jitter: 0.0 },
+        breaker: BreakerConfig { failure_threshold: 5, timeout: 5 * SECOND, ..BreakerConfig::default() },
         ..CallPolicy::default()
     }
 }
@@ -184,12 +188,15 @@ async fn calls_are_counted_by_callee_and_outcome() {
     let caller = Caller::observed("payments", policy(), &Breakers::new(), &metrics);
     call(&caller, &[Err(DOWN), Ok(7)]).await.0.unwrap();
     call(&caller, &[Err(Said(FaultKind::Conflict))]).await.0.unwrap_err();
+    caller.breaker().force(Some(Forced::Open));
+    call(&caller, &[]).await.0.unwrap_err();
     let text = metrics.render();
     for line in [
         "purlin_calls_total{callee=\"payments\",outcome=\"ok\"} 1",
         "purlin_calls_total{callee=\"payments\",outcome=\"conflict\"} 1",
+        "purlin_calls_total{callee=\"payments\",outcome=\"open\"} 1",
         "purlin_call_retries_total{callee=\"payments\"} 1",
-        "purlin_call_seconds_count{callee=\"payments\"} 2",
+        "purlin_call_seconds_count{callee=\"payments\"} 3",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
@@ -247,86 +254,6 @@ async fn a_retry_waits_as_long_as_the_callee_asks_for_but_never_beyond_the_deadl
         assert!(matches!(answer, Err(CallError::Failed(_))));
         assert_eq!(start.elapsed(), Duration::ZERO, "there is no use in waiting for what comes too late");
     }
-}
-
-fn hedging(after: Duration) -> CallPolicy {
-    let after = HedgeAfter::Fixed(after);
-    let hedge = HedgeConfig { after, at_least: Duration::ZERO, ratio: 0.1, saved: 2.0 };
-    CallPolicy { hedge: Some(hedge), ..policy() }
-}
-
-/// Calls with a time and an answer for each attempt; also tells how many attempts were dropped unfinished.
-async fn timed(
-    caller: &Caller,
-    attempts: &[(Duration, Result<u32, Said>)],
-) -> (Result<u32, CallError<Said>>, usize, i32) {
-    struct Unfinished<'a>(&'a Cell<i32>);
-    impl Drop for Unfinished<'_> {
-        fn drop(&mut self) {
-            self.0.set(self.0.get() + 1);
-        }
-    }
-    let (made, dropped) = (Cell::new(0), Cell::new(0));
-    let next = || {
-        let (time, answer) = attempts[made.replace(made.get() + 1)].clone();
-        let unfinished = Unfinished(&dropped);
-        async move {
-            tokio::time::sleep(time).await;
-            std::mem::forget(unfinished);
-            answer
-        }
-    };
-    let answer = caller.call(next).await;
-    (answer, made.get(), dropped.get())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_attempt_gets_another_beside_it_and_the_first_answer_wins() {
-    let metrics = Metrics::new();
-    let caller = Caller::observed("payments", hedging(SECOND / 10), &Breakers::new(), &metrics);
-    let start = Instant::now();
-    let (answer, made, dropped) = timed(&caller, &[(SECOND, Ok(1)), (SECOND / 10, Ok(2))]).await;
-    assert_eq!(
-        (answer.unwrap(), made, dropped, start.elapsed()),
-        (2, 2, 1, SECOND / 5),
-        "the loser is cancelled"
-    );
-    let (answer, made, dropped) = timed(&caller, &[(SECOND / 20, Ok(1))]).await;
-    assert_eq!((answer.unwrap(), made, dropped), (1, 1, 0), "a quick one gets none");
-    let status = caller.status().concurrency;
-    assert_eq!((status.under_way, status.waiting), (0, 0));
-    assert!(metrics.render().contains("purlin_call_hedges_total{callee=\"payments\"} 1"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attempt_that_fails_leaves_the_call_to_the_other() {
-    let caller = caller(hedging(SECOND / 10));
-    let start = Instant::now();
-    let (answer, made, _) = timed(&caller, &[(SECOND / 2, Ok(1)), (SECOND / 10, Err(DOWN))]).await;
-    assert_eq!((answer.unwrap(), made, start.elapsed()), (1, 2, SECOND / 2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn hedging_has_a_budget_and_is_only_for_what_may_be_repeated() {
-    let caller = caller(hedging(SECOND / 10));
-    let mut made = Vec::new();
-    for _ in 0..4 {
-        let slow = [(SECOND, Ok(1)), (SECOND, Ok(2))];
-        made.push(timed(&caller, &slow).await.1);
-    }
-    assert_eq!(made, [2, 2, 1, 1], "two were saved up, and two calls earn no third");
-    let calls = Cell::new(0);
-    let slow = || {
-        calls.set(calls.get() + 1);
-        async {
-            tokio::time::sleep(SECOND).await;
-            Ok::<_, Said>(())
-        }
-    };
-    let fresh = Caller::new("other", hedging(SECOND / 10), &Breakers::new());
-    fresh.call_once(slow).await.unwrap();
-    fresh.without_repeats().call(slow).await.unwrap();
-    assert_eq!(calls.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
