@@ -92,7 +92,7 @@ impl Waiting {
             }
         }
         if self.ending || !matches!(self.jobs.front(), Some(Job::Commit(_))) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
