@@ -132,12 +132,7 @@ fn others(process: &Process, addresses: &Addresses) -> anyhow::Result<Vec<Peer>>
     let (lines, others) = (Lines::new(process, addresses), addresses.others());
     let several = |role: Role| others.values().filter(|other| **other == role).count() > 1;
     let peer = |(endpoint, role): (&String, &Role)| {
-        let name = match several(*role) {
-            // One that is away must not keep us from another.
-            true => format!("{}-{endpoint}", role.name()),
-            false => role.name().to_owned(),
-        };
-        let breakers = Breakers(lines.breakers(&name, endpoint)?);
+        let breakers = Breakers(lines.breakers(*role, endpoint, several(*role))?);
         Ok(Peer { role: role.name(), endpoint: endpoint.clone(), breakers })
     };
     others.iter().map(peer).collect()
