@@ -116,6 +116,7 @@ impl Problem {
 
     /// The problem of somebody whom we asked and cannot do without: as [`Problem::from_fault`], and says that it is not we
     /// who failed (`purlin-fault-of`), if it is for now. Whoever stands in front of us then goes on asking for all else.
+    #[expect(clippy::needless_pass_by_value, reason = "so it stands in a `map_err`, as `From` does")]
     pub fn of_another(fault: impl Fault) -> Self {
         let problem = Self::from_fault(&fault);
         match fault.kind().is_transient() {
