@@ -13,8 +13,10 @@
 //! assert_eq!(orders.retry.max_attempts, 1, "what is sent again, and when, the upstream itself knows best");
 //! ```
 
+use std::time::Duration;
+
 use purlin::resilience::policies::Section;
-use serde_json::{Map, Value, json};
+use purlin::resilience::{BreakerConfig, BulkheadConfig, CallPolicy, Over, RateConfig, Retry};
 
 /// Whom the gateway asks for the keys of tokens, in `[calls.*]`.
 pub const TOKEN_KEYS: &str = "token-keys";
@@ -25,56 +27,106 @@ pub fn callee(pool: &str) -> String {
     format!("gateway-{pool}")
 }
 
-/// What holds for the calls of a gateway with these pools, unless the program or its file says otherwise.
+/// What holds for the calls of a gateway with these pools, unless the program or its file says otherwise of one of them.
+/// Every value is named, so that what is said of all callees changes none.
 ///
 /// A breaker opens for two seconds, when ten requests in a row failed, or half of twenty and more within ten seconds. A
 /// caller who goes away says nothing about the service, however long he waited: somebody outside must not be able to
-/// close a service to the others.
+/// close a service to the others. A probe is waited for a second, whatever the policy says: then others may probe, while
+/// it goes on.
 pub fn section<'a>(pools: impl IntoIterator<Item = &'a str>) -> Section {
-    let pool = json!({
-        "timeout": "10m",
-        "attempt": "10m",
-        "retry": false,
-        "concurrency": { "max_under_way": 65536, "max_waiting": 0 },
-        "breaker": {
-            "failure_threshold": 10,
-            "window": 10,
-            "rates": { "over": { "time": "10s" }, "minimum_calls": 20, "failures": 0.5 },
-            "timeout": "2s",
-            "probe_timeout": "10m",
-            "abandoned_after": "1h",
+    let pools = pools.into_iter().map(|name| (callee(name), hop()));
+    pools.chain([(TOKEN_KEYS.to_owned(), keys())]).collect()
+}
+
+/// How long a request may take, and how many may be under way, the routes say.
+fn hop() -> CallPolicy {
+    const LONG: Duration = Duration::from_secs(600);
+    let rates = RateConfig {
+        over: Over::Time(Duration::from_secs(10)),
+        minimum_calls: 20,
+        failures: Some(0.5),
+        slow: None,
+    };
+    CallPolicy {
+        timeout: LONG,
+        attempt: LONG,
+        retry: Retry { max_attempts: 1, ..Retry::default() },
+        concurrency: BulkheadConfig { max_under_way: 65536, max_waiting: 0, ..BulkheadConfig::default() },
+        breaker: BreakerConfig {
+            failure_threshold: 10,
+            window: 10,
+            rates: Some(rates),
+            timeout: Duration::from_secs(2),
+            probe_timeout: LONG,
+            abandoned_after: Duration::from_secs(3600),
+            ..BreakerConfig::default()
         },
-    });
-    // Whoever needs keys asks again, and again; nobody else should.
-    let keys = json!({
-        "timeout": "2s",
-        "attempt": "2s",
-        "retry": false,
-        "breaker": { "failure_threshold": 5, "window": 5, "success_threshold": 1, "timeout": "1s" },
-    });
-    let pools = pools.into_iter().map(|name| (callee(name), pool.clone()));
-    let all: Map<String, Value> = pools.chain([(TOKEN_KEYS.to_owned(), keys)]).collect();
-    serde_json::from_value(Value::Object(all)).expect("tables by callee are a section")
+        ..CallPolicy::default()
+    }
+}
+
+/// Whoever needs keys asks again, and again; nobody else should.
+fn keys() -> CallPolicy {
+    const SHORT: Duration = Duration::from_secs(2);
+    CallPolicy {
+        timeout: SHORT,
+        attempt: SHORT,
+        retry: Retry { max_attempts: 1, ..Retry::default() },
+        breaker: BreakerConfig {
+            failure_threshold: 5,
+            window: 5,
+            success_threshold: 1,
+            timeout: Duration::from_secs(1),
+            ..BreakerConfig::default()
+        },
+        ..CallPolicy::default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use purlin::resilience::Policies;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    #[test]
-    fn what_a_file_says_of_all_does_not_reach_the_hops_and_what_it_says_of_one_does() {
-        let file = json!({ "default": { "attempt": "1s" }, "gateway-orders": { "attempt": "3s" } });
+    fn read(file: Value) -> Policies {
         let file: Section = serde_json::from_value(file).unwrap();
         let policies = Policies::built_in().with("the gateway", section(["orders", "users"])).unwrap();
-        let policies = policies.with("a file", file).unwrap();
-        let attempt = |callee: &str| policies.of(callee).policy.attempt;
-        assert_eq!(attempt("gateway-orders"), Duration::from_secs(3));
-        assert_eq!(attempt("gateway-users"), Duration::from_secs(600));
-        assert_eq!(attempt("payments"), Duration::from_secs(1));
-        assert_eq!(attempt(TOKEN_KEYS), Duration::from_secs(2));
+        policies.with("a file", file).unwrap()
+    }
+
+    #[test]
+    fn what_a_file_says_of_all_does_not_reach_the_hops_and_what_it_says_of_one_does() {
+        let of_all = json!({
+            "timeout": "3s",
+            "attempt": "1s",
+            "retry": { "max_attempts": 5, "first_delay": "1ms", "max_delay": "2ms", "jitter": 0.5 },
+            "budget": { "ratio": 0.9, "per_second": 1.0, "saved": 2.0 },
+            "concurrency": { "max_under_way": 256, "max_waiting": 7, "max_wait": "9s", "adaptive": true },
+            "hedge": { "after": "p95" },
+            "breaker": {
+                "failure_threshold": 1,
+                "window": 1,
+                "memory": "1s",
+                "rates": {
+                    "over": { "calls": 7 },
+                    "minimum_calls": 3,
+                    "slow": { "after": "1ms", "rate": 0.1 },
+                },
+                "success_threshold": 9,
+                "probes": 1,
+                "probe_timeout": "1s",
+                "timeout": "9s",
+                "growth": { "factor": 2.0, "max": "60s", "calm": "5s" },
+                "abandoned_after": "1ms",
+            },
+        });
+        let said = read(json!({ "default": of_all, "gateway-orders": { "attempt": "3s" } }));
+        assert_eq!((said.of("gateway-users").policy, said.of(TOKEN_KEYS).policy), (hop(), keys()));
+        let orders = CallPolicy { attempt: Duration::from_secs(3), ..hop() };
+        assert_eq!(said.of("gateway-orders").policy, orders);
+        assert_eq!(said.of("payments").policy.attempt, Duration::from_secs(1));
     }
 }

@@ -293,7 +293,7 @@ impl Exchanges {
         notes: &Notes,
     ) -> Call<'a> {
         let (route, room) = (&self.routes.routes()[at], self.route_rooms.get(&at));
-        let (timeout, hurried) = self.timeout(route, &parts.headers);
+        let (given, timeout) = self.timeout(route, &parts.headers);
         let forwarded = Forwarded {
             peer,
             host: &checked.host,
@@ -306,16 +306,16 @@ impl Exchanges {
         rewrite_request(&mut headers, &forwarded);
         write_criticality(&mut headers, route.criticality);
         let target = target(&checked.path, parts.uri.query());
-        let deadline = start + timeout;
-        Call { pool: &route.pool, method: parts.method, target, headers, room, deadline, hurried }
+        let (deadline, hurried) = (start + timeout, timeout < given);
+        Call { pool: &route.pool, method: parts.method, target, headers, room, deadline, given, hurried }
     }
 
-    /// How long a request may take: what the route gives, or less if the caller asks for less; and whether he does.
-    fn timeout(&self, route: &Route, headers: &HeaderMap) -> (Duration, bool) {
+    /// How long a request may take: what the route gives, and that or less if the caller asks for less.
+    fn timeout(&self, route: &Route, headers: &HeaderMap) -> (Duration, Duration) {
         let given = route.timeout_ms.unwrap_or(self.limits.request_timeout_ms);
         let asked = headers.get("x-request-timeout-ms").and_then(|value| value.to_str().ok()?.parse().ok());
         let millis = asked.map_or(given, |asked: u64| asked.clamp(1, given.max(1)));
-        (Duration::from_millis(millis), millis < given)
+        (Duration::from_millis(given), Duration::from_millis(millis))
     }
 }
 

@@ -70,7 +70,7 @@ impl Seen {
         let problem = refusal.code();
         match may_warn.then(|| self.unanswered.due(problem)).flatten() {
             Some(more) => {
-                tracing::warn!(problem, path, reason = %refusal, more, "a request was not answered")
+                tracing::warn!(problem, path, reason = %refusal, more, "a request was not answered");
             }
             None => tracing::debug!(problem, path, reason = %refusal, "a request was refused"),
         }

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::unread::Inbound;
 
 /// Why a body cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,30 +25,33 @@ pub(super) enum BodyFault {
 /// The body as the client's connection sends it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    body: Option<Incoming>,
+    body: Option<Inbound>,
     left: u64,
     loan: Arc<Loan>,
 }
 
 /// What became of the body that was lent to a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Loan {
     state: Mutex<State>,
     faulted: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    returned: Option<Incoming>,
+    returned: Option<Inbound>,
     touched: bool,
     awaits_caller: bool,
+    /// When the connection got something of the body last, or its end.
+    fed: Instant,
     fault: Option<BodyFault>,
 }
 
 impl Outgoing {
     /// Lends `body`, of which at most `limit` bytes may pass.
-    pub(super) fn lend(body: Incoming, limit: u64) -> (Self, Arc<Loan>) {
-        let loan = Arc::new(Loan::default());
+    pub(super) fn lend(body: Inbound, limit: u64, now: Instant) -> (Self, Arc<Loan>) {
+        let state = State { returned: None, touched: false, awaits_caller: false, fed: now, fault: None };
+        let loan = Arc::new(Loan { state: Mutex::new(state), faulted: Notify::new() });
         (Self { body: Some(body), left: limit, loan: Arc::clone(&loan) }, loan)
     }
 }
@@ -57,7 +63,7 @@ impl Loan {
     }
 
     /// The body, or what is left of it, if the connection has given it back.
-    pub(super) fn returned(&self) -> Option<Incoming> {
+    pub(super) fn returned(&self) -> Option<Inbound> {
         self.state().returned.take()
     }
 
@@ -81,6 +87,11 @@ impl Loan {
     /// Whether the connection waits for more of the body.
     pub(super) fn awaits_caller(&self) -> bool {
         self.state().awaits_caller
+    }
+
+    /// Since when the service has all that there was to have: from then on it is its turn.
+    pub(super) fn fed(&self) -> Instant {
+        self.state().fed
     }
 
     fn fail(&self, fault: BodyFault) -> BodyFault {
@@ -110,6 +121,9 @@ impl Body for Outgoing {
             let mut state = self.loan.state();
             state.touched = true;
             state.awaits_caller = polled.is_pending();
+            if polled.is_ready() {
+                state.fed = Instant::now();
+            }
         }
         let Some(frame) = std::task::ready!(polled) else {
             return Poll::Ready(None);

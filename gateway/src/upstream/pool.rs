@@ -1,11 +1,12 @@
 //! The endpoints of one service, in turn.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::uri::Authority;
-use purlin::resilience::{Caller, RetryBudget, RetryBudgetConfig};
+use purlin::resilience::{BreakerState, Caller, RetryBudget, RetryBudgetConfig};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::room::Room;
@@ -25,6 +26,25 @@ pub(super) struct Pool {
     pub(super) caller: Caller,
     /// When it answered last, in milliseconds since the origin.
     answered: AtomicU64,
+    /// Since when callers in a hurry have waited in vain.
+    silence: Mutex<Option<Silence>>,
+    /// How many large bodies may be waited for at once, while it is not known whether the service is there.
+    pub(super) large: Semaphore,
+}
+
+/// How many large bodies may be waited for at once.
+const LARGE: usize = 4;
+
+/// An open breaker that lets a probe through so soon may do so by the time that a request comes to it.
+const SOON: u64 = 10;
+
+/// Requests that ended one after another without an answer.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    /// When the service had the first of them.
+    begun: Instant,
+    /// When the last of them ended.
+    seen: Instant,
 }
 
 /// Where one of them listens.
@@ -62,6 +82,8 @@ impl Pool {
             room,
             caller,
             answered: AtomicU64::new(0),
+            silence: Mutex::new(None),
+            large: Semaphore::new(LARGE),
         }
     }
 
@@ -91,6 +113,43 @@ impl Pool {
     /// Whether it has answered anybody since: then it is there, whatever hangs.
     pub(super) fn has_answered_since(&self, begun: Instant) -> bool {
         self.answered.load(Ordering::Relaxed) > self.millis(begun)
+    }
+
+    /// Requests of callers who gave little time end one after another without an answer, the last one at `now`, having been
+    /// with the service since `since`. Whether nobody had an answer for as long as `given`: then it is not their haste.
+    pub(super) fn is_silent_for(&self, given: Duration, since: Instant, now: Instant) -> bool {
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = silence.filter(|before| {
+            !self.has_answered_since(before.begun) && since.saturating_duration_since(before.seen) <= given
+        });
+        let begun = before.map_or(since, |before| before.begun.min(since));
+        *silence = Some(Silence { begun, seen: now });
+        now.saturating_duration_since(begun) >= given
+    }
+
+    /// Whether the next request would be a probe, or may be one.
+    pub(super) fn may_probe(&self, now: Instant) -> bool {
+        let status = self.caller.breaker().status(now);
+        match status.state {
+            BreakerState::Open if status.forced.is_none() => {
+                status.retry_after_ms.is_none_or(|left| left <= SOON)
+            }
+            state => state == BreakerState::HalfOpen,
+        }
+    }
+
+    /// Whether probes are let through, and nobody else.
+    pub(super) fn is_half_open(&self, now: Instant) -> bool {
+        self.caller.breaker().status(now).state == BreakerState::HalfOpen
+    }
+
+    /// It has answered, though not as quickly as a probe is waited for: that closes a half-open breaker all the same.
+    pub(super) fn vouch(&self, now: Instant) {
+        if self.is_half_open(now)
+            && let Ok(permit) = self.caller.breaker().admit(now)
+        {
+            permit.succeeded_at(now);
+        }
     }
 
     fn millis(&self, instant: Instant) -> u64 {
@@ -138,6 +197,19 @@ mod tests {
         assert_eq!([(); 3].map(|()| names(&pool.order(now))), ["cab", "cab", "acb"]);
         let later = now + Duration::from_secs(1);
         assert_eq!([(); 3].map(|()| names(&pool.order(later))), ["bca", "cab", "abc"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_in_a_hurry_count_once_nobody_was_answered_for_as_long_as_others_would_have() {
+        let pool = pool(["a:1", "b:1", "c:1"]);
+        let (begun, s) = (pool.origin + Duration::from_secs(10), Duration::from_secs(1));
+        let silent = |from: u32, to: u32| pool.is_silent_for(5 * s, begun + from * s, begun + to * s);
+        assert!(!silent(0, 2) && !silent(1, 4));
+        assert!(silent(3, 5), "it has been silent for 5 s");
+        // Who asks much later begins anew, and so does who asks after an answer.
+        assert!(!silent(11, 12) && !silent(12, 14));
+        pool.answers(begun + 13 * s);
+        assert!(!silent(14, 17) && silent(17, 19));
     }
 
     #[test]

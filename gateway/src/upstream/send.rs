@@ -1,6 +1,7 @@
 //! One request to one service.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
@@ -23,9 +24,9 @@ use crate::kept::Kept;
 use crate::tasks::Tasks;
 use crate::unread::Unread;
 
+use super::aside::{Aside, Said};
 use super::blame;
 use super::body::{BodyFault, Loan, Outgoing};
-use super::given_up::GivenUp;
 use super::pool::{Endpoint, InHand, Pool};
 use super::room::{Place, Room};
 use super::wire::{Connector, was_idle, watched};
@@ -56,7 +57,9 @@ pub(crate) struct Call<'a> {
     pub(crate) room: Option<&'a Room>,
     /// Until when the head of the answer must be there.
     pub(crate) deadline: Instant,
-    /// Whether that is earlier than the route says, because the caller wants it so.
+    /// How long the route gives.
+    pub(crate) given: Duration,
+    /// Whether the deadline is earlier than that, because the caller wants it so.
     pub(crate) hurried: bool,
 }
 
@@ -87,13 +90,41 @@ impl Fault for Unanswered {
     }
 }
 
+impl Unanswered {
+    /// What the caller gets.
+    fn said(self) -> Result<Answered, Refusal> {
+        match self {
+            Self::Said { answer, .. } => Ok(*answer),
+            Self::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whether the service could do nothing, for anybody as far as we know. One that sheds load, or meets a bug, is there.
+    fn is_away(&self) -> bool {
+        matches!(self.kind(), FaultKind::Unavailable | FaultKind::Timeout)
+    }
+}
+
 /// Until when a service has time.
 #[derive(Debug, Clone, Copy)]
 struct Until {
     begun: Instant,
     instant: Instant,
+    /// How long whoever says so gives: the policy, or the route, even if the caller gives less.
+    given: Duration,
     /// Whether it is the caller who gives so little.
     hurried: bool,
+}
+
+impl Until {
+    /// How long the service must have had a request to be blamed for no answer. One whose body came at the last moment
+    /// says nothing.
+    fn enough(&self) -> Duration {
+        match self.hurried {
+            true => A_WHILE,
+            false => A_WHILE.min(self.given / 2),
+        }
+    }
 }
 
 /// Why one try at one endpoint got no answer.
@@ -107,6 +138,13 @@ struct Failed {
 const IDLE_CONNECTIONS: usize = 128;
 /// Shorter than a service waits for the next request (10 s), so that it rarely closes a connection that we just take.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a probe is waited for before others may probe as well; and how long a service has had a request that it can
+/// be blamed for.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+/// A body that is longer is large.
+const LARGE: u64 = 64 << 10;
 
 /// How much earlier than by the policy of a call the upstream itself ends it.
 const A_LITTLE: Duration = Duration::from_millis(5);
@@ -157,19 +195,77 @@ impl Upstreams {
         let pool = self.pools.get(call.pool).ok_or(Refusal::Unavailable)?;
         let of_route = call.room.map(|room| room.enter().ok_or(Refusal::Overloaded)).transpose()?;
         let of_pool = pool.room.enter().ok_or(Refusal::Overloaded)?;
-        let given_up = GivenUp::default();
+        if unread.is_awaited() && pool.may_probe(Instant::now()) {
+            self.arrives(pool, call, unread).await?;
+        }
+        let aside = Aside::default();
         let until = call.until(Instant::now(), pool.caller.policy().attempt);
-        // In a box it is moved as one, through all that stands around it.
-        let asked = pool.caller.call_once(|| Box::pin(self.ask(pool, call, unread, (until, &given_up))));
-        let (response, in_hand) = match given_up.unless(asked).await? {
-            Ok(answered) => answered,
-            Err(CallError::Failed(Unanswered::Said { answer, .. })) => *answer,
-            Err(CallError::Failed(Unanswered::Refused(refusal))) => return Err(refusal),
-            Err(CallError::Open(open)) => return Err(Refusal::CircuitOpen { retry_after: open.retry_after }),
-            Err(CallError::Full(_)) => return Err(Refusal::Overloaded),
-            Err(CallError::DeadlineExceeded) => return Err(Refusal::Timeout),
+        // In a box it is moved as one, through all that stands around it; and goes on if what stands around it does not.
+        let mut asking = Box::pin(self.ask(pool, call, unread, (until, &aside)));
+        let inner = asking.as_mut();
+        let ended = aside.unless(pool.caller.call_once(|| inner)).await;
+        let (response, in_hand) = match ended {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(CallError::Failed(unanswered))) => unanswered.said()?,
+            Ok(Err(CallError::Open(open))) => {
+                return Err(Refusal::CircuitOpen { retry_after: open.retry_after });
+            }
+            Ok(Err(CallError::Full(_))) => return Err(Refusal::Overloaded),
+            Ok(Err(CallError::DeadlineExceeded)) => return Err(Refusal::Timeout),
+            Err(Said::Spoilt(refusal)) => return Err(refusal),
+            Err(Said::Slow) => self.late(pool, until, aside.unless(asking)).await?,
         };
         Ok(response.map(|body| Kept::new(body, (in_hand, of_pool, of_route))))
+    }
+
+    /// The answer to a probe that takes longer than others wait for it. It is no probe any more, but its answer is one.
+    async fn late(
+        &self,
+        pool: &Pool,
+        until: Until,
+        asking: impl Future<Output = Result<Result<Answered, Unanswered>, Said>>,
+    ) -> Result<Answered, Refusal> {
+        // Where answers take so long, those to others come while we wait: they are as good.
+        if pool.has_answered_since(until.begun) {
+            pool.vouch(Instant::now());
+        }
+        match asking.await {
+            Ok(Ok(answered)) => {
+                pool.vouch(Instant::now());
+                Ok(answered)
+            }
+            Ok(Err(unanswered)) => unanswered.said(),
+            Err(Said::Spoilt(refusal)) => Err(refusal),
+            // It says so once.
+            Err(Said::Slow) => Err(Refusal::Unavailable),
+        }
+    }
+
+    /// Waits for a body before its request asks to be a probe: a probe is to end as soon as the service wants, and not when
+    /// somebody outside has sent his last byte.
+    async fn arrives(&self, pool: &Pool, call: &Call<'_>, unread: &mut Unread) -> Result<(), Refusal> {
+        let most = LARGE.min(self.body_limit);
+        let refused = || Refusal::CircuitOpen { retry_after: A_WHILE };
+        let arrived = async {
+            if !unread.is_longer(most) {
+                match unread.arrives(most).await {
+                    Some(true) => return Ok(()),
+                    Some(false) => {}
+                    None => return Err(Refusal::BodyBroken),
+                }
+            }
+            // They are kept in memory, and so of these there are few.
+            let _place = pool.large.try_acquire().map_err(|_| refused())?;
+            match unread.arrives(self.body_limit).await {
+                Some(true) => Ok(()),
+                Some(false) => Err(Refusal::BodyTooLarge { limit: self.body_limit }),
+                None => Err(Refusal::BodyBroken),
+            }
+        };
+        match tokio::time::timeout_at(call.deadline, arrived).await {
+            Ok(arrived) => arrived,
+            Err(_) => Err(Refusal::BodyTooSlow),
+        }
     }
 
     /// Asks the endpoints of a pool until one has an answer. What the caller spoils does not come back from here.
@@ -178,30 +274,30 @@ impl Upstreams {
         pool: &Pool,
         call: &Call<'_>,
         unread: &mut Unread,
-        (until, given_up): (Until, &GivenUp),
+        (until, aside): (Until, &Aside),
     ) -> Result<Answered, Unanswered> {
         pool.retries.earn();
         let order = pool.order(Instant::now());
         let (mut next, mut again) = (0, call.is_repeatable());
         while let Some(endpoint) = order.get(next) {
             let body = unread.take().ok_or(Refusal::Unavailable)?;
-            let (outgoing, loan) = Outgoing::lend(body, self.body_limit);
+            let (outgoing, loan) = Outgoing::lend(body, self.body_limit, Instant::now());
             let in_hand = endpoint.begin();
-            let Failed { error, idle } = match self.attempt(call, endpoint, outgoing, (&loan, until)).await {
+            let on_its_way = self.attempt((call, pool, endpoint), outgoing, &loan, (until, aside));
+            let Failed { error, idle } = match on_its_way.await {
                 Ok(Ok(response)) => {
-                    pool.answers(Instant::now());
-                    return call.judged((response, in_hand));
+                    let judged = call.judged((response, in_hand));
+                    if !matches!(&judged, Err(unanswered) if unanswered.is_away()) {
+                        pool.answers(Instant::now());
+                    }
+                    return judged;
                 }
                 Ok(Err(failed)) => failed,
                 Err(refusal) => {
                     unread.give_back(loan.returned());
                     return match refusal {
-                        // One that answers others is there: what hangs is this request, or its route, and must not
-                        // close the service to the rest.
-                        Refusal::Timeout if !until.hurried && !pool.has_answered_since(until.begun) => {
-                            Err(refusal.into())
-                        }
-                        refusal => given_up.end(refusal).await,
+                        Refusal::Timeout if hangs(pool, until, loan.fed()) => Err(refusal.into()),
+                        refusal => aside.end(refusal).await,
                     };
                 }
             };
@@ -209,7 +305,7 @@ impl Upstreams {
             let whole = left.is_some() && loan.is_untouched();
             unread.give_back(left);
             if let Some(fault) = loan.fault() {
-                return given_up.end(self.fault(fault)).await;
+                return aside.end(self.fault(fault)).await;
             }
             if error.is_connect() {
                 pool.rest(endpoint, Instant::now());
@@ -233,22 +329,32 @@ impl Upstreams {
     /// One try at one endpoint; refused at once if the deadline or the caller's body ends it.
     async fn attempt(
         &self,
-        call: &Call<'_>,
-        endpoint: &Endpoint,
+        (call, pool, endpoint): (&Call<'_>, &Pool, &Endpoint),
         body: Outgoing,
-        (loan, until): (&Loan, Until),
+        loan: &Loan,
+        (until, aside): (Until, &Aside),
     ) -> Result<Result<Response<Incoming>, Failed>, Refusal> {
         let mut request = call.request(endpoint, body, until.instant);
         let connection = capture_connection(&mut request);
-        let exchange = self.client.request(request);
-        tokio::select! {
-            biased;
-            response = exchange => {
-                Ok(response.map_err(|error| Failed { error, idle: was_idle(&connection) }))
-            }
-            fault = loan.faulted() => Err(self.fault(fault)),
-            () = tokio::time::sleep_until(until.instant) => {
-                Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout })
+        let mut exchange = pin!(self.client.request(request));
+        let mut timer = pin!(tokio::time::sleep_until(until.instant.min(until.begun + A_WHILE)));
+        loop {
+            tokio::select! {
+                biased;
+                response = &mut exchange => {
+                    return Ok(response.map_err(|error| Failed { error, idle: was_idle(&connection) }));
+                }
+                fault = loan.faulted() => return Err(self.fault(fault)),
+                () = &mut timer => {
+                    let now = Instant::now();
+                    if now >= until.instant {
+                        return Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout });
+                    }
+                    if pool.is_half_open(now) {
+                        aside.slow();
+                    }
+                    timer.as_mut().reset(until.instant);
+                }
             }
         }
     }
@@ -270,6 +376,16 @@ impl Upstreams {
     }
 }
 
+/// Whether the end of a request's time is the service's fault, which has had all of it since `fed`. One that answers others
+/// is there: what hangs is this request, or its route, and must not close the service to the rest. Whoever is in a hurry
+/// tells of his haste, until nobody is answered for as long as the route would give.
+fn hangs(pool: &Pool, until: Until, fed: Instant) -> bool {
+    let end = until.instant;
+    end.saturating_duration_since(fed) >= until.enough()
+        && !pool.has_answered_since(fed)
+        && (!until.hurried || pool.is_silent_for(until.given, fed, end))
+}
+
 impl Call<'_> {
     /// Whether sending it twice does no more than sending it once: it only reads, or bears a key.
     fn is_repeatable(&self) -> bool {
@@ -280,8 +396,8 @@ impl Call<'_> {
     /// service, or the caller with his body; and a little before, so that it is seen.
     fn until(&self, begun: Instant, attempt: Duration) -> Until {
         match begun.checked_add(attempt.saturating_sub(A_LITTLE)) {
-            Some(own) if own < self.deadline => Until { begun, instant: own, hurried: false },
-            _ => Until { begun, instant: self.deadline, hurried: self.hurried },
+            Some(own) if own < self.deadline => Until { begun, instant: own, given: attempt, hurried: false },
+            _ => Until { begun, instant: self.deadline, given: self.given, hurried: self.hurried },
         }
     }
 

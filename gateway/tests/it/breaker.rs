@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::cascade::has_got;
-use crate::world::{Answer, PATIENCE, Running, Service, config, dead_address, full};
+use crate::world::{Answer, Got, PATIENCE, Running, Service, ServiceBody, config, dead_address, full};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
 const OTHER: &str = "GET /other HTTP/1.1\r\nHost: shop\r\n\r\n";
@@ -207,6 +207,191 @@ async fn a_body_that_comes_too_slowly_for_all_the_time_there_is_is_no_fault_of_t
         assert!(asked.iter().all(|answer| answer.problem() == "body-too-slow"), "{:?}", asked[0]);
         assert_eq!(state(&breakers), BreakerState::Closed, "{of_policy}");
     }
+}
+
+/// Waits until the next request may be a probe.
+async fn may_probe(breakers: &Breakers) {
+    let waiting = async {
+        loop {
+            let status = breaker(breakers, "service").status(Instant::now());
+            match status.state {
+                BreakerState::Open => {
+                    let left = status.retry_after_ms.unwrap_or_default();
+                    if left == 0 {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(left)).await;
+                }
+                state => panic!("it is {state:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it lets probes through");
+}
+
+/// A gateway whose service was away, and now answers so; its breaker lets probes through.
+async fn back<A, F>(answer: A) -> (Running, Breakers, Service)
+where
+    A: Fn(Got) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<ServiceBody>> + Send,
+{
+    let address = dead_address().await;
+    let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "200ms" } } }));
+    let gateway = Running::calling(config(&[address]), &calls).await;
+    for _ in 0..ENOUGH {
+        assert_eq!(gateway.ask(GET).await.problem(), "unavailable");
+    }
+    let service = Service::on(TcpListener::bind(address).await.unwrap(), answer);
+    may_probe(&breakers).await;
+    (gateway, breakers, service)
+}
+
+#[tokio::test]
+async fn whoever_keeps_his_body_to_himself_keeps_nobody_from_a_service_that_is_back() {
+    let (gateway, breakers, service) = back(|_| async { Response::new(full("back")) }).await;
+    let mut keeping = Vec::new();
+    for body in ["Content-Length: 4\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"] {
+        for _ in 0..4 {
+            let mut caller = gateway.connect().await;
+            caller.write(format!("POST / HTTP/1.1\r\nHost: shop\r\n{body}")).await;
+            keeping.push(caller);
+        }
+    }
+    // All of them are in, and none is a probe.
+    let all = async {
+        while !gateway.metrics.render().contains("gateway_under_way{pool=\"service\"} 8") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("nobody is refused");
+    assert!(service.got().is_empty());
+    for _ in 0..2 {
+        assert_eq!(gateway.ask(GET).await.text(), "back");
+    }
+    assert_eq!(state(&breakers), BreakerState::Closed);
+    for (at, caller) in keeping.iter_mut().enumerate() {
+        caller.write(if at < 4 { "yzw" } else { "3\r\nyzw\r\n0\r\n\r\n" }).await;
+        assert_eq!(caller.answer().await.text(), "back");
+    }
+    for got in &service.got()[2..] {
+        assert_eq!(got.body.as_deref(), Some(&b"xyzw"[..]));
+    }
+}
+
+#[tokio::test]
+async fn a_whole_body_is_a_probe_like_any_other_and_a_large_one_too() {
+    let (gateway, breakers, service) = back(|_| async { Response::new(full("back")) }).await;
+    let large = "x".repeat(200_000);
+    for body in ["four", &large] {
+        let post = format!("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(gateway.ask(post).await.text(), "back");
+    }
+    assert_eq!(state(&breakers), BreakerState::Closed);
+    let got = service.got().into_iter().map(|got| got.body.map(|body| body.len()));
+    assert_eq!(got.collect::<Vec<_>>(), [Some(4), Some(200_000)]);
+}
+
+#[tokio::test]
+async fn probes_that_hang_keep_nobody_out_for_longer_than_a_second() {
+    let (gateway, breakers, service) = back(|got| async move {
+        match got.uri.path() {
+            "/hanging" => std::future::pending().await,
+            _ => Response::new(full("back")),
+        }
+    })
+    .await;
+    let mut hanging = Vec::new();
+    for count in 1..=2 {
+        let mut caller = gateway.connect().await;
+        caller.write("GET /hanging HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        has_got(&service, count).await;
+        hanging.push(caller);
+    }
+    is_open(&gateway.ask(GET).await);
+    let begun = Instant::now();
+    while state(&breakers) != BreakerState::Closed {
+        gateway.ask(GET).await;
+        assert!(begun.elapsed() < Duration::from_secs(5), "it is as good as closed to all");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(gateway.ask(GET).await.text(), "back");
+}
+
+#[tokio::test]
+async fn a_service_that_takes_longer_than_probes_are_waited_for_is_used_again_all_the_same() {
+    let (gateway, breakers, _service) = back(|_| async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        Response::new(full("slow"))
+    })
+    .await;
+    // Others ask meanwhile, and have all places when the first answers come.
+    let asking = futures_util::future::join_all((0..4).map(async |_| {
+        loop {
+            gateway.ask(GET).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }));
+    let first = async {
+        assert_eq!(gateway.ask(GET).await.text(), "slow");
+        while state(&breakers) != BreakerState::Closed {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = async {
+        tokio::select! {
+            () = first => {}
+            _ = asking => {}
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("it closes");
+}
+
+#[tokio::test]
+async fn a_body_that_ends_at_the_last_moment_is_no_fault_of_the_service() {
+    let hanging = Service::start(|_| std::future::pending()).await;
+    let (calls, breakers) = calls(json!({}));
+    let mut config = config(&[hanging.address]);
+    config.limits.request_timeout_ms = 1000;
+    let gateway = Running::calling(config, &calls).await;
+    let late = async || {
+        let mut caller = gateway.connect().await;
+        caller.write("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nx").await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        caller.write("y").await;
+        caller.answer().await
+    };
+    let asked = futures_util::future::join_all((0..2 * ENOUGH).map(|_| late())).await;
+    for answer in asked {
+        assert!(["timeout", "body-too-slow"].contains(&answer.problem().as_str()), "{answer:?}");
+    }
+    let status = breaker(&breakers, "service").status(Instant::now());
+    assert_eq!((status.state, status.failures), (BreakerState::Closed, 0));
+}
+
+#[tokio::test]
+async fn a_service_that_answers_nobody_is_found_out_though_its_callers_are_in_a_hurry() {
+    let service = Service::start(|got| async move {
+        match got.uri.path() {
+            "/quick" => Response::new(full("quick")),
+            _ => std::future::pending().await,
+        }
+    })
+    .await;
+    let (calls, breakers) = calls(json!({}));
+    let mut config = config(&[service.address]);
+    config.limits.request_timeout_ms = 1500;
+    let gateway = Running::calling(config, &calls).await;
+    let hurried = "GET / HTTP/1.1\r\nHost: shop\r\nx-request-timeout-ms: 1100\r\n\r\n";
+    let all = async || {
+        let asked = futures_util::future::join_all((0..2 * ENOUGH).map(|_| gateway.ask(hurried))).await;
+        assert!(asked.iter().all(|answer| answer.problem() == "timeout"));
+        state(&breakers)
+    };
+    // It may be their haste, as long as the route would have given more, or others are answered.
+    assert_eq!(all().await, BreakerState::Closed);
+    assert_eq!(gateway.ask("GET /quick HTTP/1.1\r\nHost: shop\r\n\r\n").await.text(), "quick");
+    assert_eq!(all().await, BreakerState::Closed);
+    assert_eq!(all().await, BreakerState::Open, "nobody was answered for longer than the route gives");
 }
 
 #[tokio::test]

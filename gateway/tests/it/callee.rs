@@ -71,7 +71,7 @@ impl Middle {
                     let down = |_| Refusal::new(FaultKind::Unavailable, "unavailable", "the callee is down");
                     async move { asked.await.map_err(down) }
                 };
-                calls.call(ask).await.map(|_| "done").map_err(Problem::of_another)
+                calls.call(ask).await.map(|_| "done").map_err(Problem::from)
             }
         };
         let router = Router::new().route("/needs", get(needs)).route("/own", get(async || "own"));

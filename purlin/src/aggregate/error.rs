@@ -69,4 +69,15 @@ impl<E: Fault> Fault for UpdateError<E> {
             other => other.kind().as_str(),
         }
     }
+
+    fn is_of_another(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.is_of_another())
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Refused(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }

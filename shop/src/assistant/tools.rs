@@ -78,6 +78,10 @@ impl Fault for SearchError {
         }
     }
 
+    fn is_of_another(&self) -> bool {
+        matches!(self, Self::Line(error) if error.is_of_another())
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Line(error) => error.retry_after(),

@@ -35,8 +35,10 @@ pub(super) struct Said {
 /// A process and its breakers.
 pub(super) struct Process {
     pub(super) name: String,
-    /// Where it is; none: here.
+    /// Where it is asked; none: here.
     pub(super) at: Option<Peer>,
+    /// Where it is, as far as this one was told: it may have several addresses.
+    endpoints: Vec<String>,
     pub(super) items: Vec<Value>,
 }
 
@@ -58,17 +60,28 @@ impl Peers {
     pub(super) async fn ask(&self, token: &str) -> Said {
         let ask = async |peer: &Peer| (peer.clone(), peer.breakers.list(token).await);
         let answers = join_all(self.others.iter().map(ask)).await;
-        let own = Process { name: self.here.process.to_owned(), at: None, items: self.here.list() };
+        let own = Process {
+            name: self.here.process.to_owned(),
+            at: None,
+            endpoints: Vec::new(),
+            items: self.here.list(),
+        };
         let mut said = Said { processes: vec![own], unreached: Vec::new() };
         let mut known = vec![self.here.id.to_string()];
         for (peer, answer) in answers {
             match answer {
-                Ok(listed) if known.contains(&listed.id) => {}
-                Ok(listed) => {
-                    known.push(listed.id);
-                    let name = listed.process;
-                    said.processes.push(Process { name, at: Some(peer), items: listed.items });
-                }
+                Ok(listed) => match known.iter().position(|id| *id == listed.id) {
+                    Some(at) => said.processes[at].endpoints.push(peer.endpoint),
+                    None => {
+                        known.push(listed.id);
+                        said.processes.push(Process {
+                            name: listed.process,
+                            endpoints: vec![peer.endpoint.clone()],
+                            at: Some(peer),
+                            items: listed.items,
+                        });
+                    }
+                },
                 Err(error) => said.unreached.push(Unreached {
                     process: peer.role,
                     endpoint: peer.endpoint,
@@ -86,9 +99,9 @@ impl Process {
         self.at.as_ref().map(|peer| peer.endpoint.as_str())
     }
 
-    /// Whether it is meant by what an administrator wrote: its name, or its address.
+    /// Whether it is meant by what an administrator wrote: its name, or one of its addresses.
     pub(super) fn is(&self, wanted: &str) -> bool {
-        self.name == wanted || self.endpoint() == Some(wanted)
+        self.name == wanted || self.endpoints.iter().any(|endpoint| endpoint == wanted)
     }
 
     /// What it said of a breaker.

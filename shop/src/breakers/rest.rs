@@ -106,6 +106,10 @@ impl Asked {
         let all: Vec<&Process> = said.processes.iter().filter(of).collect();
         let having: Vec<&Process> = all.into_iter().filter(|process| process.has(&self.name)).collect();
         let process = match having[..] {
+            // Who does not answer may have one of the name as well, and be the one who is meant.
+            [process] if self.process.is_none() && !said.unreached.is_empty() => {
+                return Err(self.unsure(process, &said.unreached));
+            }
             [process] => process,
             [] => return Err(self.not_found(&said.unreached)),
             [..] => return Err(self.ambiguous(&having)),
@@ -125,6 +129,21 @@ impl Asked {
             return Problem::new(StatusCode::NOT_FOUND, "not-found").detail(detail);
         }
         let detail = format!("there is no breaker `{name}` in the processes that answered; some did not");
+        Self::unreached(detail, unreached)
+    }
+
+    /// One has it, and who else has is not known.
+    fn unsure(&self, having: &Process, unreached: &[Unreached]) -> Problem {
+        let detail = format!(
+            "of the processes that answered only `{process}` has a breaker `{name}`, and some did not answer; say whose, by \
+             name or by address: `?process={process}`",
+            process = having.name,
+            name = self.name
+        );
+        Self::unreached(detail, unreached)
+    }
+
+    fn unreached(detail: String, unreached: &[Unreached]) -> Problem {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable").detail(detail);
         let unreached = serde_json::to_value(unreached).unwrap_or_default();
         // It is not we who are away.

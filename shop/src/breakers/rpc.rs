@@ -59,3 +59,66 @@ impl breakers_server::Breakers for Answering {
         Ok(Response::new(HeldBreaker { json: held.to_string() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use purlin::message::{Clock, new_id};
+    use purlin::resilience::{BreakerConfig, BreakerState, Breakers};
+    use purlin::service::{ServeConfig, serve};
+    use purlin_gateway::auth::{Claims, Rules, Signer};
+    use tokio_util::sync::CancellationToken;
+    use tonic::Code;
+    use tonic::transport::Channel;
+
+    use super::*;
+    use crate::contracts::rpc::breakers::breakers_client::BreakersClient;
+
+    /// Asks for the list, and to hold one, with this token.
+    async fn ask(channel: &Channel, token: Option<&str>) -> [Result<(), Code>; 2] {
+        let mut client = BreakersClient::new(channel.clone());
+        let held = HoldBreaker {
+            name: "payments".into(),
+            held: hold_breaker::As::Open.into(),
+            reason: "a test".into(),
+        };
+        let (mut list, mut hold) = (Request::new(ListBreakers {}), Request::new(held));
+        if let Some(token) = token {
+            let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+            list.metadata_mut().insert("authorization", bearer.clone());
+            hold.metadata_mut().insert("authorization", bearer);
+        }
+        let code = |status: Status| status.code();
+        [client.list(list).await.map(|_| ()).map_err(code), client.hold(hold).await.map(|_| ()).map_err(code)]
+    }
+
+    #[tokio::test]
+    async fn nobody_but_administrators_sees_breakers_or_holds_them() {
+        let breakers = Breakers::new();
+        let held = breakers.breaker("payments", BreakerConfig::default());
+        let (signer, _) = Signer::generate().unwrap();
+        let verifier = Verifier::of(signer.jwks(), Rules::default(), Clock::system());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = router(Here::new("here", &breakers), verifier);
+        let stop = CancellationToken::new();
+        let served = serve(listener, router, ServeConfig::default(), stop.clone());
+        let asking = async {
+            let channel = Channel::from_shared(url).unwrap().connect_lazy();
+            let token = |role: &str| {
+                let mut claims = Claims::new(new_id().to_string(), 4_000_000_000);
+                claims.roles = vec![role.to_owned()];
+                signer.sign(&claims).unwrap()
+            };
+            let (unknown, forbidden) = (Err(Code::Unauthenticated), Err(Code::PermissionDenied));
+            assert_eq!(ask(&channel, None).await, [unknown, unknown]);
+            assert_eq!(ask(&channel, Some("no.token.at-all")).await, [unknown, unknown]);
+            assert_eq!(ask(&channel, Some(&token("user"))).await, [forbidden, forbidden]);
+            let state = || held.status(tokio::time::Instant::now()).state;
+            assert_eq!(state(), BreakerState::Closed);
+            assert_eq!(ask(&channel, Some(&token("admin"))).await, [Ok(()), Ok(())]);
+            assert_eq!(state(), BreakerState::Open);
+            stop.cancel();
+        };
+        let (_, ()) = tokio::join!(served, asking);
+    }
+}

@@ -18,7 +18,7 @@ use purlin::telemetry::logs::Format;
 
 use crate::contracts::numbers::SHORTEST_PASSWORD;
 
-pub use calls::reread as reread_calls;
+pub use calls::{breakers_of, reread as reread_calls};
 pub use options::{Options, Role};
 pub use places::Places;
 
@@ -139,7 +139,6 @@ impl Config {
                 .console
                 .unwrap_or_else(|| ([127, 0, 0, 1], if gateway.port() == 0 { 0 } else { 9090 }).into()),
             listen: options.listen,
-            peers,
             drain: options.drain.map_or(Duration::from_secs(10), |drain| drain.0),
             log_format: match options.log_format {
                 Some(format) => format.parse().context("--log-format")?,
@@ -157,9 +156,10 @@ impl Config {
                 per_second: options.sign_in_rate.unwrap_or(10),
                 burst: options.sign_in_burst.unwrap_or(50),
             },
-            calls: calls::policies(options.calls, &file)?,
+            calls: calls::policies(options.calls, &file, &peers)?,
             places: options.places.unwrap_or_default().checked(&file)?,
             file,
+            peers,
             data,
         })
     }

@@ -1,12 +1,11 @@
 //! The line to another service: every call has a deadline, a retry within a budget, a breaker, and a trace.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Router;
 use axum::response::IntoResponse;
 use purlin::http::grpc;
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::message::Uuid;
 use purlin::resilience::{CallError, Caller};
 use tonic::server::NamedService;
 use tonic::transport::{Channel, Endpoint};
@@ -21,28 +20,7 @@ pub struct Line {
 }
 
 /// A call had no good answer: the line is broken, or the other side refused.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct LineError(#[from] CallError<grpc::RemoteFault>);
-
-impl Fault for LineError {
-    fn kind(&self) -> FaultKind {
-        self.0.kind()
-    }
-
-    fn code(&self) -> &str {
-        self.0.code()
-    }
-
-    /// Whoever cannot do without somebody else is there all the same.
-    fn is_of_another(&self) -> bool {
-        self.kind().is_transient()
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_after()
-    }
-}
+pub type LineError = CallError<grpc::RemoteFault>;
 
 impl Line {
     /// A line to the service at `url`.
@@ -73,7 +51,7 @@ impl Line {
             async { sent.await.map(Response::into_inner).map_err(|status| grpc::fault_from_status(&status)) }
         };
         // A call is large, and what waits for several of them would be all of them.
-        Ok(Box::pin(self.caller.call(attempt)).await?)
+        Box::pin(self.caller.call(attempt)).await
     }
 }
 

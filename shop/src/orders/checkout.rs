@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use purlin::aggregate::{Repository, UpdateError};
-use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::message::Uuid;
 use purlin::saga::{End, Function, Saga, SagaError};
 use purlin::store::Commit;
 use serde::{Deserialize, Serialize};
 
 use super::Helpers;
 use super::order::{Order, OrderError};
-use crate::contracts::clients::Charged;
+use super::purse::Purse;
 use crate::contracts::events::{Line, Payment, ShipTo};
-use crate::contracts::line::LineError;
 use crate::contracts::money::Money;
 
 /// The name that checkouts are stored under.
@@ -25,6 +24,8 @@ pub const KIND: &str = "checkout";
 pub struct Conductor {
     /// Whom it asks.
     pub helpers: Helpers,
+    /// What it pays with.
+    pub purse: Purse,
     /// The orders.
     pub orders: Repository<Order>,
 }
@@ -63,13 +64,9 @@ async fn place_order(saga: Saga<Conductor>, order: PlaceOrder) -> Result<(), Sag
         .compensate(async move |at, _| at.inventory.release(at.key(), id).await)
         .await?;
     saga.step("process-payment", async |at| {
-        let charged = at.payments.charge(at.key(), id, &order.payment.token, order.total).await?;
-        match charged {
-            Charged::Completed(charge) => Ok(charge),
-            Charged::Pending(reason) => Err(PaymentError::Pending(reason)),
-        }
+        at.purse.charge(at.key(), id, &order.payment.token, order.total).await
     })
-    .compensate(async move |at, _| at.payments.refund(at.key(), id).await)
+    .compensate(async move |at, _| at.purse.refund(at.key(), id).await)
     .await?;
     saga.step("create-shipment", async |at| at.shipping.create(at.key(), id, &order.ship_to).await)
         .compensate(async move |at, _| at.shipping.cancel(at.key(), id).await)
@@ -107,39 +104,5 @@ fn reason_of(error: &SagaError) -> String {
         (SagaError::Cancelled { reason }, ..) => reason.clone(),
         (_, Some(step), Some(cause)) => format!("{step}: {}", cause.message),
         _ => error.to_string(),
-    }
-}
-
-/// The money is not here.
-#[derive(Debug, thiserror::Error)]
-enum PaymentError {
-    /// It may come yet.
-    #[error("the payment is pending: {0}")]
-    Pending(String),
-    /// It will not come, or the payments cannot be asked.
-    #[error(transparent)]
-    Line(#[from] LineError),
-}
-
-impl Fault for PaymentError {
-    fn kind(&self) -> FaultKind {
-        match self {
-            Self::Pending(_) => FaultKind::Unavailable,
-            Self::Line(error) => error.kind(),
-        }
-    }
-
-    fn code(&self) -> &str {
-        match self {
-            Self::Pending(_) => "payment-pending",
-            Self::Line(error) => error.code(),
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Pending(_) => None,
-            Self::Line(error) => error.retry_after(),
-        }
     }
 }

@@ -10,6 +10,7 @@ mod deadline;
 mod history;
 mod order;
 mod progress;
+mod purse;
 mod rest;
 mod rpc;
 mod search;
@@ -30,7 +31,10 @@ use crate::contracts::service::{Base, Service};
 use checkout::Conductor;
 use deadline::{Deadline, Deadlines};
 use order::Order;
+use purse::Purse;
 use view::OrdersView;
+
+pub use purse::paid_in;
 
 /// The orders service at work; cheap to clone.
 #[derive(Clone)]
@@ -92,10 +96,12 @@ pub async fn service(
         nothing_choreographed(&base.store).await?;
     }
     base.store.define::<progress::Progress>().await?;
+    base.store.define::<purse::PaidIn>().await?;
     let Others { users, products, inventory } = others;
     let (orders, view) =
         (Repository::new(&base.store), View::new(OrdersView, &base.store).metrics(&base.metrics));
-    let conductor = Conductor { helpers, orders: orders.clone() };
+    let purse = Purse::new(&base.store, helpers.payments.clone());
+    let conductor = Conductor { helpers, purse, orders: orders.clone() };
     let sagas = Sagas::new(&base.store, conductor, base.clock.clone())
         .register(checkout::KIND, checkout::function(patience))
         .metrics(&base.metrics, base.name);

@@ -7,6 +7,7 @@
 pub mod card_network;
 mod choreography;
 mod errand;
+mod ledger;
 mod payment;
 mod rest;
 mod rpc;
@@ -14,6 +15,7 @@ mod till;
 
 use axum::Router;
 use purlin::bus::Bus;
+use purlin::message::Uuid;
 use purlin::resilience::Caller;
 use purlin::store::{Cause, Query, Store};
 
@@ -28,16 +30,19 @@ use till::Till;
 struct Payments {
     till: Till,
     network: CardNetwork,
+    ledger: Uuid,
 }
 
 /// Makes the service; `line` is how it reaches the card network. Without a bus it carries out what it is asked for, and
-/// no more: all of an orchestrated checkout.
+/// no more: all of an orchestrated checkout. `paid_in` is the ledger that whoever is in this process has paid in so far:
+/// these payments must be those.
 pub async fn service(
     base: Base,
     bus: Option<&Bus>,
-    network: CardNetwork,
-    line: Caller,
+    (network, line): (CardNetwork, Caller),
+    paid_in: Option<Uuid>,
 ) -> Result<Service, Cause> {
+    let ledger = ledger::of(&base.store, paid_in).await?;
     base.store.define::<Errand>().await?;
     base.store.define::<Terms>().await?;
     let till = Till::new(&base.store, network.clone(), line);
@@ -51,7 +56,7 @@ pub async fn service(
             None
         }
     };
-    let payments = Payments { till, network };
+    let payments = Payments { till, network, ledger };
     let doors = Router::new().merge(rest::router(payments.clone())).merge(rpc::router(payments));
     let service = base.service(doors);
     let Some((group, errands)) = choreographed else { return Ok(service) };

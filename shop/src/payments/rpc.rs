@@ -2,6 +2,7 @@
 
 use axum::Router;
 use purlin::http::grpc;
+use purlin::message::{Fault, FaultKind};
 use tonic::{Request, Response, Status};
 
 use super::Payments;
@@ -13,7 +14,7 @@ use crate::contracts::money::Money;
 use crate::contracts::rpc;
 use crate::contracts::rpc::payments::charge::Outcome;
 use crate::contracts::rpc::payments::payments_server::{self, PaymentsServer};
-use crate::contracts::rpc::payments::{Charge, ChargeCard, Refund, RefundOrder};
+use crate::contracts::rpc::payments::{Charge, ChargeCard, Ledger, Refund, RefundOrder, WhichLedger};
 
 /// The methods of the payments service.
 pub fn router(payments: Payments) -> Router {
@@ -26,7 +27,8 @@ const FLOW: Flow = Flow::Orchestrated;
 #[tonic::async_trait]
 impl payments_server::Payments for Payments {
     async fn charge(&self, request: Request<ChargeCard>) -> Result<Response<Charge>, Status> {
-        let ChargeCard { order_id, token, amount } = request.into_inner();
+        let ChargeCard { order_id, token, amount, ledger } = request.into_inner();
+        self.is_meant(&ledger)?;
         let asked = Asked { amount: Money::eur(amount.unwrap_or_default().amount), token };
         let charged = self.till.charge(FLOW, id(&order_id)?, &asked).await;
         let outcome = match charged.map_err(|error| grpc::status_from_fault(&error))? {
@@ -37,9 +39,43 @@ impl payments_server::Payments for Payments {
     }
 
     async fn refund(&self, request: Request<RefundOrder>) -> Result<Response<Refund>, Status> {
-        let refunded = self.till.refund(FLOW, id(&request.into_inner().order_id)?).await;
+        let RefundOrder { order_id, ledger } = request.into_inner();
+        self.is_meant(&ledger)?;
+        let refunded = self.till.refund(FLOW, id(&order_id)?).await;
         let amount = refunded.map_err(|error| grpc::status_from_fault(&error))?.amount;
         Ok(Response::new(Refund { amount: Some(rpc::Money { amount, currency: "EUR".into() }) }))
+    }
+
+    async fn which(&self, _: Request<WhichLedger>) -> Result<Response<Ledger>, Status> {
+        Ok(Response::new(Ledger { id: self.ledger.to_string() }))
+    }
+}
+
+impl Payments {
+    /// Whether somebody who pays in this ledger pays here.
+    fn is_meant(&self, ledger: &str) -> Result<(), Status> {
+        if id(ledger)? == self.ledger {
+            return Ok(());
+        }
+        tracing::warn!(asked = ledger, own = %self.ledger, "somebody asks who has paid in another ledger");
+        Err(grpc::status_from_fault(&OtherLedger))
+    }
+}
+
+/// Payments that know nothing of the money that was taken would take it again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "these are not the payments that the orders were paid with so far: start those with the data that they had"
+)]
+struct OtherLedger;
+
+impl Fault for OtherLedger {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Unavailable
+    }
+
+    fn code(&self) -> &str {
+        "other-ledger"
     }
 }
 
@@ -47,7 +83,7 @@ impl payments_server::Payments for Payments {
 mod tests {
     use std::time::Duration;
 
-    use purlin::message::{Clock, Fault, FaultKind, new_id};
+    use purlin::message::{Clock, new_id};
     use purlin::resilience::{Breakers, Calls, Forced, Operator, Policies};
     use purlin::service::{ServeConfig, serve};
     use purlin::store::Store;
@@ -71,11 +107,18 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let served =
-            serve(listener, router(Payments { till, network }), ServeConfig::default(), stop.clone());
+        let ledger = new_id();
+        let payments = Payments { till, network, ledger };
+        let served = serve(listener, router(payments), ServeConfig::default(), stop.clone());
         let asking = async {
             let line = Line::new(&url, calls.caller("payments").without_repeats()).unwrap();
-            let asked = Asking::new(line).charge("k", new_id(), "tok_ok", Money::eur(100)).await;
+            let asking = Asking::new(line);
+            let other = asking.charge(new_id(), "j", new_id(), "tok_ok", Money::eur(100)).await.unwrap_err();
+            assert_eq!((other.kind(), other.code()), (FaultKind::Unavailable, "other-ledger"));
+            let other = asking.refund(new_id(), "j", new_id()).await.unwrap_err();
+            assert_eq!(other.code(), "other-ledger");
+            let ledger = asking.ledger().await.unwrap();
+            let asked = asking.charge(ledger, "k", new_id(), "tok_ok", Money::eur(100)).await;
             stop.cancel();
             asked.unwrap_err()
         };

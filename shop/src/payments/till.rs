@@ -158,6 +158,14 @@ impl Fault for TillError {
         }
     }
 
+    fn is_of_another(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.is_of_another(),
+            Self::Book(error) => error.is_of_another(),
+            Self::Network(error) => error.is_of_another(),
+        }
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(error) => error.retry_after(),

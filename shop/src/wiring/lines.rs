@@ -5,7 +5,7 @@ use purlin::resilience::Caller;
 
 use super::addresses::Addresses;
 use super::process::Process;
-use crate::config::Role;
+use crate::config::{Role, breakers_of};
 use crate::contracts::line::Line;
 
 /// Makes lines.
@@ -45,9 +45,9 @@ impl<'a> Lines<'a> {
         Ok(Line::new(&self.addresses.url(role), caller)?)
     }
 
-    /// A line to another process that is asked for its breakers; `name` tells it from others of its role.
-    pub fn breakers(&self, name: &str, endpoint: &str) -> anyhow::Result<Line> {
-        let caller = self.process.calls.caller(format!("breakers-{name}"));
+    /// A line to another process that is asked for its breakers; `one_of` several of its role.
+    pub fn breakers(&self, role: Role, endpoint: &str, one_of: bool) -> anyhow::Result<Line> {
+        let caller = self.process.calls.caller(breakers_of(role, one_of.then_some(endpoint)));
         Ok(Line::new(&format!("http://{endpoint}"), caller)?)
     }
 
@@ -69,6 +69,7 @@ impl<'a> Lines<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -144,7 +145,7 @@ mod tests {
             let mut serving = JoinSet::new();
             serving.spawn(serve(listener, router, ServeConfig::default(), CancellationToken::new()));
             let (breakers, metrics) = (Breakers::new(), Metrics::new());
-            let policies = reread_calls(Path::new("shop.toml")).unwrap();
+            let policies = reread_calls(Path::new("shop.toml"), &BTreeMap::new()).unwrap();
             let calls = Calls::observed(policies, &breakers, &metrics);
             let products = Products(Line::new(&url, calls.caller("products")).unwrap());
             Self { products, calls, metrics, answering, _serving: serving }

@@ -13,7 +13,7 @@ mod roles;
 mod stores;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use anyhow::{Context, bail};
@@ -93,8 +93,7 @@ fn roles_of(config: &Config) -> anyhow::Result<BTreeSet<Role>> {
 /// Payments that are elsewhere must be those that were here: others know nothing of the money that was taken, and would
 /// take it again, or have none to give back.
 fn refuse_to_leave_payments_behind(config: &Config) -> anyhow::Result<()> {
-    let Some(folder) = config.store.strip_prefix("sqlite:") else { return Ok(()) };
-    let file = Path::new(if folder.is_empty() { "." } else { folder }).join("payments.db");
+    let Some(file) = payments_file(config) else { return Ok(()) };
     if config.peers.contains_key(&Role::Payments) && file.exists() {
         bail!(
             "--peer payments=..: the payments of this shop are in {file}: stop both processes, move payments.db* and \
@@ -103,4 +102,21 @@ fn refuse_to_leave_payments_behind(config: &Config) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whose orders were paid elsewhere needs the payments that were there. A file that is made here would be in the way of
+/// theirs.
+fn refuse_payments_that_know_nothing(config: &Config) -> anyhow::Result<()> {
+    let Some(file) = payments_file(config).filter(|file| !file.exists()) else { return Ok(()) };
+    bail!(
+        "the orders here were paid with payments that are elsewhere, and there is no {file}: say where they are (--peer \
+         payments=..), or stop them and move their payments.db* and card-network.db* here",
+        file = file.display()
+    )
+}
+
+/// Where the payments of this process have their data, if that is a file.
+fn payments_file(config: &Config) -> Option<PathBuf> {
+    let folder = config.store.strip_prefix("sqlite:")?;
+    Some(Path::new(if folder.is_empty() { "." } else { folder }).join("payments.db"))
 }

@@ -33,8 +33,8 @@ pub(super) async fn serve(process: &Process, config: &Config, services: &[Watche
         }
     };
     let served = |service: &Watched| Served { name: service.name.to_owned(), store: service.store.clone() };
-    let file = config.file.clone();
-    let calls = OperatedCalls::new(&process.calls, move || reread_calls(&file));
+    let (file, peers) = (config.file.clone(), config.peers.clone());
+    let calls = OperatedCalls::new(&process.calls, move || reread_calls(&file, &peers));
     process.serve_operator(listener, operator::process(services.iter().map(served), calls));
     Ok(())
 }

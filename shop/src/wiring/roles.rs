@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use purlin::bus::Bus;
+use purlin::message::Uuid;
 use purlin::service::probes;
 use purlin::store::personal::MasterKey;
 use purlin::store::{Cause, Store};
@@ -53,7 +54,7 @@ pub async fn start(
             Ok::<_, std::convert::Infallible>(())
         }
     });
-    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores };
+    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores, paid_in: None };
     let mut services = Vec::new();
     for role in roles {
         if let Some(service) = maker.service(*role).await.with_context(|| format!("the {}", role.name()))? {
@@ -132,12 +133,7 @@ fn others(process: &Process, addresses: &Addresses) -> anyhow::Result<Vec<Peer>>
     let (lines, others) = (Lines::new(process, addresses), addresses.others());
     let several = |role: Role| others.values().filter(|other| **other == role).count() > 1;
     let peer = |(endpoint, role): (&String, &Role)| {
-        let name = match several(*role) {
-            // One that is away must not keep us from another.
-            true => format!("{}-{endpoint}", role.name()),
-            false => role.name().to_owned(),
-        };
-        let breakers = Breakers(lines.breakers(&name, endpoint)?);
+        let breakers = Breakers(lines.breakers(*role, endpoint, several(*role))?);
         Ok(Peer { role: role.name(), endpoint: endpoint.clone(), breakers })
     };
     others.iter().map(peer).collect()
@@ -151,6 +147,8 @@ struct Maker<'a> {
     verifier: Verifier,
     bus: Option<Bus>,
     stores: &'a Opened,
+    /// Which payments the orders of this process have had so far.
+    paid_in: Option<Uuid>,
 }
 
 impl Maker<'_> {
@@ -186,15 +184,23 @@ impl Maker<'_> {
                     patience: self.config.checkout_deadline,
                     choreographed: self.addresses.local(Role::Payments).is_some(),
                 };
-                orders::service(base, &bus, others, helpers, terms).await
+                let store = base.store.clone();
+                let made = orders::service(base, &bus, others, helpers, terms).await;
+                if made.is_ok() {
+                    self.paid_in = orders::paid_in(&store).await?;
+                }
+                made
             }
             Role::Payments => {
+                if self.paid_in.is_some() {
+                    super::refuse_payments_that_know_nothing(self.config)?;
+                }
                 let base = self.base(role).await?;
                 // Alone in its process it would hear nobody, and nobody it.
                 let bus = if self.config.role.is_none() { Some(self.bus().await?) } else { None };
                 let network =
                     CardNetwork::new(&self.open("card-network").await?, &self.process.clock).await?;
-                payments::service(base, bus.as_ref(), network, lines.card_network()).await
+                payments::service(base, bus.as_ref(), (network, lines.card_network()), self.paid_in).await
             }
             Role::Shipping => {
                 let (base, bus) = (self.base(role).await?, self.bus().await?);

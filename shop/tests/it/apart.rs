@@ -247,7 +247,11 @@ async fn all_ship(shop: &Shop, admin: &Client, ada: &Client, orders: &[String]) 
     }
     eventually("the breaker closes", async || breaker(admin, "shop", "payments").await["state"] == "closed")
         .await;
-    assert_eq!(admin.get("/admin/breakers").await.expect(200)["unreached"], json!([]));
+    // How they stand is asked through a breaker of its own, which is open for two seconds yet.
+    eventually("all processes answer", async || {
+        admin.get("/admin/breakers").await.expect(200)["unreached"] == json!([])
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,11 +318,6 @@ async fn payments_go_apart_only_with_what_they_have_and_when_nothing_waits_for_a
     .await;
     assert_eq!(shop.stop().await, Some(0));
 
-    let refused = async |arguments: &[&str], folder: &Path| {
-        let ended = program(folder).args(arguments).output().await.expect("it runs");
-        assert!(!ended.status.success());
-        String::from_utf8(ended.stderr).expect("text")
-    };
     let peer = ["--peer", "payments=http://127.0.0.1:1"];
     let said = refused(&peer, &shop.folder).await;
     assert!(said.contains("payments.db") && said.contains("card-network.db"), "{said}");
@@ -395,11 +394,106 @@ async fn breakers_of_all_processes_are_seen_and_held_where_they_are() {
     assert_eq!(listed["unreached"][0]["process"], "products");
     assert_eq!(listed["unreached"][0]["endpoint"], endpoint);
     admin.post_empty("/admin/breakers/nobody/open").await.problem(503);
+    // Nor is it guessed that he has none of the name.
+    let unsure = admin.post_empty("/admin/breakers/card-network/open").await.problem(503);
+    assert!(unsure["detail"].as_str().is_some_and(|detail| detail.contains("?process=shop")), "{unsure}");
+    assert_eq!(unsure["unreached"][0]["endpoint"], endpoint);
+    assert_eq!(breaker(&admin, "shop", "card-network").await["state"], "closed");
+    for verb in ["open", "reset"] {
+        let path = format!("/admin/breakers/card-network/{verb}?process=shop");
+        admin.post_empty(&path).await.expect(200);
+    }
     products.restart(&shop).await;
     eventually("it answers again", async || {
         admin.post_empty("/admin/breakers/nobody/open").await.status == 404
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_processes_of_a_role_are_asked_alike_and_each_is_known_by_all_its_addresses() {
+    let (here, there) = (free_port(), free_port());
+    let peers = [
+        format!("products=http://127.0.0.1:{here}"),
+        format!("products=http://localhost:{here}"),
+        format!("products=http://127.0.0.1:{there}"),
+    ];
+    let shop =
+        Shop::configured(CALLS, &["--peer", &peers[0], "--peer", &peers[1], "--peer", &peers[2]]).await;
+    let _one = Apart::start(&shop, "products", here).await;
+    let folder = shop.folder.join("another");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let child = spawn(&folder, &shop, "products", there).await;
+    let another = Apart { role: "products", child, folder, port: there };
+    let admin = shop.client().admin().await;
+    let listed = admin.get("/admin/breakers").await.expect(200);
+    assert_eq!(listed["unreached"], json!([]));
+
+    // Each is waited for as long as one alone would be.
+    another.signal("-STOP");
+    let (listed, took) = timed(admin.get("/admin/breakers")).await;
+    let listed = listed.expect(200);
+    assert!(took < 3 * AT_ONCE, "{took:?}");
+    let unreached = listed["unreached"].as_array().expect("a list");
+    assert_eq!(unreached.len(), 1, "{unreached:?}");
+    assert_eq!(unreached[0]["endpoint"], format!("127.0.0.1:{there}"));
+    let held = format!("/admin/breakers/inventory/open?process=localhost:{here}");
+    let held = admin.post_empty(&held).await.expect(200);
+    assert_eq!((&held["process"], &held["forced"]), (&json!("products"), &json!("open")));
+    another.signal("-CONT");
+}
+
+/// The program, which ends by itself; what it says.
+async fn refused(arguments: &[&str], folder: &Path) -> String {
+    let ended = program(folder).args(arguments).output();
+    let ended =
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("it runs");
+    assert!(!ended.status.success());
+    String::from_utf8(ended.stderr).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_were_paid_are_paid_with_no_payments_that_know_nothing_of_it() {
+    let (mut shop, mut payments) = shop_and("payments").await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    // The money was taken, and nobody has said so yet.
+    let order = ada.draft(&product, 1).await;
+    ada.submit(&order, "tok_slow", "orchestrated").await.expect(202);
+    eventually("it is being paid", async || {
+        let ledger = admin.get("/admin/ledger").await.expect(200);
+        ledger["items"]
+            .as_array()
+            .is_some_and(|entries| entries.iter().any(|one| one["order_id"] == order.as_str()))
+    })
+    .await;
+    shop.kill().await;
+    payments.child.kill().await.expect("it is ours");
+
+    // With all in one process it would be taken again.
+    let said = refused(&[], &shop.folder).await;
+    assert!(said.contains("the orders here were paid with payments that are elsewhere"), "{said}");
+    assert!(!shop.folder.join("data/payments.db").exists(), "and nothing is in the way of those that know");
+
+    // Nor is it taken again by others that are apart.
+    let folder = shop.folder.join("empty");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    shop.restart().await;
+    let mut empty = spawn(&folder, &shop, "payments", payments.port).await;
+    let (admin, ada) =
+        (Client { base: shop.gateway.clone(), ..admin }, Client { base: shop.gateway.clone(), ..ada });
+    eventually("they refuse to be paid", async || {
+        let said = std::fs::read_to_string(folder.join("stderr")).expect("a file");
+        said.contains("has paid in another ledger")
+    })
+    .await;
+    assert_eq!(admin.get("/admin/ledger").await.expect(200)["items"], json!([]));
+    assert_eq!(ada.order(&order).await["status"], "submitted");
+    empty.kill().await.expect("it is ours");
+
+    // Those that know are the right ones.
+    payments.restart(&shop).await;
+    all_ship(&shop, &admin, &ada, &[order]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,4 +226,15 @@ impl<E: Fault> Fault for OnceError<E> {
             Self::Read(error) => error.code(),
         }
     }
+
+    fn is_of_another(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_of_another())
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Failed(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }

@@ -18,9 +18,7 @@ pub(super) struct Merged {
 
 impl Merged {
     pub(super) fn new(built_in: &CallPolicy) -> Self {
-        let value = serde_json::to_value(built_in).expect("a policy can be written as JSON");
-        let Value::Object(value) = value else { unreachable!("a policy is a table") };
-        Self { value, origins: BTreeMap::new() }
+        Self { value: written(built_in), origins: BTreeMap::new() }
     }
 
     /// Takes what a source says in its table `calls.<name>`.
@@ -53,6 +51,13 @@ impl Merged {
     }
 }
 
+/// A policy as a table.
+pub(super) fn written(policy: &CallPolicy) -> Map<String, Value> {
+    let value = serde_json::to_value(policy).expect("a policy can be written as JSON");
+    let Value::Object(value) = value else { unreachable!("a policy is a table") };
+    value
+}
+
 fn take(
     into: &mut Map<String, Value>,
     said: &Map<String, Value>,
@@ -64,24 +69,29 @@ fn take(
         let path = if within.is_empty() { key.clone() } else { format!("{within}.{key}") };
         let said = switched(key, said, into.get(key));
         match (into.get_mut(key), said) {
-            (Some(Value::Object(into)), Value::Object(said)) => {
+            // Of calls or of a time: who says one does not mean the other.
+            (Some(Value::Object(into)), Value::Object(said)) if key != "over" => {
                 origins.insert(path.clone(), Arc::clone(origin));
                 take(into, &said, &path, origin, origins);
             }
             (_, Value::Object(said)) => {
+                origins.retain(|known, _| !is_within(known, &path));
                 origins.insert(path.clone(), Arc::clone(origin));
                 let mut fresh = Map::new();
                 take(&mut fresh, &said, &path, origin, origins);
                 into.insert(key.clone(), Value::Object(fresh));
             }
             (_, said) => {
-                origins
-                    .retain(|known, _| !known.strip_prefix(&*path).is_some_and(|rest| rest.starts_with('.')));
+                origins.retain(|known, _| !is_within(known, &path));
                 origins.insert(path, Arc::clone(origin));
                 into.insert(key.clone(), said);
             }
         }
     }
+}
+
+fn is_within(known: &str, path: &str) -> bool {
+    known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// `true` and `false` switch a part on and off.

@@ -43,6 +43,13 @@ const DEFAULT: &str = "default";
 #[serde(transparent)]
 pub struct Section(BTreeMap<String, Map<String, Value>>);
 
+/// Names every value of a policy, so that nothing that is said of all callees changes it.
+impl FromIterator<(String, CallPolicy)> for Section {
+    fn from_iter<I: IntoIterator<Item = (String, CallPolicy)>>(policies: I) -> Self {
+        Self(policies.into_iter().map(|(callee, policy)| (callee, merge::written(&policy))).collect())
+    }
+}
+
 /// The policies of all callees; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {

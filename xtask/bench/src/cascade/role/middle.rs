@@ -83,7 +83,7 @@ async fn careful(middle: &Inside) -> Result<(), Problem> {
         first = false;
         attempt
     };
-    middle.caller.call(attempt).await.map_err(Problem::of_another)
+    Ok(middle.caller.call(attempt).await?)
 }
 
 /// As it is often seen: a timeout and three attempts.

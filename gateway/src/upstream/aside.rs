@@ -1,0 +1,61 @@
+//! What a request says while it is under way, to whoever waits for its answer.
+
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+
+use crate::core::Refusal;
+
+/// What a request says while it is under way. The call that it is part of is then dropped without a result, which says
+/// nothing about the service.
+#[derive(Debug, Default)]
+pub(super) struct Aside(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    said: Option<Said>,
+    /// Whether it was slow before: it is said once.
+    slow: bool,
+}
+
+/// What it says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Its caller spoilt it: the service may not have done anything wrong.
+    Spoilt(Refusal),
+    /// It takes longer than a probe may. It goes on, but others may probe.
+    Slow,
+}
+
+impl Aside {
+    /// Ends the request with this; whoever says so is dropped.
+    pub(super) async fn end<T>(&self, refusal: Refusal) -> T {
+        self.state().said = Some(Said::Spoilt(refusal));
+        std::future::pending().await
+    }
+
+    /// It takes its time. Whoever says so must be about to wait.
+    pub(super) fn slow(&self) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.slow, true) {
+            state.said = Some(Said::Slow);
+        }
+    }
+
+    /// What comes of `call`, unless something is said from within.
+    pub(super) async fn unless<F: Future>(&self, call: F) -> Result<F::Output, Said> {
+        let mut call = pin!(call);
+        std::future::poll_fn(|context| match call.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+            Poll::Pending => match self.state().said.take() {
+                Some(said) => Poll::Ready(Err(said)),
+                None => Poll::Pending,
+            },
+        })
+        .await
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

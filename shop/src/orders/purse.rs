@@ -1,0 +1,139 @@
+//! The payments, as the orders know them: always the same ones.
+//!
+//! Payments that know nothing of the money that was taken would take it again. So the orders remember the ledger of those
+//! whom they asked first, before they let them charge anything, and pay in no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use purlin::message::{Fault, FaultKind, Uuid};
+use purlin::store::{Commit, CommitError, ReadError, Revision, Row, Store};
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use crate::contracts::clients::{Charged, Payments};
+use crate::contracts::line::LineError;
+use crate::contracts::money::Money;
+
+/// Which ledger the orders are paid in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PaidIn {
+    ledger: Uuid,
+}
+
+impl Row for PaidIn {
+    const COLLECTION: &'static str = "paid_in";
+}
+
+/// The only record.
+const KEY: &str = "payments";
+
+/// The ledger that the orders of a store were paid in, if any were.
+pub async fn paid_in(store: &Store) -> Result<Option<Uuid>, ReadError> {
+    Ok(store.get::<PaidIn>(KEY).await?.map(|paid| paid.ledger))
+}
+
+/// Pays; cheap to clone.
+#[derive(Clone)]
+pub struct Purse {
+    store: Store,
+    payments: Payments,
+    ledger: Arc<OnceCell<Uuid>>,
+}
+
+impl Purse {
+    /// Pays with these payments, for the orders of this store.
+    pub fn new(store: &Store, payments: Payments) -> Self {
+        Self { store: store.clone(), payments, ledger: Arc::default() }
+    }
+
+    /// Charges a card for an order, once; the charge.
+    pub async fn charge(
+        &self,
+        key: &str,
+        order_id: Uuid,
+        token: &str,
+        amount: Money,
+    ) -> Result<String, PaymentError> {
+        match self.payments.charge(self.ledger().await?, key, order_id, token, amount).await? {
+            Charged::Completed(charge) => Ok(charge),
+            Charged::Pending(reason) => Err(PaymentError::Pending(reason)),
+        }
+    }
+
+    /// Gives back what was charged for an order.
+    pub async fn refund(&self, key: &str, order_id: Uuid) -> Result<(), PaymentError> {
+        Ok(self.payments.refund(self.ledger().await?, key, order_id).await?)
+    }
+
+    async fn ledger(&self) -> Result<Uuid, PaymentError> {
+        self.ledger.get_or_try_init(|| self.first()).await.copied()
+    }
+
+    /// The one that is known, or that of whoever answers first.
+    async fn first(&self) -> Result<Uuid, PaymentError> {
+        loop {
+            if let Some(ledger) = paid_in(&self.store).await? {
+                return Ok(ledger);
+            }
+            let paid = PaidIn { ledger: self.payments.ledger().await? };
+            match self.store.commit(Commit::new().put_expecting(KEY, &paid, Revision::Absent, None)).await {
+                Ok(_) => return Ok(paid.ledger),
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(PaymentError::Commit(error)),
+            }
+        }
+    }
+}
+
+/// The money is not here.
+#[derive(Debug, thiserror::Error)]
+pub enum PaymentError {
+    /// It may come yet.
+    #[error("the payment is pending: {0}")]
+    Pending(String),
+    /// It will not come, or the payments cannot be asked.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// Where the orders are paid is not known.
+    #[error("it cannot be read which payments the orders have")]
+    Read(#[from] ReadError),
+    /// Where the orders are paid cannot be remembered.
+    #[error("it cannot be remembered which payments the orders have")]
+    Commit(#[source] CommitError),
+}
+
+impl Fault for PaymentError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Pending(_) => FaultKind::Unavailable,
+            Self::Line(error) => error.kind(),
+            Self::Read(error) => error.kind(),
+            Self::Commit(error) => error.kind(),
+        }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Pending(_) => "payment-pending",
+            Self::Line(error) => error.code(),
+            Self::Read(error) => error.code(),
+            Self::Commit(error) => error.code(),
+        }
+    }
+
+    fn is_of_another(&self) -> bool {
+        match self {
+            Self::Pending(_) => true,
+            Self::Line(error) => error.is_of_another(),
+            Self::Read(_) | Self::Commit(_) => false,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Line(error) => error.retry_after(),
+            Self::Pending(_) | Self::Read(_) | Self::Commit(_) => None,
+        }
+    }
+}
