@@ -35,9 +35,10 @@ pub(crate) enum Store {
     /// behind that it may say anything. So who followed it stops, until a person says from where to go on. Without --after
     /// those who refuse are listed, and without --yes it is told what would be done.
     ///
-    /// A relay has published all up to the position already, and publishes what is behind it; a group has handled all up to
-    /// it. If the position is before the end of the backup, some things happen again; if it is behind it, some never do.
-    /// Read models are restored with their store, and have nothing to accept.
+    /// What a relay has published up to the position, or a group handled, counts as done; what is behind it is published
+    /// or handled, even if it was before. Nobody is set forward: who had not come so far goes on from where he was. If the
+    /// position is before the end of the backup, some things happen again; if it is behind it, some of what the log says
+    /// now may never be published or handled. Read models are restored with their store, and have nothing to accept.
     Accept(Accept),
     /// Write a store, which nobody uses meanwhile, as JSON Lines.
     Export(Export),

@@ -1,5 +1,7 @@
 //! `purlin store accept`: lets those who refuse a restored log go on with it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Outcome, encoded_query};
@@ -16,6 +18,7 @@ const COLUMNS: &[Column] = &[
     ("KNOWS", &["/knows"]),
     ("FOUND", &["/found"]),
     ("POSITION", &["/position"]),
+    ("FURTHEST", &["/furthest"]),
     ("HEAD", &["/head"]),
 ];
 
@@ -28,6 +31,13 @@ pub(super) async fn run(operator: &Operator, wanted: &Accept) -> Result<Outcome,
     if refusing.is_empty() {
         return Err(Failure::NoSuchThing("nobody who was asked for refuses a log here".to_owned()));
     }
+    let logs: BTreeSet<&str> = refusing.iter().filter_map(|one| one["log"].as_str()).collect();
+    if logs.len() > 1 {
+        let logs = logs.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Failure::Refused(format!(
+            "those who refuse follow several logs ({logs}), and a position is one of one log: say which with --service"
+        )));
+    }
     let mut plans = Vec::new();
     for one in &refusing {
         plans.push(ask(operator, one, after, true).await?);
@@ -38,7 +48,11 @@ pub(super) async fn run(operator: &Operator, wanted: &Accept) -> Result<Outcome,
     }
     let mut done = Vec::new();
     for one in &refusing {
-        done.push(ask(operator, one, after, false).await?);
+        match ask(operator, one, after, false).await {
+            Ok(answer) => done.push(answer),
+            Err(failure) if done.is_empty() => return Err(failure),
+            Err(failure) => return Err(half_way(&done, one, &failure)),
+        }
     }
     let said = format!("{said}done; they go on when their process is started");
     Ok(Outcome::Done { said, answer: json!({ "items": done }) })
@@ -71,22 +85,84 @@ async fn ask(operator: &Operator, one: &Value, after: u64, dry_run: bool) -> Res
     operator.post(&format!("/followers/accept?{}", encoded_query(&query))).await
 }
 
+/// Some go on already when one was refused.
+fn half_way(done: &[Value], refused: &Value, failure: &Failure) -> Failure {
+    let names: Vec<String> = done.iter().map(called).collect();
+    let (one, why) = (called(refused), failure.told());
+    let said = format!("{one}: {why}; done already, and not undone: {}", names.join(", "));
+    Failure::Halfway { said, progress: json!({ "items": done }) }
+}
+
+fn called(one: &Value) -> String {
+    let [kind, name, service] = ["kind", "name", "service"].map(|member| one[member].as_str().unwrap_or("?"));
+    format!("{kind} {name} (in {service})")
+}
+
 /// What it means for one of them.
 fn told(plan: &Value) -> String {
-    let [kind, name, service, log] =
-        ["kind", "name", "service", "log"].map(|member| plan[member].as_str().unwrap_or("?"));
-    let [knows, found, position, after, head, dropped] =
-        ["knows", "found", "position", "after", "head", "dropped"].map(|member| &plan[member]);
-    let (done, again) = if kind == "relay" { ("published", "published") } else { ("handled", "handled") };
+    let (called, log) = (called(plan), plan["log"].as_str().unwrap_or("?"));
+    let [knows, found, position, furthest, after, from, head, dropped] =
+        ["knows", "found", "position", "furthest", "after", "from", "head", "dropped"]
+            .map(|member| &plan[member]);
+    let relay = plan["kind"] == "relay";
+    let done = if relay { "published" } else { "handled" };
+    let known = match position == furthest {
+        true => format!("up to {position}"),
+        false => format!("up to {position}, and parts of it up to {furthest}"),
+    };
     let mut said = format!(
-        "{kind} {name} (in {service}) knows incarnation {knows} of the log of {log} up to {position}, and goes on with \
-         incarnation {found}, which ends at {head}:\n  all up to {after} counts as {done}; what is behind it is {again}, \
-         even if it was before\n"
+        "{called} knows incarnation {knows} of the log of {log} {known}, and goes on with incarnation {found}, which \
+         ends at {head}:\n  all up to {from} counts as {done}"
     );
+    said += &match (from == after, relay) {
+        (true, _) => format!("; what is behind it is {done}, even if it was before\n"),
+        (false, true) => format!(", as it had come no further; what is behind it is {done}\n"),
+        (false, false) => format!(
+            ", and what it had {done} up to {after}; the rest is {done}, and what is behind {after} even if it was \
+             before\n"
+        ),
+    };
     if dropped != 0 {
         said += &format!(
             "  {dropped} messages that are parked behind it are dropped: what the log still says of them comes again\n"
         );
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_already_is_named_when_the_next_one_is_refused() {
+        let one = |kind: &str, name: &str| json!({ "kind": kind, "name": name, "service": "bus" });
+        let failure = half_way(
+            &[one("relay", "orders"), one("group", "printer")],
+            &one("group", "mailer"),
+            &Failure::Refused("it has moved".to_owned()),
+        );
+        assert_eq!(
+            failure.told(),
+            "group mailer (in bus): it has moved; done already, and not undone: relay orders (in bus), group printer \
+             (in bus)"
+        );
+    }
+
+    #[test]
+    fn who_had_not_come_so_far_is_said_to_stay() {
+        let plan = |kind: &str| {
+            told(&json!({
+                "kind": kind, "name": "g", "service": "s", "log": "l", "knows": 1, "found": 2, "position": 400,
+                "furthest": 900, "after": 600, "from": 400, "head": 1000, "dropped": 0,
+            }))
+        };
+        let group = plan("group");
+        assert!(group.contains("up to 400, and parts of it up to 900"), "{group}");
+        assert!(
+            group.contains("all up to 400 counts as handled, and what it had handled up to 600"),
+            "{group}"
+        );
+        assert!(plan("relay").contains("all up to 400 counts as published, as it had come no further"));
+    }
 }

@@ -15,27 +15,29 @@ async fn restore(data: &Folder, name: &str, copy: &Path) {
     assert!(restored.out.contains("purlin store accept"), "{}", restored.out);
 }
 
-/// A folder in which two orders were placed, whose messages are dead, and a copy of a store from between them.
-async fn with_a_backup_of(name: &str) -> (Folder, Folder, PathBuf) {
+/// A folder in which two orders were placed, whose messages are dead, and copies of stores from between them.
+async fn with_backups_of<const N: usize>(names: [&str; N]) -> (Folder, Folder, [PathBuf; N]) {
     let (data, elsewhere) = (Folder::new(), Folder::new());
     let process = Process::start(&data, &World::broken()).await;
     process.place("a").await;
     process.until_dead(1).await;
     // The operator of this process serves the orders alone: the bus is copied when it has stopped.
     process.stop().await;
-    let copy = elsewhere.path().join(format!("{name}.backup"));
-    let backed = purlin(&data, &format!("store backup {} --service {name}", copy.display())).await;
-    assert_eq!(backed.status, 0, "{}", backed.err);
+    let copies = names.map(|name| elsewhere.path().join(format!("{name}.backup")));
+    for (name, copy) in names.iter().zip(&copies) {
+        let backed = purlin(&data, &format!("store backup {} --service {name}", copy.display())).await;
+        assert_eq!(backed.status, 0, "{}", backed.err);
+    }
     let process = Process::start(&data, &World::broken()).await;
     process.place("b").await;
     process.until_dead(2).await;
     process.stop().await;
-    (data, elsewhere, copy)
+    (data, elsewhere, copies)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_goes_on_with_a_restored_log_when_it_is_told_to() {
-    let (data, _elsewhere, copy) = with_a_backup_of("orders").await;
+    let (data, _elsewhere, [copy]) = with_backups_of(["orders"]).await;
     let none = purlin(&data, "store accept").await;
     assert!(
         none.status == 0 && none.out.contains("no relay and no group refuses"),
@@ -72,7 +74,7 @@ async fn a_relay_goes_on_with_a_restored_log_when_it_is_told_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_goes_on_with_a_restored_bus_when_it_is_told_to() {
-    let (data, _elsewhere, copy) = with_a_backup_of("bus").await;
+    let (data, _elsewhere, [copy]) = with_backups_of(["bus"]).await;
     restore(&data, "bus", &copy).await;
     let asked = purlin(&data, "store accept --follower printer --after 1").await;
     assert!(asked.err.contains("group printer (in orders)"), "{}", asked.err);
@@ -89,4 +91,22 @@ async fn a_group_goes_on_with_a_restored_bus_when_it_is_told_to() {
     process.place("c").await;
     process.until_dead(3).await;
     process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_is_accepted_of_one_log_at_a_time() {
+    let (data, _elsewhere, [bus, orders]) = with_backups_of(["bus", "orders"]).await;
+    restore(&data, "bus", &bus).await;
+    let early = purlin(&data, "store accept --service bus --after 0").await;
+    assert!(early.err.contains("all up to 0 counts as handled"), "{}", early.err);
+    // Now the relay, whose progress the bus keeps, is as far as its backup; but the orders are another life.
+    restore(&data, "orders", &orders).await;
+    let several = purlin(&data, "store accept --after 1 --yes").await;
+    assert!(several.status == 1 && several.err.contains("--service"), "{}", several.err);
+    assert!(several.err.contains("bus, orders"), "{}", several.err);
+    for service in ["bus", "orders"] {
+        let one = purlin(&data, &format!("store accept --service {service} --after 1 --yes")).await;
+        assert_eq!(one.status, 0, "{}", one.err);
+    }
+    assert!(purlin(&data, "store accept").await.out.contains("no relay and no group refuses"));
 }

@@ -14,8 +14,14 @@ use super::{Follower, FollowerKind};
 ///
 /// A log that was restored says the same as before up to where the backup ends, and may say anything behind it. Only a
 /// person knows what became of what was published or handled from there on, so only a person says where to go on.
+///
+/// Nobody is set forward by that: who has not come as far as the position, or whose lane has not, goes on from where he
+/// was, so that nothing is passed over.
 #[derive(Debug, Clone)]
 pub struct Acceptance {
+    /// Up to here all counts as published, or handled: the position that was said, or an earlier one that the follower,
+    /// or the lane of a group that is furthest behind, had come to.
+    pub from: Position,
     /// How many messages of the group are parked behind the position. They are of the life of the log that has ended, and
     /// are dropped: what the log still says of them comes again.
     pub dropped: u64,
@@ -27,18 +33,20 @@ impl Acceptance {
     /// What is to be done so that a follower, whose progress is in `store`, goes on behind a position of the log `followed`.
     ///
     /// Everything behind the position is then published, or handled, even if that was done in the log's earlier life;
-    /// nothing at or before it is any more.
+    /// nothing at or before it is that was before.
     pub async fn of(
         store: &Store,
         follower: &Follower,
         followed: &Store,
         after: Position,
     ) -> Result<Self, AcceptError> {
-        let (found, head) = (followed.log_id(), followed.head());
+        let found = followed.log_id();
         if follower.log.log != found.log {
             return Err(AcceptError::Another { known: follower.log, found });
         }
-        if follower.log == found && follower.position <= head {
+        // Later than the follower was read: whoever is at work now has not come further than this.
+        let head = followed.head_up_to(follower.furthest.max(after)).await?;
+        if follower.log == found && follower.furthest <= head {
             return Err(AcceptError::Follows);
         }
         if after > head {
@@ -48,7 +56,7 @@ impl Acceptance {
             FollowerKind::Relay => (relay(store, follower, found, after).await?, 0),
             FollowerKind::Group => group(store, follower, found, after).await?,
         };
-        Ok(Self { dropped, store: store.clone(), commit })
+        Ok(Self { from: follower.position.min(after), dropped, store: store.clone(), commit })
     }
 
     /// Does it, unless somebody has changed something since it was looked at. Who follows notices when it is run next.
@@ -65,7 +73,11 @@ async fn relay(
 ) -> Result<Commit, AcceptError> {
     let record = if_any(store.get_record(Cursor::COLLECTION, &follower.name).await)?;
     let record = record.ok_or_else(|| AcceptError::NotFound(follower.name.clone()))?;
-    let cursor = Cursor { log: found, position: after };
+    let known: Cursor = record.decode()?;
+    if (known.log, known.position) != (follower.log, follower.position) {
+        return Err(AcceptError::Moved(follower.name.clone()));
+    }
+    let cursor = Cursor { log: found, position: after.min(known.position) };
     Ok(Commit::new().put_expecting(&follower.name, &cursor, Revision::Exact(record.revision), None))
 }
 
@@ -80,10 +92,18 @@ async fn group(
     let record = record.ok_or_else(|| AcceptError::NotFound(name.clone()))?;
     let known: GroupRecord = record.decode()?;
     let lanes = known.lanes();
+    let marks = mark::marks(store, name, lanes).await?;
+    if known.log != follower.log || mark::ends_of(&marks) != (follower.position, follower.furthest) {
+        return Err(AcceptError::Moved(name.clone()));
+    }
     let mut commit =
         Commit::new().put_expecting(name, &known.following(found), Revision::Exact(record.revision), None);
-    for (lane, mark) in (0..lanes).zip(mark::marks(store, name, lanes).await?) {
-        commit = commit.and(mark.moved(name, lane, after));
+    for (lane, mark) in (0..lanes).zip(marks) {
+        // A lane that has not come so far has yet to handle what is before the position.
+        commit = commit.and(match mark.position > after {
+            true => mark.moved(name, lane, after),
+            false => mark.stays(name, lane),
+        });
     }
     let mut dropped = BTreeMap::<String, u64>::new();
     for (position, key) in parked_behind(store, name, after).await? {
@@ -102,7 +122,7 @@ async fn group(
         };
     }
     let dropped = dropped.values().sum();
-    if commit.writes.len() > Limits::default().items {
+    if commit.writes.len() + commit.requirements.len() > Limits::default().items {
         return Err(AcceptError::TooManyParked(dropped));
     }
     Ok((commit, dropped))
@@ -149,6 +169,9 @@ pub enum AcceptError {
         /// The log that it was to follow.
         found: LogId,
     },
+    /// It is not where it was when it was looked at.
+    #[error("`{0}` has moved since it was looked at: look again")]
+    Moved(String),
     /// It refuses nothing.
     #[error("it follows the log as it is: there is nothing to accept")]
     Follows,
@@ -175,7 +198,9 @@ impl Fault for AcceptError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::NotFound(_) => FaultKind::NotFound,
-            Self::Another { .. } | Self::Follows | Self::TooManyParked(_) => FaultKind::Conflict,
+            Self::Another { .. } | Self::Moved(_) | Self::Follows | Self::TooManyParked(_) => {
+                FaultKind::Conflict
+            }
             Self::Ahead { .. } => FaultKind::Rejected,
             Self::Read(error) => error.kind(),
             Self::Write(error) => error.kind(),

@@ -18,6 +18,9 @@ pub struct Follower {
     /// Everything at or before this was copied, handled or parked. A lane of a group that meets nothing of its own
     /// stores its mark only now and then, so an idle group may be up to about a thousand behind.
     pub position: Position,
+    /// Nothing behind this was. It is the position itself but for a group, whose lanes are not equally far: a log that
+    /// ends before it has lost something.
+    pub furthest: Position,
 }
 
 /// What follows a log.
@@ -37,6 +40,7 @@ pub async fn followers(store: &Store) -> Result<Vec<Follower>, ReadError> {
         name,
         log: cursor.log,
         position: cursor.position,
+        furthest: cursor.position,
     }))
     .await?;
     let groups = if_any(each::<mark::GroupRecord, _>(store, |name, group: mark::GroupRecord| Follower {
@@ -44,10 +48,11 @@ pub async fn followers(store: &Store) -> Result<Vec<Follower>, ReadError> {
         name,
         log: group.log,
         position: Position::START,
+        furthest: Position::START,
     }))
     .await?;
     for mut group in groups {
-        group.position = mark::lowest(store, &group.name).await?;
+        (group.position, group.furthest) = mark::ends(store, &group.name).await?;
         all.push(group);
     }
     Ok(all)

@@ -60,6 +60,11 @@ impl Mark {
         Ok(Self { position, revision: Revision::Exact(record.revision) })
     }
 
+    /// Requires the mark to be as it was read.
+    pub(super) fn stays(&self, group: &str, lane: u32) -> Commit {
+        Commit::new().require::<MarkRow>(Self::id(group, lane), self.revision)
+    }
+
     /// The commit that moves the mark.
     pub(super) fn moved(&self, group: &str, lane: u32, to: Position) -> Commit {
         Commit::new().put_expecting(Self::id(group, lane), &MarkRow { position: to }, self.revision, None)
@@ -114,11 +119,18 @@ pub(super) async fn marks(store: &Store, group: &str, lanes: u32) -> Result<Vec<
     Ok(marks)
 }
 
-/// The mark of the lane that is furthest behind.
-pub(super) async fn lowest(store: &Store, group: &str) -> Result<Position, ReadError> {
-    let Some(known) = store.get::<GroupRecord>(group).await? else { return Ok(Position::START) };
-    let marks = marks(store, group, known.lanes).await?;
-    Ok(marks.iter().map(|mark| mark.position).min().unwrap_or(Position::START))
+/// The marks of the lanes that are furthest behind and furthest ahead.
+pub(super) async fn ends(store: &Store, group: &str) -> Result<(Position, Position), ReadError> {
+    let Some(known) = store.get::<GroupRecord>(group).await? else {
+        return Ok((Position::START, Position::START));
+    };
+    Ok(ends_of(&marks(store, group, known.lanes).await?))
+}
+
+/// The lowest and the highest of some marks.
+pub(super) fn ends_of(marks: &[Mark]) -> (Position, Position) {
+    let positions = || marks.iter().map(|mark| mark.position);
+    (positions().min().unwrap_or(Position::START), positions().max().unwrap_or(Position::START))
 }
 
 /// Which lane a key belongs to. The hash (64-bit FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>) is part of

@@ -35,7 +35,7 @@ pub(super) async fn of(group: &Group) -> Result<GroupStatus, ReadError> {
 }
 
 async fn count(group: &Group, status: &mut GroupStatus) -> Result<(), ReadError> {
-    let lowest = mark::lowest(&group.store, &group.name).await?;
+    let (lowest, _) = mark::ends(&group.store, &group.name).await?;
     status.lag = group.bus.head().0.saturating_sub(lowest.0);
     let mut after = None;
     loop {

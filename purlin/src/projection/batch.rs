@@ -109,3 +109,236 @@ pub(super) async fn load(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::message::Envelope;
+    use crate::projection::{Fold, RowSet, Unfit};
+    use crate::store::memory::Memory;
+    use crate::store::{
+        BoxFuture, Collection, Commit, Engine, Expected, Layer, LogFilter, Position, Record, Row, StreamId,
+    };
+
+    #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+    struct Tally {
+        events: u64,
+    }
+
+    impl Row for Tally {
+        const COLLECTION: &'static str = "tallies";
+    }
+
+    /// An event, which counts in the row of its stream, and what it wants besides.
+    #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+    struct Done {
+        reads: Vec<String>,
+        /// Only if it is the first that counts in its row.
+        reads_if_new: Option<String>,
+        writes_if_new: Option<String>,
+    }
+
+    struct Tallies;
+
+    impl Fold for Tallies {
+        const NAME: &'static str = "tallies";
+        const CATEGORIES: &'static [&'static str] = &["thing"];
+
+        fn collections() -> Vec<Collection> {
+            vec![Tally::collection()]
+        }
+
+        fn key(&self, event: &Recorded) -> String {
+            event.stream.key().to_owned()
+        }
+
+        fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+            let done: Done = serde_json::from_slice(&event.envelope.data)
+                .map_err(|error| Unfit::new(error.to_string()))?;
+            for row in &done.reads {
+                rows.get::<Tally>(row)?;
+            }
+            if rows.get::<Tally>(event.stream.key())?.is_none() {
+                if let Some(row) = done.writes_if_new {
+                    rows.put(row, Tally::default())?;
+                }
+                if let Some(row) = &done.reads_if_new {
+                    rows.get::<Tally>(row)?;
+                }
+            }
+            rows.change::<Tally>(event.stream.key(), |row| row.events += 1)
+        }
+    }
+
+    /// What becomes of the next read of a record.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Next {
+        Read,
+        Fails,
+        Hangs,
+    }
+
+    struct Reluctant {
+        engine: Arc<Memory>,
+        next: Arc<Mutex<Next>>,
+    }
+
+    impl Layer for Reluctant {
+        fn inner(&self) -> &dyn Engine {
+            &*self.engine
+        }
+
+        fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+            match std::mem::replace(&mut *self.next.lock().unwrap(), Next::Read) {
+                Next::Read => self.engine.get(collection, key),
+                Next::Fails => Box::pin(async { Err(ReadError::Unavailable("told to fail".into())) }),
+                Next::Hangs => Box::pin(std::future::pending()),
+            }
+        }
+    }
+
+    /// A store with these events, and its next read.
+    async fn store(events: &[(String, Done)]) -> (Store, Arc<Mutex<Next>>, Vec<Recorded>) {
+        let next = Arc::new(Mutex::new(Next::Read));
+        let store = Store::new(Reluctant { engine: Arc::default(), next: Arc::clone(&next) });
+        store.define::<Tally>().await.unwrap();
+        let mut commit = Commit::new();
+        for (key, done) in events {
+            let event = Envelope::raw("thing.done", serde_json::to_string(done).unwrap());
+            commit = commit.append(StreamId::new("thing", key).unwrap(), Expected::Any, [event]);
+        }
+        store.commit(commit).await.unwrap();
+        let log = store.read_log(Position::START, &LogFilter::all(), 10_000).await.unwrap();
+        assert_eq!(log.events.len(), events.len());
+        (store, next, log.events)
+    }
+
+    /// Four threads, for a fold that is dear.
+    fn cores() -> Cores {
+        let cores = Cores::default();
+        cores.limit(NonZeroUsize::new(4).unwrap());
+        cores.note(Duration::from_secs(1), 1000);
+        cores
+    }
+
+    /// These rows are known not to be there.
+    fn loaded(keys: impl IntoIterator<Item = String>) -> Loaded {
+        let mut loaded = Loaded::new([(Tally::COLLECTION.to_owned(), Tally::collection())], false);
+        for key in keys {
+            loaded.insert((0, key), None);
+        }
+        loaded
+    }
+
+    fn some(prefix: &str, count: u64) -> impl Iterator<Item = String> {
+        (0..count).map(move |n| format!("{prefix}{n}"))
+    }
+
+    fn reads(rows: impl IntoIterator<Item = String>) -> Done {
+        Done { reads: rows.into_iter().collect(), ..Done::default() }
+    }
+
+    fn batch<'a>(
+        definition: &'a Definition,
+        store: &'a Store,
+        events: &'a [Recorded],
+        parked: &'a (dyn Fn(&str) -> bool + Sync),
+    ) -> Batch<'a> {
+        Batch { definition, store, events, parked, unfit: BTreeMap::new(), cores: None }
+    }
+
+    /// Whether a batch is folded by several threads to its end.
+    async fn by_several(cores: &Cores, mut batch: Batch<'_>, loaded: &mut Loaded) -> bool {
+        let keys = batch.keys();
+        cores.fold(&batch, &keys, loaded).await.unwrap().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_batch_whose_rows_could_not_all_be_read_is_folded_from_its_beginning() {
+        // Rows of the first keys are known; those of the others must be read between two rounds.
+        let keys = || some("known", 20).chain(some("read", 20));
+        let events: Vec<_> = (0..5).flat_map(|_| keys()).map(|key| (key, Done::default())).collect();
+        let definition = Definition::of(Tallies);
+        let none = |_: &str| false;
+        for broken in [Next::Fails, Next::Hangs] {
+            let (store, next, events) = store(&events).await;
+            let (cores, mut loaded) = (cores(), loaded(some("known", 20)));
+            let with_cores = || Batch { cores: Some(&cores), ..batch(&definition, &store, &events, &none) };
+            *next.lock().unwrap() = broken;
+            let first = with_cores().fold(&mut loaded).now_or_never();
+            match broken {
+                Next::Hangs => assert!(first.is_none(), "it waits, and is dropped"),
+                _ => assert!(matches!(first, Some(Err(ReadError::Unavailable(_)))), "{first:?}"),
+            }
+            assert_eq!(*next.lock().unwrap(), Next::Read, "it did come to a read");
+            let left = with_cores().fold(&mut loaded).await.unwrap().left;
+            assert!(left.is_empty(), "{left:?}");
+            store.commit(loaded.commit(false)).await.unwrap();
+            for key in keys() {
+                let row = store.get::<Tally>(&key).await.unwrap();
+                assert_eq!(row, Some(Tally { events: 5 }), "{key}, {broken:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn events_that_are_left_take_no_rows_from_others() {
+        let mut events = Vec::new();
+        for _ in 0..10 {
+            // Each must wait for a row that is to be read before it asks for its own.
+            events.extend(some("a", 20).map(|key| (key.clone(), reads([format!("more-{key}")]))));
+        }
+        events.extend((0..5).map(|_| ("parked".to_owned(), reads(some("a", 20)))));
+        let (store, _, events) = store(&events).await;
+        let definition = Definition::of(Tallies);
+        let parked = |key: &str| key == "parked";
+        let batch = batch(&definition, &store, &events, &parked);
+        assert!(by_several(&cores(), batch, &mut loaded(some("a", 20))).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_only_seen_ahead_is_kept_from_nobody() {
+        let mut events = vec![
+            ("one".to_owned(), reads(["more-one".to_owned()])),
+            // Before the first was folded it looks as if these wanted rows of others.
+            ("one".to_owned(), Done { reads_if_new: Some("two".into()), ..Done::default() }),
+            ("one".to_owned(), Done { writes_if_new: Some("three".into()), ..Done::default() }),
+        ];
+        for key in ["two", "three"] {
+            events.extend((0..3).map(|_| (key.to_owned(), reads([format!("more-{key}")]))));
+        }
+        for _ in 0..4 {
+            events.extend(some("else", 8).map(|key| (key, Done::default())));
+        }
+        let (store, _, events) = store(&events).await;
+        let definition = Definition::of(Tallies);
+        let none = |_: &str| false;
+        let batch = batch(&definition, &store, &events, &none);
+        assert!(by_several(&cores(), batch, &mut loaded(["one".to_owned()])).await);
+    }
+
+    #[tokio::test]
+    async fn a_view_whose_batches_one_key_has_almost_to_itself_is_folded_by_one_thread_for_a_while() {
+        let even: Vec<_> = (0..10).flat_map(|_| some("a", 20)).map(|key| (key, Done::default())).collect();
+        let mut odd = even.clone();
+        odd.extend((0..2000).map(|_| ("hot".to_owned(), Done::default())));
+        let ((even_store, _, even), (odd_store, _, odd)) = (store(&even).await, store(&odd).await);
+        let definition = Definition::of(Tallies);
+        let none = |_: &str| false;
+        let cores = cores();
+        let odd = batch(&definition, &odd_store, &odd, &none);
+        assert!(!by_several(&cores, odd, &mut loaded([])).await);
+        let mut rests = 0;
+        while !by_several(&cores, batch(&definition, &even_store, &even, &none), &mut loaded([])).await {
+            rests += 1;
+        }
+        assert_eq!(rests, 8);
+    }
+}

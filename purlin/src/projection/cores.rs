@@ -33,7 +33,8 @@ const EACH: Duration = Duration::from_micros(500);
 const SHARES: usize = 2;
 /// Of so many events one share must not have more than three quarters.
 const QUARTERS: usize = 3;
-/// After shares got into each other's way, so many batches are folded by one thread; twice as many the next time.
+/// After shares got into each other's way, or one had nearly all, so many batches are folded by one thread; twice as
+/// many the next time.
 const REST: u32 = 8;
 /// At most.
 const LONGEST_REST: u32 = 1024;
@@ -88,6 +89,8 @@ impl Cores {
         }
         let shares = deal(batch, keys, loaded, threads * SHARES);
         if shares.iter().any(|share| share.len() * 4 > batch.events.len() * QUARTERS) {
+            // The next ones are likely to be so too.
+            self.rest_for_a_while();
             return Ok(None);
         }
         let mut parts = Vec::with_capacity(shares.len());
@@ -105,7 +108,7 @@ impl Cores {
             loaded.restart();
         }
         if !folded? {
-            self.strayed();
+            self.rest_for_a_while();
             return Ok(None);
         }
         self.rested.store(0, Ordering::Relaxed);
@@ -132,7 +135,8 @@ impl Cores {
         most.min(usize::try_from(all.as_nanos() / EACH.as_nanos()).unwrap_or(usize::MAX))
     }
 
-    fn strayed(&self) {
+    /// Batches were dealt out, or folded, in vain.
+    fn rest_for_a_while(&self) {
         let rest = (self.rested.load(Ordering::Relaxed) * 2).clamp(REST, LONGEST_REST);
         self.rested.store(rest, Ordering::Relaxed);
         self.rest.store(rest, Ordering::Relaxed);

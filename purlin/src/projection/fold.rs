@@ -178,11 +178,18 @@ pub(super) struct Definition {
 
 impl Definition {
     pub(super) fn of<F: Fold>(fold: F) -> Self {
+        let mut collections: Vec<Collection> = Vec::new();
+        for collection in F::collections() {
+            // One that is named twice is one.
+            if collections.iter().all(|known| known.name != collection.name) {
+                collections.push(collection);
+            }
+        }
         Self {
             name: F::NAME,
             version: F::VERSION,
             categories: F::CATEGORIES,
-            collections: F::collections(),
+            collections,
             folder: Box::new(fold),
         }
     }

@@ -122,12 +122,20 @@ impl Loaded {
         Self { share, ..Self::new(self.kinds.iter().map(kind), false) }
     }
 
-    /// Moves a row to a share, unless another one has it.
+    /// Moves a row to a share, unless another one has it. One that is not here is the share's as soon as it was read.
     pub(super) fn lend(&mut self, address: &Address, to: &mut Self) -> Lent {
-        match self.lent.get(address) {
-            Some(share) if *share != to.share => return Lent::Elsewhere,
-            Some(_) => {}
-            None => drop(self.lent.insert(address.clone(), to.share)),
+        let lent = self.lend_ahead(address, to);
+        if lent == Lent::Missing {
+            self.lent.insert(address.clone(), to.share);
+        }
+        lent
+    }
+
+    /// As [`Loaded::lend`] for a share that may not want it after all when the event's turn comes: one that is not here
+    /// is kept for nobody. (One that is here is moved: without it, it would not be seen what else the event asks for.)
+    pub(super) fn lend_ahead(&mut self, address: &Address, to: &mut Self) -> Lent {
+        if self.lent.get(address).is_some_and(|share| *share != to.share) {
+            return Lent::Elsewhere;
         }
         let (kind, key) = address;
         match self.kinds[*kind].cells.remove_entry(key) {
@@ -139,6 +147,7 @@ impl Loaded {
             None if self.whole => to.place(*kind, key.clone(), Cell::unread(None)),
             None => return Lent::Missing,
         }
+        self.lent.insert(address.clone(), to.share);
         Lent::Here
     }
 

@@ -101,7 +101,12 @@ impl<'a> RowSet<'a> {
             return Ok(());
         }
         let address = (kind, key.to_owned());
-        match self.common.map_or(Lent::Missing, |common| common.lend(&address, self.loaded)) {
+        let lent = match (self.common, self.looks_ahead) {
+            (None, _) => Lent::Missing,
+            (Some(common), false) => common.lend(&address, self.loaded),
+            (Some(common), true) => common.lend_ahead(&address, self.loaded),
+        };
+        match lent {
             Lent::Here => Ok(()),
             Lent::Missing => {
                 self.missing.push(address);
@@ -120,6 +125,7 @@ impl<'a> RowSet<'a> {
         let kind = self.loaded.kind::<R>()?;
         // It need not be known to be written, but nobody else must write it meanwhile.
         if let Some(common) = self.common
+            && !self.looks_ahead
             && self.loaded.lacks(kind, &key)
             && common.lend(&(kind, key.clone()), self.loaded) == Lent::Elsewhere
         {
@@ -191,6 +197,10 @@ impl Common {
 
     fn lend(&self, address: &Address, to: &mut Loaded) -> Lent {
         self.all.lock().expect("no panic holds the rows").lend(address, to)
+    }
+
+    fn lend_ahead(&self, address: &Address, to: &mut Loaded) -> Lent {
+        self.all.lock().expect("no panic holds the rows").lend_ahead(address, to)
     }
 
     /// Somebody wants what another one has.

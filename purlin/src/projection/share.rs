@@ -80,7 +80,7 @@ impl Share {
                 }
                 (_, changes) if !changes.missing.is_empty() => {
                     let mut missing = changes.missing;
-                    self.next_missing(batch, rows, common, &mut missing);
+                    self.next_missing(batch, keys, rows, common, &mut missing);
                     return End::Missing(missing);
                 }
                 (Ok(()), changes) => rows.merge(changes),
@@ -121,11 +121,18 @@ impl Share {
     fn next_missing(
         &self,
         batch: &Batch<'_>,
+        keys: &[String],
         rows: &mut Loaded,
         common: Option<&Common>,
         missing: &mut Vec<Address>,
     ) {
         for &index in &self.events[self.next + 1..] {
+            // Those that are left, or refused, ask for nothing: what they would be given others would want in vain.
+            let key = &keys[index];
+            let unfit = batch.unfit.contains_key(&index) || self.spoilers.contains_key(&index);
+            if unfit || (batch.parked)(key) || self.stopped.contains(key) {
+                continue;
+            }
             let mut rows = RowSet::ahead(rows, common);
             let _ = batch.definition.apply(&batch.events[index], &mut rows);
             missing.extend(rows.end().missing);

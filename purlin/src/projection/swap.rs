@@ -50,20 +50,20 @@ pub(super) async fn finish(definition: &Definition, store: &Store) -> Result<(),
     if !live.checkpoint.swapping {
         return Ok(());
     }
-    let mut built = Vec::new();
-    for collection in &definition.collections {
-        let from = building_name(&collection.name, live.checkpoint.room);
-        // An older program swapped one after another, and may have ended in between.
-        if exists(store, &from).await? {
-            built.push((from, &*collection.name));
-        }
-    }
     // A reader of several kinds never meets new rows of one and then old ones of another.
-    let pairs: Vec<_> = built.iter().map(|(from, to)| (from.as_str(), *to)).collect();
-    match store.swap_all(&pairs).await {
-        // An earlier run's swap came through meanwhile.
-        Err(CommitError::Invalid(_)) if none_exists(store, &pairs).await? => {}
-        other => other?,
+    let mut pairs = left_to_swap(definition, store, live.checkpoint.room).await?;
+    loop {
+        let swapped = store.swap_all(&by_name(&pairs)).await;
+        let Err(error) = swapped else { break };
+        let left = match error {
+            // Another run does the same meanwhile; an older program swaps one after another. What is done is done.
+            CommitError::Invalid(_) => left_to_swap(definition, store, live.checkpoint.room).await?,
+            _ => return Err(error.into()),
+        };
+        if left.len() >= pairs.len() {
+            return Err(error.into());
+        }
+        pairs = left;
     }
     let checkpoint = Checkpoint { swapping: false, ..live.checkpoint };
     let done =
@@ -129,13 +129,25 @@ async fn clear_rooms<R: Row>(
     Ok(())
 }
 
-async fn none_exists(store: &Store, pairs: &[(&str, &str)]) -> Result<bool, ReadError> {
-    for (from, _) in pairs {
-        if exists(store, from).await? {
-            return Ok(false);
+/// The collections that were built and do not have their live names yet, with those. An older program may have ended
+/// after it had swapped some of them.
+async fn left_to_swap<'a>(
+    definition: &'a Definition,
+    store: &Store,
+    room: u32,
+) -> Result<Vec<(String, &'a str)>, ReadError> {
+    let mut left = Vec::new();
+    for collection in &definition.collections {
+        let from = building_name(&collection.name, room);
+        if exists(store, &from).await? {
+            left.push((from, &*collection.name));
         }
     }
-    Ok(true)
+    Ok(left)
+}
+
+fn by_name<'a>(pairs: &'a [(String, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    pairs.iter().map(|(from, to)| (from.as_str(), *to)).collect()
 }
 
 async fn exists(store: &Store, collection: &str) -> Result<bool, ReadError> {

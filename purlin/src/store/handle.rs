@@ -343,6 +343,20 @@ impl Store {
         *self.engine.watch().borrow()
     }
 
+    /// Where the log ends, as far as it matters whether that is before `wanted`. [`Store::head`] is what this process
+    /// has heard of; what others have committed in a database since is looked for in the log itself.
+    pub(crate) async fn head_up_to(&self, wanted: Position) -> Result<Position, ReadError> {
+        let mut head = self.head();
+        while head < wanted {
+            let page = self.bare.read_log(head, LogFilter::all(), 1000).await?;
+            if page.through <= head {
+                break;
+            }
+            head = page.through;
+        }
+        Ok(head)
+    }
+
     /// A channel that holds the last position and is marked as changed by every commit.
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.engine.watch()

@@ -45,6 +45,7 @@ struct State {
     read_only: bool,
     plan: BTreeMap<usize, Fate>,
     before: BTreeMap<usize, BoxFuture<'static, ()>>,
+    before_swap: Option<BoxFuture<'static, ()>>,
     before_get: HashMap<(String, String), BoxFuture<'static, ()>>,
     dead: bool,
     late: Vec<(Arc<dyn Engine>, Commit)>,
@@ -87,6 +88,11 @@ impl Fates {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         self.state().before_get.insert((collection.to_owned(), key.to_owned()), Box::pin(work));
+    }
+
+    /// Something that happens right before the next swap.
+    pub(crate) fn before_swap(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.state().before_swap = Some(Box::pin(work));
     }
 
     /// Runs lives of a process, one after the other, until one ends by itself.
@@ -260,6 +266,10 @@ impl Layer for Faulty {
     fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
             self.alive().await;
+            let before = self.fates.state().before_swap.take();
+            if let Some(before) = before {
+                before.await;
+            }
             self.engine.swap(pairs).await
         })
     }

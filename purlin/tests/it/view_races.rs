@@ -362,3 +362,85 @@ async fn a_paused_view_does_not_finish_a_swap() {
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (2, 1));
 }
+
+/// Gives the sums that were built their live name, and them alone, as older programs did first.
+async fn swap_sums(store: &Store) {
+    let there = store.collections().await.expect("readable");
+    let built = there.iter().find(|there| there.name.starts_with("races_sums_")).expect("they are built");
+    store.swap(&built.name, Sum::COLLECTION).await.expect("a swap");
+}
+
+/// Counts at a rate, by an earlier version of the program.
+async fn counted_at_a_rate(store: &Store) {
+    append(store, "rate", Counted::Rated(10)).await;
+    append(store, "a", Counted::Added(1)).await;
+    run(&strict(store)).await;
+}
+
+async fn all_is_live(store: &Store) {
+    let view = newer(store);
+    run(&view).await;
+    let rate = view.row::<Rate>("all").await.expect("readable");
+    assert_eq!((sum(&view, "a").await, rate), ((20, 1), Some(Rate { rate: 10 })));
+    let there = store.collections().await.expect("readable");
+    assert_eq!(there.iter().filter(|there| there.name.starts_with("races_")).count(), 2, "{there:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_which_an_older_program_swaps_some_meanwhile_are_all_live() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    let (fates, other) = (Fates::new([]), store.clone());
+    fates.before_swap(async move { swap_sums(&other).await });
+    run(&newer(&fates.store(&engine))).await;
+    all_is_live(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_whose_process_died_before_they_had_their_names_get_them_in_the_next_life() {
+    for some_are_swapped in [false, true] {
+        let (engine, store) = engine();
+        counted_at_a_rate(&store).await;
+        let (fates, (tell, told)) = (Fates::new([]), tokio::sync::oneshot::channel());
+        fates.before_swap(async move {
+            tell.send(()).expect("it is waited for");
+            std::future::pending::<()>().await;
+        });
+        tokio::select! {
+            end = newer(&fates.store(&engine)).run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+            told = told => told.expect("it comes to the swap"),
+        }
+        if some_are_swapped {
+            swap_sums(&store).await;
+        }
+        all_is_live(&store).await;
+    }
+}
+
+/// Names a collection twice, as one that has two reasons to name it may.
+struct Twice;
+
+impl Fold for Twice {
+    const NAME: &'static str = "races";
+    const CATEGORIES: &'static [&'static str] = &["count"];
+
+    fn collections() -> Vec<Collection> {
+        vec![Sum::collection(), Rate::collection(), Sum::collection()]
+    }
+
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        Tally::<1> { forgiving: false }.apply(event, rows)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_is_named_twice_is_one() {
+    let (_, store) = engine();
+    append(&store, "a", Counted::Added(1)).await;
+    let view = View::new(Twice, &store);
+    run(&view).await;
+    view.rebuild().await.expect("it is there");
+    run(&view).await;
+    assert!(view.status().await.expect("a status").rebuild.is_none());
+    assert_eq!(sum(&view, "a").await, (1, 1));
+}

@@ -38,8 +38,12 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
         for follower in bus::followers(store).await? {
             // A life of the log that ended is another log to whoever follows it.
             let same = services.0.iter().find(|(_, store)| store.log_id() == follower.log);
-            let other_life = services.following(&follower).filter(|_| same.is_none());
-            let head = same.or(other_life).map(|(_, store)| store.head());
+            let other_life = services.lives_of(&follower).next().filter(|_| same.is_none());
+            // Later than the follower was read, so that one who is at work never seems to be beyond the end.
+            let head = match same.or(other_life) {
+                Some((_, store)) => Some(store.head_up_to(follower.furthest).await?),
+                None => None,
+            };
             let lag = head.filter(|_| same.is_some()).map(|head| head.0.saturating_sub(follower.position.0));
             items.push(json!({
                 "service": service,
@@ -47,10 +51,11 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
                 "name": follower.name,
                 "follows": same.map(|(name, _)| name),
                 "position": follower.position,
+                "furthest": follower.furthest,
                 "head": head,
                 "lag": lag,
                 "other_incarnation": other_life.is_some(),
-                "refuses": other_life.is_some() || head.is_some_and(|head| head < follower.position),
+                "refuses": other_life.is_some() || head.is_some_and(|head| head < follower.furthest),
                 "log": same.or(other_life).map(|(name, _)| name),
                 "knows": follower.log.incarnation,
                 "found": same.or(other_life).map(|(_, store)| store.log_id().incarnation),
@@ -61,9 +66,28 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
 }
 
 impl Services {
-    /// The store whose log somebody follows, in whichever life of it.
-    fn following(&self, follower: &Follower) -> Option<(&String, &Store)> {
-        self.0.iter().find(|(_, store)| store.log_id().log == follower.log.log)
+    /// The stores whose log somebody follows, in whichever life of it.
+    fn lives_of(&self, follower: &Follower) -> impl Iterator<Item = (&String, &Store)> {
+        let log = follower.log.log;
+        self.0.iter().filter(move |(_, store)| store.log_id().log == log)
+    }
+
+    /// The store whose log somebody follows. Where a copy lies beside it, nobody but a person knows which is meant.
+    fn followed(&self, follower: &Follower) -> Result<(&String, &Store), Problem> {
+        let lives: Vec<_> = self.lives_of(follower).collect();
+        match lives[..] {
+            [one] => Ok(one),
+            [] => Err(not_found(format!("the log that `{}` follows is not here", follower.name))),
+            _ => {
+                let names: Vec<&str> = lives.iter().map(|(name, _)| name.as_str()).collect();
+                Err(Problem::new(StatusCode::CONFLICT, "several-lives").detail(format!(
+                    "{} are the same log, or lives of it, and which of them `{}` follows is not known: put all but that \
+                     elsewhere",
+                    names.join(", "),
+                    follower.name
+                )))
+            }
+        }
     }
 }
 
@@ -90,11 +114,9 @@ pub(super) async fn accept(
     let follower = all.into_iter().find(|one| one.kind == kind && one.name == name);
     let follower =
         follower.ok_or_else(|| not_found(format!("`{service}` has no such follower as `{name}`")))?;
-    let (log, followed) = services
-        .following(&follower)
-        .ok_or_else(|| not_found(format!("the log that `{name}` follows is not here")))?;
+    let (log, followed) = services.followed(&follower)?;
     let acceptance = Acceptance::of(store, &follower, followed, after).await.map_err(refused)?;
-    let dropped = acceptance.dropped;
+    let (from, dropped) = (acceptance.from, acceptance.dropped);
     if !dry_run {
         acceptance.apply().await.map_err(refused)?;
         tracing::warn!(
@@ -102,15 +124,17 @@ pub(super) async fn accept(
             name,
             log,
             %after,
+            %from,
             dropped,
             "an operator lets a follower go on with another life of its log"
         );
     }
+    let head = followed.head_up_to(follower.furthest.max(after)).await?;
     Ok(Json(json!({
         "service": service, "kind": kind, "name": name, "log": log,
         "knows": follower.log.incarnation, "found": followed.log_id().incarnation,
-        "position": follower.position, "after": after, "head": followed.head(),
-        "dropped": dropped, "done": !dry_run,
+        "position": follower.position, "furthest": follower.furthest, "after": after, "from": from,
+        "head": head, "dropped": dropped, "done": !dry_run,
     })))
 }
 
