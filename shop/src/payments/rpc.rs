@@ -125,6 +125,6 @@ mod tests {
         let (_, error) = tokio::join!(served, asking);
         assert_eq!(error.kind(), FaultKind::Unavailable);
         let after = error.retry_after().expect("it says when");
-        assert!(after > Duration::from_secs(1) && after < Duration::from_secs(60), "{after:?}");
+        assert!(after > Duration::from_millis(250) && after < Duration::from_secs(60), "{after:?}");
     }
 }
