@@ -33,6 +33,8 @@ const EACH: Duration = Duration::from_micros(500);
 const SHARES: usize = 2;
 /// Of so many events one share must not have more than three quarters.
 const QUARTERS: usize = 3;
+/// If they are so many; of fewer it tells nothing of the next ones.
+const TELLING: usize = 64;
 /// After shares got into each other's way, or one had nearly all, so many batches are folded by one thread; twice as
 /// many the next time.
 const REST: u32 = 8;
@@ -89,8 +91,11 @@ impl Cores {
         }
         let shares = deal(batch, keys, loaded, threads * SHARES);
         if shares.iter().any(|share| share.len() * 4 > batch.events.len() * QUARTERS) {
-            // The next ones are likely to be so too.
-            self.rest_for_a_while();
+            // After many events, the next ones are likely to be so too. Of a few, as they come while a view is up to date,
+            // nothing follows for a rebuild.
+            if batch.events.len() >= TELLING {
+                self.rest.store(REST, Ordering::Relaxed);
+            }
             return Ok(None);
         }
         let mut parts = Vec::with_capacity(shares.len());
