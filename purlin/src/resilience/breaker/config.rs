@@ -40,8 +40,8 @@ pub struct BreakerConfig {
     /// Among how many of the last calls they are counted; at most [`MAX_WINDOW`](Self::MAX_WINDOW). As many as
     /// `failure_threshold` (or fewer) means: in a row.
     pub window: u32,
-    /// How old a failure may be to be counted, also in a share of calls, so that those of yesterday do not add up with
-    /// one of today.
+    /// How old a failure may be to be counted, so that those of yesterday do not add up with one of today. Of a share of
+    /// calls what came before one that is too old is no part, good or bad.
     #[serde(with = "friendly")]
     pub memory: Duration,
     /// Opens it on a share of failures or of slow calls, too. None: on no share, unless `failure_threshold` is not said

@@ -111,6 +111,19 @@ async fn a_key_is_not_forgotten_while_its_failures_count_or_its_time_open_grows(
 }
 
 #[test]
+fn no_failure_is_shown_that_is_too_old_to_count() {
+    let (both, now) = (BreakerConfig { rates: Some(RateConfig::default()), ..config() }, Instant::now());
+    for config in [config(), BreakerConfig::by_rate(RateConfig::default()), both] {
+        let breaker = Breaker::new("callee", config);
+        for _ in 0..2 {
+            breaker.admit(now).unwrap().failed(now);
+        }
+        assert_eq!(breaker.status(now + config.memory).failures, 2);
+        assert_eq!(breaker.status(now + config.memory + SECOND).failures, 0);
+    }
+}
+
+#[test]
 fn a_failure_that_is_too_old_to_count_keeps_no_key() {
     let keyed = KeyedBreakers::new("hosts", BreakerConfig { memory: Duration::ZERO, ..config() }, 1);
     keyed.breaker("a").admit(Instant::now()).unwrap().failed(Instant::now());
