@@ -294,7 +294,7 @@ impl Breaker {
         Arc::strong_count(&self.shared) == 1 && self.is_at_rest()
     }
 
-    /// Whether it is closed, and has no bad call to remember.
+    /// Whether it has nothing to remember.
     pub(super) fn is_at_rest(&self) -> bool {
         self.shared.gate.is_at_rest(self.shared.time.now())
     }

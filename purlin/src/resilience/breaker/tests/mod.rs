@@ -130,6 +130,39 @@ fn a_failure_that_is_too_old_to_count_keeps_no_key() {
     std::iter::repeat_with(|| keyed.breaker("b")).take(1000).find(|_| keyed.find("a").is_none()).unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_key_that_nobody_calls_any_more_makes_room_however_ill_it_was() {
+    let growing = BreakerConfig { growth: Some(Growth { max: 5 * SECOND, ..Growth::default() }), ..config() };
+    for config in [config(), growing, BreakerConfig { memory: 90 * SECOND, ..config() }] {
+        let keyed = KeyedBreakers::new("hosts", config, 2);
+        let is_kept = |key: &str| {
+            // One of the next few makes room, if it can.
+            keyed.breaker("new");
+            keyed.find(key).is_some()
+        };
+        trip(&keyed.breaker("open"), Instant::now());
+        trip(&keyed.breaker("on probation"), Instant::now());
+        tokio::time::advance(config.timeout).await;
+        keyed.breaker("on probation").admit(Instant::now()).unwrap().told_nothing();
+        assert_eq!(keyed.breaker("on probation").status(Instant::now()).state, BreakerState::HalfOpen);
+        let quiet = if config.growth.is_some() { 60 * SECOND } else { config.memory };
+        tokio::time::advance(quiet - SECOND).await;
+        assert!(is_kept("open") && is_kept("on probation"));
+        tokio::time::advance(SECOND).await;
+        assert!(!is_kept("open"), "it would begin anew");
+        keyed.breaker("newer");
+        assert!(keyed.find("on probation").is_some(), "a probe may still be under way");
+        tokio::time::advance(config.probe_timeout).await;
+        keyed.breaker("newest");
+        assert!(keyed.find("on probation").is_none());
+    }
+    let held = KeyedBreakers::new("hosts", config(), 1);
+    held.breaker("a").force(Some(Forced::Open));
+    tokio::time::advance(3600 * SECOND).await;
+    held.breaker("b");
+    assert!(held.find("a").is_some(), "what an operator holds is kept");
+}
+
 #[test]
 fn a_breaker_under_other_terms_is_held_as_before_and_counts_on() {
     let (breakers, now) = (Breakers::new(), Instant::now());
