@@ -33,6 +33,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
 
 use std::sync::{Arc, Mutex};
 
@@ -49,7 +50,7 @@ pub(in crate::resilience) use error::Silence;
 pub(in crate::resilience) use line::Line;
 pub use line::LineStatus;
 pub use policy::CallPolicy;
-pub use verdict::Verdict;
+pub use verdict::{Judged, Verdict};
 
 /// Calls one callee; cheap to clone, and to be shared by all who call it, because they learn from each other.
 #[derive(Debug, Clone)]
