@@ -58,7 +58,7 @@ pub use breaker::{
 };
 pub use budget::{RetryBudget, RetryBudgetConfig};
 pub use bulkhead::{AdaptiveConfig, Bulkhead, BulkheadConfig, Full, Place};
-pub use caller::{CallError, CallPolicy, Caller, LineStatus, Verdict};
+pub use caller::{CallError, CallPolicy, Caller, Judged, LineStatus, Verdict};
 pub use criticality::Criticality;
 pub use deadline::{Deadline, DeadlineExceeded};
 pub use hedge::{HedgeAfter, HedgeConfig, MalformedHedgeAfter};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// are said.
 ///
 /// *Where no `failure_threshold` is said* the share of failures decides, and the time that it stays open grows from
-/// `timeout` on: by default to twice as long each time, up to 2 s. If nothing at all is said of when it opens, it opens
+/// `timeout` on: by default to twice as long each time, up to 2 s (a `timeout` that is longer stays as it is). If nothing at all is said of when it opens, it opens
 /// when half of the last 100 calls failed, of at least 20, or 10 in a row. [`in_force`] says it in full.
 ///
 /// ```
@@ -34,14 +34,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct BreakerConfig {
-    /// How many failures open it; at least 1. [`NEVER`](Self::NEVER), in files `false`, leaves it to `rates`.
+    /// How many failures open it; at least 1. [`NEVER`](Self::NEVER) leaves it to `rates`. In files that is `false`, with
+    /// which `rates` are what [`RateConfig::default`] says unless they are said.
     #[serde(with = "threshold")]
     pub failure_threshold: u32,
     /// Among how many of the last calls they are counted; at most [`MAX_WINDOW`](Self::MAX_WINDOW). As many as
     /// `failure_threshold` (or fewer) means: in a row.
     pub window: u32,
-    /// How old a failure may be to be counted, also in a share of calls, so that those of yesterday do not add up with
-    /// one of today.
+    /// How old a failure may be to be counted, so that those of yesterday do not add up with one of today. Of a share of
+    /// calls what came before one that is too old is no part, good or bad.
     #[serde(with = "friendly")]
     pub memory: Duration,
     /// Opens it on a share of failures or of slow calls, too. None: on no share, unless `failure_threshold` is not said
@@ -126,6 +127,8 @@ impl BreakerConfig {
     /// How many failures in a row open it if nothing is said of when it opens: a callee that is away is left alone after
     /// so many, although the hundred calls before were good.
     const IN_A_ROW: u32 = 10;
+    /// What `false` is read as, for a moment: never, and somebody said so.
+    const OFF: u32 = Self::NEVER - 1;
     /// What `window` is unless it is said.
     const WINDOW: u32 = 20;
     /// The longest window of calls.
@@ -147,7 +150,8 @@ impl BreakerConfig {
         if self.failure_threshold != Self::NEVER {
             return self;
         }
-        self.growth.get_or_insert_default();
+        let usual = Growth::default();
+        self.growth.get_or_insert(Growth { max: usual.max.max(self.timeout), ..usual });
         if self.rates.is_none() {
             self.rates = Some(RateConfig::default());
             (self.failure_threshold, self.window) = (Self::IN_A_ROW, Self::IN_A_ROW);
@@ -203,7 +207,9 @@ impl BreakerConfig {
         if let Some(growth) = &mut self.growth {
             // `max` and `clamp` leave a factor that is no number as it is.
             growth.factor = if growth.factor >= 1.0 { growth.factor } else { 1.0 };
-            growth.max = growth.max.max(self.timeout);
+            if growth.factor > 1.0 {
+                growth.max = growth.max.max(self.timeout);
+            }
         }
         self.rates = self.rates.map(RateConfig::sane);
         self
@@ -323,7 +329,11 @@ impl Serialize for BreakerConfig {
 
 impl<'de> Deserialize<'de> for BreakerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let config = Self::deserialize(deserializer)?;
+        let mut config = Self::deserialize(deserializer)?;
+        if config.failure_threshold == Self::OFF {
+            config.failure_threshold = Self::NEVER;
+            config.rates.get_or_insert_default();
+        }
         config.validate().map_err(serde::de::Error::custom)?;
         Ok(config)
     }
@@ -378,7 +388,8 @@ mod threshold {
         }
 
         fn visit_u64<E: Error>(self, number: u64) -> Result<u32, E> {
-            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            let threshold = u32::try_from(number).ok().filter(|number| *number < BreakerConfig::OFF);
+            threshold.ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
         }
 
         fn visit_i64<E: Error>(self, number: i64) -> Result<u32, E> {
@@ -387,7 +398,7 @@ mod threshold {
 
         fn visit_bool<E: Error>(self, on: bool) -> Result<u32, E> {
             match on {
-                false => Ok(BreakerConfig::NEVER),
+                false => Ok(BreakerConfig::OFF),
                 true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
             }
         }

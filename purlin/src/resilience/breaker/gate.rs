@@ -180,7 +180,7 @@ impl Gate {
         answer
     }
 
-    /// Whether it is closed, and nothing would be lost with it.
+    /// Whether nothing would be lost with it.
     pub(super) fn is_at_rest(&self, now: Duration) -> bool {
         self.look(|machine, good| machine.is_at_rest(good, now))
     }

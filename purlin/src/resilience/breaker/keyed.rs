@@ -8,8 +8,10 @@ use super::{Breaker, BreakerClock, BreakerConfig};
 
 /// Breakers of one callee by key, of which there are never more than so many; cheap to clone.
 ///
-/// When a new key comes and there is no place, a breaker that is closed, not in use, has no failure that still counts
-/// and whose time open does not grow any more makes room: nothing is lost with it. If there is none, the keys without a place share one, `NAME/other`.
+/// When a new key comes and there is no place, a breaker makes room that is closed, not in use, has no failure that still
+/// counts and whose time open does not grow any more: nothing is lost with it. So does one that is open or half-open and
+/// that nobody has called since it may be called again, for as long as `memory` and the `calm` of its growth. If there is
+/// none, the keys without a place share one, `NAME/other`.
 #[derive(Debug, Clone)]
 pub struct KeyedBreakers {
     shared: Arc<Shared>,
@@ -74,7 +76,7 @@ impl KeyedBreakers {
         self.len() == 0
     }
 
-    /// Those that are not closed, or have something to remember.
+    /// Those that have something to remember.
     pub(super) fn restless(&self) -> Vec<Breaker> {
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         let all = known.by_key.values().chain([&self.shared.other]);

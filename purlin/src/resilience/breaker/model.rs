@@ -161,7 +161,7 @@ impl Model {
         }
         let rates = config.rates.filter(|_| newest.failed || newest.slow)?;
         let considered: Vec<_> = match rates.over {
-            Over::Calls(calls) => self.remembered(last(calls)),
+            Over::Calls(calls) => self.remembered(calls),
             Over::Time(time) => {
                 let part = |seen: &Seen| Ticks::of(time).at(seen.at);
                 let end = self.results.iter().map(part).max()?;
@@ -180,8 +180,9 @@ impl Model {
         rates.slow.is_some_and(|slow| share(|seen| seen.slow) >= slow.rate).then_some("slow rate")
     }
 
-    /// The same results, of which the bad ones that were too old when another came are taken for good ones.
-    fn remembered(&self, results: &[Seen]) -> Vec<Seen> {
+    /// The last so many results, without those up to the last bad one that was too old when another came: what came before
+    /// it is older.
+    fn remembered(&self, calls: u32) -> Vec<Seen> {
         let bad = |seen: &Seen| seen.failed || seen.slow;
         // A time that goes back is that of the bad one before.
         let mut latest = Duration::ZERO;
@@ -193,13 +194,10 @@ impl Model {
                 latest
             })
             .collect();
-        let times = &times[times.len() - results.len()..];
-        let newest = latest;
-        let forget = |(seen, at): (&Seen, &Duration)| match bad(seen) && newest - *at > self.config.memory {
-            true => Seen { failed: false, slow: false, ..*seen },
-            false => *seen,
-        };
-        results.iter().zip(times).map(forget).collect()
+        let is_old =
+            |index: &usize| bad(&self.results[*index]) && latest - times[*index] > self.config.memory;
+        let from = (0..times.len()).rfind(is_old).map_or(0, |old| old + 1);
+        self.results[from.max(times.len().saturating_sub(calls as usize))..].to_vec()
     }
 
     fn force(&mut self, forced: Option<Forced>, now: Duration) {

@@ -139,6 +139,17 @@ impl<'a> Permit<'a> {
         std::mem::forget(self);
     }
 
+    /// What the answer says, if nobody knows how long it took: where slow calls count, a good one says nothing.
+    #[cold]
+    pub(in crate::resilience) fn told_sometime(self, says: Says) {
+        let says = match says {
+            Says::Good if self.breaker.shared.gate.counts_slow() => Says::Nothing,
+            says => says,
+        };
+        self.breaker.judged(Leave::new(self.leave.generation, None), says);
+        std::mem::forget(self);
+    }
+
     /// What the answer says, by whoever can tell.
     #[inline]
     pub(super) fn judged(self, says: Says) {

@@ -53,13 +53,13 @@ impl Breaker {
     }
 
     pub(super) fn build(name: Arc<str>, config: BreakerConfig, clock: BreakerClock, common: Feed) -> Self {
-        let config = config.in_force();
+        let config = config.in_force().sane();
         let shared = Shared {
             callee: Callee::new(&name),
             name,
             config,
             time: Time::start(clock),
-            gate: Gate::new(config.sane()),
+            gate: Gate::new(config),
             rejected: Tally::new(),
             rejected_before: 0,
             feed: Feed::default(),
@@ -87,7 +87,7 @@ impl Breaker {
         &self.shared.name
     }
 
-    /// When it opens and closes, with all that was not said filled in.
+    /// When it opens and closes: with all that was not said filled in, and what makes no sense put right.
     pub fn config(&self) -> &BreakerConfig {
         &self.shared.config
     }
@@ -294,7 +294,7 @@ impl Breaker {
         Arc::strong_count(&self.shared) == 1 && self.is_at_rest()
     }
 
-    /// Whether it is closed, and has no bad call to remember.
+    /// Whether it has nothing to remember.
     pub(super) fn is_at_rest(&self) -> bool {
         self.shared.gate.is_at_rest(self.shared.time.now())
     }

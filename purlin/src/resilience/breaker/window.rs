@@ -35,6 +35,8 @@ pub(super) struct Bad {
 #[derive(Debug, Clone)]
 struct Last {
     reach: u64,
+    /// The last call that was forgotten by its age: all up to it are older still, and no part of any share.
+    forgotten: u64,
     bad: VecDeque<(u64, Duration, Bad)>,
     latest: Duration,
     counts: Counts,
@@ -55,11 +57,15 @@ impl Window {
     /// How many failures are remembered, in whichever window has more, when so many good calls came since.
     pub(super) fn failures(&self, config: &BreakerConfig, since: u64, now: Duration) -> u32 {
         let calls = self.calls + since;
-        let in_count = self.failures.iter().filter(|(call, _)| call + reach(config) > calls).count();
+        let is_young = |at: Duration| now.saturating_sub(at) <= config.memory;
+        let counts = |(call, at): &&(u64, Duration)| call + reach(config) > calls && is_young(*at);
+        let in_count = self.failures.iter().filter(counts).count();
         let in_shares = match &self.shares {
             Shares::None => 0,
             Shares::Calls(_, last) => {
-                let counts = |(call, _, bad): &&(u64, Duration, Bad)| bad.failed && call + last.reach > calls;
+                let counts = |(call, at, bad): &&(u64, Duration, Bad)| {
+                    bad.failed && call + last.reach > calls && is_young(*at)
+                };
                 last.bad.iter().filter(counts).count()
             }
             Shares::Time(_, buckets) => buckets.counts(now, None).failed as usize,
@@ -156,17 +162,20 @@ fn reach(config: &BreakerConfig) -> u64 {
 
 impl Last {
     fn new(reach: u32) -> Self {
-        Self { reach: reach.into(), bad: VecDeque::new(), latest: Duration::ZERO, counts: Counts::default() }
+        let (bad, counts) = (VecDeque::new(), Counts::default());
+        Self { reach: reach.into(), forgotten: 0, bad, latest: Duration::ZERO, counts }
     }
 
     fn push(&mut self, call: u64, bad: Bad, now: Duration, memory: Duration) -> Counts {
         let latest = self.latest.max(now);
         self.latest = latest;
-        self.forget_while(|_, at| latest - at > memory);
+        if let Some(forgotten) = self.forget_while(|_, at| latest - at > memory) {
+            self.forgotten = forgotten;
+        }
         self.bad.push_back((call, latest, bad));
         self.counts.failed += u64::from(bad.failed);
         self.counts.slow += u64::from(bad.slow);
-        Counts { calls: call.min(self.reach), ..self.counts }
+        Counts { calls: (call - self.forgotten).min(self.reach), ..self.counts }
     }
 
     fn forget(&mut self, calls: u64) {
@@ -174,14 +183,18 @@ impl Last {
         self.forget_while(|call, _| call + reach <= calls);
     }
 
-    fn forget_while(&mut self, is_old: impl Fn(u64, Duration) -> bool) {
+    /// Forgets from the first one on, and says which was the last.
+    fn forget_while(&mut self, is_old: impl Fn(u64, Duration) -> bool) -> Option<u64> {
+        let mut last = None;
         while let Some((call, at, bad)) = self.bad.front()
             && is_old(*call, *at)
         {
             self.counts.failed -= u64::from(bad.failed);
             self.counts.slow -= u64::from(bad.slow);
+            last = Some(*call);
             self.bad.pop_front();
         }
+        last
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::task::coop::{Unconstrained, unconstrained};
@@ -15,6 +15,7 @@ use crate::resilience::{Criticality, Deadline, Permit, Place, deadline};
 
 use super::attempts::{Ended, Run};
 use super::race::Race;
+use super::watch::{Away, Watch};
 use super::{Silence, Verdict};
 
 impl<'a, J> Run<'a, J> {
@@ -43,7 +44,7 @@ impl<'a, J> Run<'a, J> {
             Err(_) => return Ended::unasked(Silence::Full, now),
         };
         let mut leave = match self.parts.breaker.admit(now) {
-            Ok(permit) => Leave { permit: Some(permit), race, due: None, slept: false },
+            Ok(permit) => Leave { permit: Some(permit), race, watch: Watch::new(now) },
             Err(open) => return Ended::unasked(Silence::Open(open), now),
         };
         if let Some(retry) = retry {
@@ -59,22 +60,19 @@ impl<'a, J> Run<'a, J> {
                 let attempt = (work.lock().unwrap_or_else(PoisonError::into_inner))();
                 attempt.await
             }));
-            leave.until(time.until, now, attempt).await
+            leave.until(time.until, attempt).await
         };
         let at = Instant::now();
-        let (permit, slept) = leave.end(at);
-        let since = (!slept).then_some(now);
+        let (permit, away) = leave.end(at);
+        let measured = away == Away::No;
         let Some(answer) = answer else {
-            timed_out(permit, place, time, at, slept);
+            timed_out(permit, place, time, at, away);
             let verdict = Verdict::Failed { kind: FaultKind::Timeout, retry_after: None };
-            return Ended { answer: Err(Silence::DeadlineExceeded), at, verdict, asked: true, since };
+            return Ended { answer: Err(Silence::DeadlineExceeded), at, verdict, asked: true, measured };
         };
         let verdict = (self.judge)(&answer);
-        match slept {
-            true => permit.told_nothing(),
-            false => settle(permit, place, Told { verdict, time, at, class: self.class }),
-        }
-        Ended { answer: Ok(answer), at, verdict, asked: true, since }
+        settle(permit, place, Told { verdict, time, at, class: self.class, away });
+        Ended { answer: Ok(answer), at, verdict, asked: true, measured }
     }
 
     #[cold]
@@ -132,37 +130,16 @@ impl Time {
     }
 }
 
-/// The leave of an attempt, which may turn out to be the one that was not needed; and whether we slept meanwhile.
-///
-/// A process that was held (SIGSTOP, a machine that was paused, an executor that was blocked) finds its timers due before
-/// it has read the answers that lie in its sockets, and connections that others gave up meanwhile. None of that tells of
-/// the callee. Timers that fire much too late give it away; so that there always is one, an attempt has one more for each
-/// quarter of its time, and each second. Whoever was held for half of it so knows.
+/// The leave of an attempt, which may turn out to be the one that was not needed; and whether we were there meanwhile.
 struct Leave<'a, 'r> {
     permit: Option<Permit<'a>>,
     race: Option<&'r Race>,
-    /// When the timer is due that is set, and how much too late it may fire, once we wait.
-    due: Option<(Instant, Duration)>,
-    slept: bool,
+    watch: Watch,
 }
 
 impl<'a> Leave<'a, '_> {
-    /// For how long no timer is due: at least, and at most.
-    const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
-    /// How much too late a timer may fire on a machine that is merely busy, at least; else it is an eighth of the attempt's
-    /// time. Who was held for less has had the rest to hear an answer.
-    const LATE: Duration = Duration::from_millis(50);
-
     /// What comes of `work`; none if it is not over then.
-    async fn until<F: Future>(
-        &mut self,
-        until: Deadline,
-        begun: Instant,
-        mut work: Pin<&mut F>,
-    ) -> Option<F::Output> {
-        let time = until.remaining_at(begun);
-        let [least, most] = Self::LOOKS;
-        let (looks, late) = ((time / 4).clamp(least, most), (time / 8).max(Self::LATE));
+    async fn until<F: Future>(&mut self, until: Deadline, mut work: Pin<&mut F>) -> Option<F::Output> {
         let mut timer = pin!(None::<Unconstrained<Sleep>>);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(answer) = work.as_mut().poll(cx) {
@@ -170,16 +147,15 @@ impl<'a> Leave<'a, '_> {
             }
             loop {
                 if let Some(timer) = timer.as_mut().as_pin_mut() {
-                    ready!(timer.poll(cx));
+                    let mut alarmed = Context::from_waker(self.watch.waker(cx.waker()));
+                    ready!(timer.poll(&mut alarmed));
                 }
                 let now = Instant::now();
-                self.look(now);
+                let due = self.watch.next(until, now);
                 // What is due at this very instant is over, too: a deadline that has passed is none.
                 if until.remaining_at(now).is_zero() {
                     return Poll::Ready(None);
                 }
-                let due = until.instant().min(now + looks);
-                self.due = Some((due, late));
                 // Work that never lets others run does not hold up its own end.
                 timer.set(Some(unconstrained(sleep_until(due))));
             }
@@ -187,14 +163,10 @@ impl<'a> Leave<'a, '_> {
         .await
     }
 
-    fn look(&mut self, now: Instant) {
-        self.slept |= self.due.is_some_and(|(due, late)| now.saturating_duration_since(due) > late);
-    }
-
-    /// The permit, and whether we slept since it was given.
-    fn end(mut self, now: Instant) -> (Permit<'a>, bool) {
-        self.look(now);
-        (self.permit.take().expect("a leave is used once"), self.slept)
+    /// The permit, and whether we were there since it was given.
+    fn end(mut self, now: Instant) -> (Permit<'a>, Away) {
+        let away = self.watch.look(now);
+        (self.permit.take().expect("a leave is used once"), away)
     }
 }
 
@@ -202,8 +174,7 @@ impl Drop for Leave<'_, '_> {
     fn drop(&mut self) {
         let Some(permit) = self.permit.take() else { return };
         let now = Instant::now();
-        self.look(now);
-        match self.slept || self.race.is_some_and(Race::is_lost) {
+        match self.watch.look(now) != Away::No || self.race.is_some_and(Race::is_lost) {
             true => permit.told_nothing(),
             false => permit.abandoned(now),
         }
@@ -211,9 +182,9 @@ impl Drop for Leave<'_, '_> {
 }
 
 #[cold]
-fn timed_out(permit: Permit<'_>, place: Place<'_>, time: Time, at: Instant, slept: bool) {
+fn timed_out(permit: Permit<'_>, place: Place<'_>, time: Time, at: Instant, away: Away) {
     match time.whose {
-        _ if slept => permit.told_nothing(),
+        _ if away != Away::No => permit.told_nothing(),
         Whose::Policy => {
             permit.failed(at);
             place.overloaded(at);
@@ -230,21 +201,29 @@ struct Told {
     time: Time,
     at: Instant,
     class: Criticality,
+    away: Away,
+}
+
+impl Told {
+    /// Whether an overload concerns the limit. Fewer calls at once are what helps one who sheds load; that the unimportant
+    /// is refused says nothing about what there is for the rest.
+    fn is_overload(self) -> bool {
+        self.verdict.kind() == Some(FaultKind::Overloaded) && self.class == Criticality::Critical
+    }
 }
 
 fn settle(permit: Permit<'_>, place: Place<'_>, told: Told) {
-    let Told { verdict, time, at, class } = told;
+    let Told { verdict, time, at, away, .. } = told;
     let kind = verdict.kind();
     match verdict.says() {
+        _ if away != Away::No => heard_late(permit, place, told),
         Says::Good => {
             permit.succeeded();
             place.answered(at);
         }
         Says::Nothing => {
             permit.told_nothing();
-            // Fewer calls at once are what helps one who sheds load. That the unimportant is refused says nothing about
-            // what there is for the rest.
-            if kind == Some(FaultKind::Overloaded) && class == Criticality::Critical {
+            if told.is_overload() {
                 place.overloaded(at);
             }
         }
@@ -256,5 +235,20 @@ fn settle(permit: Permit<'_>, place: Place<'_>, told: Told) {
                 place.overloaded(at);
             }
         }
+    }
+}
+
+/// An answer that we heard late is one, but how long it took is no measurement; a failure that time may have made is none,
+/// and neither is one that others may have made who had given us up.
+#[cold]
+fn heard_late(permit: Permit<'_>, place: Place<'_>, told: Told) {
+    let Told { verdict, time, at, away, .. } = told;
+    let by_time = verdict.kind().is_some_and(|kind| kind == FaultKind::Timeout || time.explains(kind, at));
+    match verdict.says() {
+        Says::Failed if by_time || away == Away::Held => permit.told_nothing(),
+        says => permit.told_sometime(says),
+    }
+    if told.is_overload() && away != Away::Held {
+        place.overloaded(at);
     }
 }

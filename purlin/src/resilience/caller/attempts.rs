@@ -36,15 +36,15 @@ pub(super) struct Ended<T, E> {
     pub(super) verdict: Verdict,
     /// Whether the callee was asked at all.
     pub(super) asked: bool,
-    /// Since when the callee was asked, unless that says nothing about how long it takes.
-    pub(super) since: Option<Instant>,
+    /// Whether its time says how long the callee takes.
+    pub(super) measured: bool,
 }
 
 impl<T, E> Ended<T, E> {
     /// The callee was not asked.
     pub(super) fn unasked(silence: Silence, at: Instant) -> Self {
         let verdict = Verdict::Failed { kind: FaultKind::Unavailable, retry_after: None };
-        Self { answer: Err(silence), at, verdict, asked: false, since: None }
+        Self { answer: Err(silence), at, verdict, asked: false, measured: false }
     }
 
     /// What metrics call it.

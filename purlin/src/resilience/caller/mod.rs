@@ -16,8 +16,10 @@
 //! key; [`Caller::call_once`] for all else. Where somebody further up repeats (a saga, the bus), a caller
 //! [`without_repeats`](Caller::without_repeats) is right for both: each hop has one retry owner.
 //!
-//! What happened while the process itself was held (SIGSTOP, a paused machine) is held against nobody: an attempt during
-//! which a timer of ours fired much too late tells breaker, limit and hedging nothing.
+//! What happened while the process itself was held (SIGSTOP, a paused machine) is held against nobody: of an attempt during
+//! which a timer of ours fired much too late the breaker hears only that there was a good answer, limit and hedging nothing.
+//! The same is true of one whose task was not polled for long, as in a `buffer_unordered` whose answers are worked on
+//! meanwhile, but for a failure that is an answer and not the end of its time: that counts.
 //!
 //! A call that is dropped at any point gives back its place, its leave and a retry that it has not made.
 
@@ -31,6 +33,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
 
 use std::sync::{Arc, Mutex};
 
@@ -47,7 +50,7 @@ pub(in crate::resilience) use error::Silence;
 pub(in crate::resilience) use line::Line;
 pub use line::LineStatus;
 pub use policy::CallPolicy;
-pub use verdict::Verdict;
+pub use verdict::{Judged, Verdict};
 
 /// Calls one callee; cheap to clone, and to be shared by all who call it, because they learn from each other.
 #[derive(Debug, Clone)]

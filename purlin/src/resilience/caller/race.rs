@@ -81,7 +81,7 @@ impl Race {
             return;
         }
         hedging.asked();
-        let Some(since) = self.since.get().filter(|_| ended.since.is_some()) else { return };
+        let Some(since) = self.since.get().filter(|_| ended.measured) else { return };
         let took = ended.at.saturating_duration_since(*since);
         match ended.answer {
             Err(_) => hedging.unanswered(took),

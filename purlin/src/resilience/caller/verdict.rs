@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::message::{Fault, FaultKind};
 use crate::resilience::breaker::Says;
 
-/// What an answer says about the callee.
+/// What an answer says about the callee. [`Verdict::of`] goes by the kind of an error; who judges himself decides by the
+/// variant, whatever the kind, but for the two kinds that tell a breaker nothing: a bug that is `Refused`, and an overload
+/// that `Failed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The callee did its work.
@@ -65,13 +67,33 @@ impl Verdict {
     }
 }
 
-/// Whether an answer is a failure of the callee, by whoever knows no more of it.
-impl From<bool> for Verdict {
+/// What somebody may say who judges an answer: a [`Verdict`], or `true` if it is a failure of the callee.
+pub trait Judged: sealed::Judged {
+    #[doc(hidden)]
+    fn verdict(self) -> Verdict;
+}
+
+impl Judged for Verdict {
     #[inline]
-    fn from(failed: bool) -> Self {
-        match failed {
-            true => Self::Failed { kind: FaultKind::Unavailable, retry_after: None },
-            false => Self::Good,
+    fn verdict(self) -> Verdict {
+        self
+    }
+}
+
+/// Whether it failed.
+impl Judged for bool {
+    #[inline]
+    fn verdict(self) -> Verdict {
+        match self {
+            true => Verdict::Failed { kind: FaultKind::Unavailable, retry_after: None },
+            false => Verdict::Good,
         }
     }
+}
+
+mod sealed {
+    pub trait Judged {}
+
+    impl Judged for bool {}
+    impl Judged for super::Verdict {}
 }

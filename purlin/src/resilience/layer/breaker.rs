@@ -11,14 +11,15 @@ use tower::{Layer, Service};
 use crate::message::Fault;
 use crate::resilience::breaker::OwnedPermit;
 use crate::resilience::per_thread::{Apart, Lines};
-use crate::resilience::{Breaker, CallError, KeyedBreakers, Verdict};
+use crate::resilience::{Breaker, CallError, Judged, KeyedBreakers, Verdict};
 
-/// Sends calls through a breaker; `judge` says what an answer tells of the callee: a [`Verdict`], or just whether it is a
-/// failure.
+/// Sends calls through a breaker; `judge` says what an answer tells of the callee: a [`Verdict`], or `true` if it is a
+/// failure ([`Judged`]).
 ///
 /// All clones of the service share the breaker. One breaker for each key (a host, a tenant, a route) is
 /// [`BreakerLayer::per_key`]; one for each endpoint is a layer for each. A call through one breaker allocates nothing, and
-/// writes nothing that another thread's call writes while all is well.
+/// while all is well one that ends on the thread on which it began, which is one of the first 16, writes nothing that
+/// another thread's call writes.
 #[derive(Debug, Clone)]
 pub struct BreakerLayer<J, B = One> {
     breakers: B,
@@ -26,7 +27,7 @@ pub struct BreakerLayer<J, B = One> {
 }
 
 impl<J> BreakerLayer<J> {
-    /// A layer with this breaker.
+    /// A layer with this breaker; `judge` says of an answer whether it is a failure, or gives a [`Verdict`].
     pub fn new(breaker: Breaker, judge: J) -> Self {
         Self { breakers: One::new(breaker), judge }
     }
@@ -145,7 +146,7 @@ impl<S, J, B, R, V> Service<R> for Guarded<S, J, B>
 where
     S: Service<R>,
     J: Fn(&Result<S::Response, S::Error>) -> V + Clone,
-    V: Into<Verdict>,
+    V: Judged,
     B: Pick<R>,
 {
     type Response = S::Response;
@@ -180,7 +181,7 @@ impl<F, J, H, T, E, V> Future for Watched<F, J, H>
 where
     F: Future<Output = Result<T, E>>,
     J: Fn(&Result<T, E>) -> V,
-    V: Into<Verdict>,
+    V: Judged,
     H: Deref<Target = Breaker>,
 {
     type Output = Result<T, CallError<E>>;
@@ -192,7 +193,7 @@ where
         };
         match call.poll(cx) {
             Poll::Ready(answer) => {
-                this.permit.judged((this.judge)(&answer).into().says());
+                this.permit.judged((this.judge)(&answer).verdict().says());
                 Poll::Ready(answer.map_err(CallError::Failed))
             }
             Poll::Pending => {

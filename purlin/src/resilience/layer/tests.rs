@@ -118,7 +118,7 @@ async fn who_judges_may_say_that_an_answer_tells_nothing() {
     let breaker = Breaker::new("callee", config);
     let judge = |answer: &Result<u16, Infallible>| match answer {
         Ok(500) => Verdict::Refused(FaultKind::Bug),
-        Ok(503) => Verdict::from(true),
+        Ok(503) => Verdict::Failed { kind: FaultKind::Unavailable, retry_after: None },
         _ => Verdict::Good,
     };
     let client = BreakerLayer::new(breaker.clone(), judge)

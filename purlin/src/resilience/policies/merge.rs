@@ -33,6 +33,13 @@ impl Merged {
             let path = if matches!(path, "" | ".") { String::new() } else { format!(".{path}") };
             PolicyError { origin: origin.to_owned(), key: format!("calls.{callee}{path}"), what }
         };
+        let (rates, threshold) = ("breaker.rates", "breaker.failure_threshold");
+        let said_off = self.is_off(rates) && self.origins.contains_key(rates);
+        if said_off && self.is_off(threshold) {
+            let what = "`false` leaves nothing that opens it: say `failure_threshold`, too (`failure_threshold = 10, \
+                window = 10` is 10 in a row)";
+            return Err(error(rates, what.to_owned()));
+        }
         let value = Value::Object(self.value.clone());
         let read: Result<CallPolicy, _> = serde_path_to_error::deserialize(value);
         let policy = read.map_err(|failed| error(&failed.path().to_string(), failed.inner().to_string()))?;
@@ -42,6 +49,11 @@ impl Merged {
             error(path, format!("{value}{allowed}"))
         })?;
         Ok(policy)
+    }
+
+    /// Whether nothing is said there, or that there is to be nothing.
+    fn is_off(&self, path: &str) -> bool {
+        matches!(self.at(path), Some(Value::Null | Value::Bool(false)))
     }
 
     fn at(&self, path: &str) -> Option<&Value> {
@@ -98,8 +110,11 @@ fn is_within(known: &str, path: &str) -> bool {
 fn switched(key: &str, said: &Value, there: Option<&Value>) -> Value {
     match (key, said, there) {
         ("retry", Value::Bool(false), _) => json!({ "max_attempts": 1 }),
+        // Nothing there means that nobody said anything, and then it may well grow, and a number of failures open it.
+        ("growth", Value::Bool(false), _) => json!({ "factor": 1.0 }),
+        ("failure_threshold", Value::Bool(_), _) => said.clone(),
         (_, Value::Bool(true), Some(Value::Null | Value::Object(_))) => json!({}),
-        (_, Value::Bool(false), Some(Value::Null | Value::Object(_))) => Value::Null,
+        (_, Value::Bool(false), None | Some(Value::Null | Value::Object(_))) => Value::Null,
         _ => said.clone(),
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::resilience::{BreakerConfig, BreakerState, Breakers, Forced, HedgeAfter, Retry};
+use crate::resilience::{
+    Breaker, BreakerConfig, BreakerState, Breakers, Forced, HedgeAfter, RateConfig, Retry,
+};
 use crate::telemetry::Metrics;
 
 use super::*;
@@ -151,6 +153,77 @@ fn what_nobody_said_of_a_breaker_is_shown_as_it_holds() {
     assert_eq!(shown_plain, [&plain[..], &lasts[..]].concat()[..]);
     let by_rates = shown(json!({ "rates": { "failures": 0.2 } }));
     assert_eq!(by_rates[..3], [json!([false, built_in]), json!([20, built_in]), json!([0.2, said])]);
+}
+
+#[test]
+fn what_is_switched_off_of_a_breaker_is_off_and_what_would_leave_nothing_is_refused() {
+    let of = |said: Value| policies(json!({ "payments": { "breaker": said } })).of("payments");
+    let holds = |said: Value| of(said).policy.breaker.in_force();
+    let steady = holds(json!({ "growth": false, "timeout": "3s" }));
+    let growth = steady.growth.unwrap();
+    assert_eq!((growth.factor, steady.failure_threshold), (1.0, 10));
+    let by_rates = holds(json!({ "failure_threshold": false }));
+    assert_eq!(
+        (by_rates.failure_threshold, by_rates.rates),
+        (BreakerConfig::NEVER, Some(RateConfig::default()))
+    );
+    let plain = holds(json!({ "rates": false, "failure_threshold": 3 }));
+    assert_eq!((plain.failure_threshold, plain.rates), (3, None));
+    let shown = of(json!({ "growth": false, "failure_threshold": false }));
+    for (key, value, from) in [
+        ("breaker.failure_threshold", json!(false), "calls.payments in shop.toml"),
+        ("breaker.rates.failures", json!(0.5), "built in"),
+        ("breaker.growth.factor", json!(1.0), "calls.payments in shop.toml"),
+    ] {
+        let line = shown.values.iter().find(|line| line.key == key).unwrap();
+        assert_eq!((&line.value, &*line.from), (&value, from), "{key}");
+    }
+    for nothing in [json!({ "rates": false }), json!({ "rates": false, "failure_threshold": false })] {
+        let told = refused(json!({ "payments": { "breaker": nothing } }));
+        assert!(
+            told.starts_with("shop.toml: `calls.payments.breaker.rates`: `false` leaves nothing"),
+            "{told}"
+        );
+    }
+    let general = policies(json!({ "default": { "breaker": { "failure_threshold": 5, "rates": false } } }));
+    let particular = json!({ "payments": { "breaker": { "failure_threshold": false } } });
+    assert!(general.with("late.toml", section(particular)).is_err());
+}
+
+#[test]
+fn what_is_shown_of_a_breaker_can_be_said_and_holds_then_as_before() {
+    for said in [
+        json!({}),
+        json!({ "timeout": "5s" }),
+        json!({ "growth": false }),
+        json!({ "failure_threshold": false }),
+        json!({ "failure_threshold": 5, "timeout": "30s" }),
+        json!({ "rates": { "failures": 0.2 }, "timeout": "1m" }),
+    ] {
+        let shown = policies(json!({ "payments": { "breaker": said } })).of("payments");
+        let mut again = Map::new();
+        for line in shown.values {
+            let mut path: Vec<_> = line.key.split('.').collect();
+            let leaf = path.pop().unwrap().to_owned();
+            let mut table = &mut again;
+            for part in path {
+                table = table.entry(part).or_insert_with(|| json!({})).as_object_mut().unwrap();
+            }
+            table.insert(leaf, line.value);
+        }
+        let again = policies(json!({ "payments": again })).of("payments").policy.breaker;
+        let (breaker, holds) = (Breaker::new("payments", again), shown.policy.breaker.in_force());
+        let without = |config: BreakerConfig| BreakerConfig {
+            growth: config.growth.filter(|growth| growth.factor > 1.0),
+            ..config
+        };
+        assert_eq!(without(*breaker.config()), without(holds), "{said}");
+        assert_eq!(
+            Breaker::new("payments", shown.policy.breaker).config(),
+            &holds,
+            "what is shown is what holds: {said}"
+        );
+    }
 }
 
 #[test]

@@ -281,12 +281,25 @@ impl Machine {
         self.holder.as_ref()
     }
 
-    /// Whether it is closed, and nothing would be lost with it: no bad call is remembered, `good` calls having come since
-    /// the last one that it was told of, and the time that it stays open does not grow any more.
+    /// Whether nothing would be lost with it. While it is closed: no bad call is remembered, `good` calls having come since
+    /// the last one that it was told of, and the time that it stays open does not grow any more. Else: nobody has called
+    /// since it may be called again, for as long as bad calls are remembered, or growth.
     pub(super) fn is_at_rest(&self, good: u64, now: Duration) -> bool {
-        let Phase::Closed { window, .. } = &self.phase else { return false };
-        let grows = self.config.grows().filter(|_| self.span.is_some());
-        grows.is_none_or(|growth| self.is_calm(growth, now)) && window.has_no_bad(&self.config, good, now)
+        let grows = self.config.grows();
+        let is_over = |until: Duration| {
+            let quiet = grows.map_or(self.config.memory, |growth| growth.calm.max(self.config.memory));
+            now >= until.saturating_add(quiet)
+        };
+        match &self.phase {
+            Phase::Closed { window, .. } => {
+                let grows = grows.filter(|_| self.span.is_some());
+                grows.is_none_or(|growth| self.is_calm(growth, now))
+                    && window.has_no_bad(&self.config, good, now)
+            }
+            Phase::Open { until } => is_over(*until),
+            Phase::HalfOpen { last, .. } => is_over(last.saturating_add(self.config.probe_timeout)),
+            Phase::Forced(_) => false,
+        }
     }
 
     /// How often it has opened by itself.

@@ -201,7 +201,35 @@ fn failures_of_yesterday_add_up_in_no_share_of_calls_with_one_of_today() {
     let mut today = machine.clone();
     call(&mut machine, BAD, 60 * SECOND);
     assert_eq!(machine.state(), BreakerState::Open, "half of a hundred within a minute");
-    assert_eq!(failures_until_open(&mut today, 61 * SECOND), 50);
+    assert_eq!(
+        failures_until_open(&mut today, 61 * SECOND),
+        20,
+        "the minimum: what was before is no part of it"
+    );
+}
+
+#[test]
+fn of_a_callee_that_is_seldom_asked_the_share_is_that_of_the_last_minute() {
+    // The bad one before it has just become too old, and of the thousand good ones before that none counts any more.
+    for (pause, opened_by) in [(1, 62), (2, 32)] {
+        let mut machine =
+            Machine::new(BreakerConfig { memory: 60 * SECOND, ..rates(Over::Calls(100), 20, 0.5) });
+        for _ in 0..1000 {
+            call(&mut machine, GOOD, Duration::ZERO);
+        }
+        let opens = (0..1000).find(|n| {
+            call(&mut machine, if n % 2 == 0 { BAD } else { GOOD }, SECOND * (pause * n));
+            machine.state() == BreakerState::Open
+        });
+        assert_eq!(opens, Some(opened_by), "a call each {pause} s");
+        let expected = Reason::FailureRate { rate: 0.5, calls: opened_by.into() };
+        assert_eq!(machine.take_transition().map(|transition| transition.reason), Some(expected));
+    }
+    let mut machine = Machine::new(BreakerConfig { memory: 60 * SECOND, ..rates(Over::Calls(100), 20, 0.5) });
+    for n in 0..1000 {
+        call(&mut machine, if n % 3 == 0 { BAD } else { GOOD }, n * SECOND);
+    }
+    assert_eq!(machine.state(), BreakerState::Closed, "a third is not half");
 }
 
 #[test]

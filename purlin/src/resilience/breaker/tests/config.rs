@@ -84,7 +84,7 @@ fn whoever_names_a_number_of_failures_gets_that_and_whoever_names_nothing_a_shar
     let plain = read(r#"{"failure_threshold": 5, "success_threshold": 1, "timeout": "30s"}"#);
     assert_eq!((plain.failure_threshold, plain.window, plain.rates, plain.growth), (5, 20, None, None));
     let share = Some(RateConfig::default());
-    for usual in [r"{}", r#"{"failure_threshold": false}"#, r#"{"failure_threshold": null, "rates": null}"#] {
+    for usual in [r"{}", r#"{"failure_threshold": null, "rates": null}"#] {
         let usual = read(usual);
         assert_eq!((usual.failure_threshold, usual.window, usual.rates), (10, 10, share));
         assert_eq!((usual.timeout, usual.growth), (SECOND / 2, Some(Growth::default())));
@@ -96,10 +96,12 @@ fn whoever_names_a_number_of_failures_gets_that_and_whoever_names_nothing_a_shar
         );
     }
     let rates = read(r#"{"rates": {"failures": 0.2}, "timeout": "1m"}"#);
-    assert_eq!((rates.failure_threshold, rates.growth), (BreakerConfig::NEVER, Some(Growth::default())));
-    for wrong in
-        [r#"{"failure_threshold": true}"#, r#"{"failure_threshold": -1}"#, r#"{"failure_threshold": "5"}"#]
-    {
+    let steady = Some(Growth { max: 60 * SECOND, ..Growth::default() });
+    assert_eq!((rates.failure_threshold, rates.growth), (BreakerConfig::NEVER, steady), "it is long already");
+    let by_share = read(r#"{"failure_threshold": false}"#);
+    assert_eq!((by_share.failure_threshold, by_share.rates), (BreakerConfig::NEVER, share));
+    for wrong in ["true", "-1", "\"5\"", "4294967294", "4294967295"] {
+        let wrong = &format!(r#"{{"failure_threshold": {wrong}}}"#);
         let error = serde_json::from_str::<BreakerConfig>(wrong).unwrap_err().to_string();
         assert!(error.contains("a number of failures, or `false`"), "{error}");
     }
@@ -131,19 +133,24 @@ fn a_callee_of_which_one_call_in_three_fails_is_not_left_alone_and_one_that_is_a
 fn by_default_it_stays_open_for_longer_each_time_but_never_for_more_than_two_seconds() {
     let (breaker, mut now) = (Breaker::new("callee", BreakerConfig::default()), Instant::now());
     let mut spans = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         trip(&breaker, now);
-        let open = breaker.admit(now).unwrap_err().retry_after;
-        spans.push((open.as_secs_f64() * 10.0).round() / 10.0);
-        now += open;
+        let mut wait = |now: &mut Instant| {
+            let open = breaker.admit(*now).unwrap_err().retry_after;
+            spans.push((open.as_secs_f64() * 10.0).round() / 10.0);
+            *now += open;
+        };
+        wait(&mut now);
         breaker.admit(now).unwrap().failed(now);
-        trip(&breaker, now);
-        now += Duration::from_secs(2);
+        wait(&mut now);
         for _ in 0..2 {
             breaker.admit(now).unwrap().succeeded();
         }
         assert_eq!(breaker.status(now).state, BreakerState::Closed);
         now += SECOND;
     }
-    assert_eq!(spans, [0.5, 2.0, 2.0, 2.0, 2.0], "the second one lasted for 1 s");
+    assert_eq!(spans, [0.5, 1.0, 2.0, 2.0, 2.0, 2.0]);
+    now += 60 * SECOND;
+    trip(&breaker, now);
+    assert!(breaker.admit(now).unwrap_err().retry_after < SECOND, "after a minute of quiet it begins anew");
 }

@@ -111,10 +111,56 @@ async fn a_key_is_not_forgotten_while_its_failures_count_or_its_time_open_grows(
 }
 
 #[test]
+fn no_failure_is_shown_that_is_too_old_to_count() {
+    let (both, now) = (BreakerConfig { rates: Some(RateConfig::default()), ..config() }, Instant::now());
+    for config in [config(), BreakerConfig::by_rate(RateConfig::default()), both] {
+        let breaker = Breaker::new("callee", config);
+        for _ in 0..2 {
+            breaker.admit(now).unwrap().failed(now);
+        }
+        assert_eq!(breaker.status(now + config.memory).failures, 2);
+        assert_eq!(breaker.status(now + config.memory + SECOND).failures, 0);
+    }
+}
+
+#[test]
 fn a_failure_that_is_too_old_to_count_keeps_no_key() {
     let keyed = KeyedBreakers::new("hosts", BreakerConfig { memory: Duration::ZERO, ..config() }, 1);
     keyed.breaker("a").admit(Instant::now()).unwrap().failed(Instant::now());
     std::iter::repeat_with(|| keyed.breaker("b")).take(1000).find(|_| keyed.find("a").is_none()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_nobody_calls_any_more_makes_room_however_ill_it_was() {
+    let growing = BreakerConfig { growth: Some(Growth { max: 5 * SECOND, ..Growth::default() }), ..config() };
+    for config in [config(), growing, BreakerConfig { memory: 90 * SECOND, ..config() }] {
+        let keyed = KeyedBreakers::new("hosts", config, 2);
+        let is_kept = |key: &str| {
+            // One of the next few makes room, if it can.
+            keyed.breaker("new");
+            keyed.find(key).is_some()
+        };
+        trip(&keyed.breaker("open"), Instant::now());
+        trip(&keyed.breaker("on probation"), Instant::now());
+        tokio::time::advance(config.timeout).await;
+        keyed.breaker("on probation").admit(Instant::now()).unwrap().told_nothing();
+        assert_eq!(keyed.breaker("on probation").status(Instant::now()).state, BreakerState::HalfOpen);
+        let quiet = if config.growth.is_some() { 60 * SECOND } else { config.memory };
+        tokio::time::advance(quiet - SECOND).await;
+        assert!(is_kept("open") && is_kept("on probation"));
+        tokio::time::advance(SECOND).await;
+        assert!(!is_kept("open"), "it would begin anew");
+        keyed.breaker("newer");
+        assert!(keyed.find("on probation").is_some(), "a probe may still be under way");
+        tokio::time::advance(config.probe_timeout).await;
+        keyed.breaker("newest");
+        assert!(keyed.find("on probation").is_none());
+    }
+    let held = KeyedBreakers::new("hosts", config(), 1);
+    held.breaker("a").force(Some(Forced::Open));
+    tokio::time::advance(3600 * SECOND).await;
+    held.breaker("b");
+    assert!(held.find("a").is_some(), "what an operator holds is kept");
 }
 
 #[test]

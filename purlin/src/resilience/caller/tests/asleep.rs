@@ -1,10 +1,10 @@
 //! A process that is held, and goes on: its clock has gone on, its timers are all due at once, and answers lie in its
 //! sockets that it has not read. A jump of the test's clock is just that.
 
-use futures_util::poll;
+use futures_util::{StreamExt, poll};
 use tokio::sync::oneshot;
 
-use crate::resilience::AdaptiveConfig;
+use crate::resilience::{AdaptiveConfig, RateConfig, SlowCalls};
 
 use super::*;
 
@@ -118,13 +118,119 @@ async fn a_probe_that_was_under_way_while_we_were_held_gives_its_place_to_anothe
 
 #[tokio::test(start_paused = true)]
 async fn whoever_was_held_for_half_of_an_attempts_time_knows_it() {
-    for attempt in [SECOND / 5, SECOND / 2, 2 * SECOND, 8 * SECOND] {
+    for attempt in [20, 50, 100, 200, 500, 2000, 8000].map(Duration::from_millis) {
         let caller = caller(CallPolicy { attempt, timeout: 10 * SECOND, ..adaptive() });
         let held = attempt / 2 + Duration::from_millis(20);
         let answers = held_during(held, async || caller.call(pending::<Result<(), Said>>).await).await;
         assert!(answers.iter().all(|answer| matches!(answer, Err(CallError::DeadlineExceeded))));
         is_unharmed(&caller);
     }
+}
+
+/// A callee that breaks down, and whose next calls are probes.
+async fn on_probation(policy: CallPolicy) -> Caller {
+    let caller = caller(policy);
+    for _ in 0..5 {
+        call(&caller, &[Err(DOWN)]).await.0.unwrap_err();
+    }
+    tokio::time::advance(5 * SECOND).await;
+    caller
+}
+
+#[tokio::test(start_paused = true)]
+async fn good_answers_that_came_while_we_were_held_show_that_a_callee_is_well_again() {
+    let caller = on_probation(adaptive()).await;
+    for _ in 0..2 {
+        let (sender, answer) = oneshot::channel();
+        let mut probe = Box::pin(caller.call_once(async || Ok::<u32, Said>(answer.await.unwrap())));
+        assert!(poll!(&mut probe).is_pending());
+        tokio::time::advance(30 * SECOND).await;
+        sender.send(7).unwrap();
+        assert_eq!(probe.await.unwrap(), 7);
+    }
+    assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_held_while_he_began_knows_it_and_an_answer_that_is_there_at_once_counts() {
+    for (attempt, span) in [(2, 30), (8, 4)] {
+        let caller = caller(CallPolicy { attempt: SECOND * attempt, ..adaptive() });
+        let held = async || {
+            tokio::time::advance(SECOND * span).await;
+            pending::<Result<(), Said>>().await
+        };
+        assert!(matches!(caller.call(held).await, Err(CallError::DeadlineExceeded)));
+        is_unharmed(&caller);
+    }
+    let caller = caller(adaptive());
+    let fails = async || {
+        assert!(futures_util::FutureExt::now_or_never(tokio::time::advance(30 * SECOND)).is_none());
+        Err::<(), _>(DOWN)
+    };
+    assert!(matches!(caller.call(fails).await, Err(CallError::Failed(DOWN))));
+    assert_eq!(caller.breaker().status(Instant::now()).failures, 1);
+}
+
+/// A call whose task does something else for three seconds as soon as it waits; nobody is held.
+async fn heard_late<T>(call: impl Future<Output = T>) -> T {
+    let mut call = Box::pin(call);
+    assert!(poll!(&mut call).is_pending());
+    tokio::time::sleep(3 * SECOND).await;
+    call.await
+}
+
+/// A callee that says this soon.
+async fn soon<T>(answer: T) -> T {
+    tokio::time::sleep(SECOND / 100).await;
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_heard_late_is_one() {
+    let caller = on_probation(adaptive()).await;
+    let limit = caller.status().concurrency.limit;
+    for _ in 0..2 {
+        heard_late(caller.call(async || soon(Ok::<_, Said>(7)).await)).await.unwrap();
+    }
+    assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::Closed);
+    for _ in 0..5 {
+        heard_late(caller.call(async || soon(Err::<(), _>(DOWN)).await)).await.unwrap_err();
+    }
+    assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::Open);
+    assert_eq!(caller.status().concurrency.limit, limit, "how long they took is no measurement");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_up_before_we_looked_is_held_against_nobody() {
+    let caller = caller(adaptive());
+    for _ in 0..20 {
+        let hangs = heard_late(caller.call(pending::<Result<(), Said>>)).await;
+        assert!(matches!(hangs, Err(CallError::DeadlineExceeded)));
+        let late = async || soon(Err::<(), _>(Said(FaultKind::Timeout))).await;
+        assert!(matches!(heard_late(caller.call(late)).await, Err(CallError::Failed(_))));
+    }
+    is_unharmed(&caller);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_heard_late_says_nothing_where_slow_ones_count() {
+    let slow = Some(SlowCalls { after: SECOND, rate: 0.1 });
+    let rates = Some(RateConfig { minimum_calls: 1, slow, ..RateConfig::default() });
+    let caller =
+        on_probation(CallPolicy { breaker: BreakerConfig { rates, ..policy().breaker }, ..adaptive() }).await;
+    for _ in 0..20 {
+        heard_late(caller.call(async || soon(Ok::<_, Said>(7)).await)).await.unwrap();
+        assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::HalfOpen);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_is_away_is_known_to_one_who_works_on_each_answer_before_he_hears_the_next() {
+    let caller = caller(adaptive());
+    let calls = (0..20).map(|_| caller.call(async || soon(Err::<(), _>(DOWN)).await));
+    let answers = futures_util::stream::iter(calls).buffer_unordered(4);
+    answers.for_each(|_| tokio::time::sleep(3 * SECOND)).await;
+    assert!(caller.breaker().status(Instant::now()).opened >= 1);
 }
 
 #[tokio::test(start_paused = true)]
