@@ -90,6 +90,8 @@ pub(crate) struct Writer {
     revision: u64,
     /// The rows of earlier ones are gone.
     swept: i64,
+    /// From this number on, the rows of writers that are gone are removed.
+    dead_at: i64,
 }
 
 /// The statements of a group that do not depend on a collection.
@@ -172,6 +174,7 @@ impl Writer {
             landed: 0,
             revision: 0,
             swept: 0,
+            dead_at: 0,
         }
     }
 
