@@ -22,7 +22,7 @@ use super::{Queued, Statements, lone};
 use crate::codec::signed;
 use crate::error::{is_lost, is_of_a_standby, is_stale, said};
 use crate::link::Session;
-use crate::schema::FORMAT;
+use crate::schema::{CHANGES, FORMAT};
 use crate::shared::Shared;
 use crate::tag::Criteria;
 
@@ -114,7 +114,7 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
                  RETURN FALSE;
              END IF;
              IF generation IS NOT NULL THEN
-                 PERFORM FROM {meta} AS m WHERE m.name = 'collections' AND m.value::bigint = generation;
+                 PERFORM FROM {meta} AS m WHERE m.name = '{CHANGES}' AND m.value::bigint = generation;
                  IF NOT FOUND THEN
                      RETURN FALSE;
                  END IF;
