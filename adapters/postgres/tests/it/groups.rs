@@ -6,8 +6,8 @@ use futures_util::future::{join, join_all, join3};
 use futures_util::poll;
 use purlin::message::{Clock, Envelope, Timestamp};
 use purlin::store::{
-    Commit, CommitError, Committed, Conflict, Expected, Field, LogFilter, Position, Revision, Row, Store,
-    StreamId,
+    Commit, CommitError, Committed, Conflict, EventQuery, Expected, Field, LogFilter, Position, Revision,
+    Row, Store, StreamId,
 };
 
 use purlin_postgres::{Options, Postgres};
@@ -42,6 +42,9 @@ async fn a_group_takes_one_round_trip_and_believes_nothing() {
     a_group_that_was_given_up_writes_nothing(&server).await;
     a_group_that_follows_one_that_did_not_happen_writes_nothing(&server).await;
     a_group_follows_one_and_no_other_of_the_same_revision(&server).await;
+    for rival in [false, true] {
+        a_condition_meets_what_comes_before_its_group(&server, rival).await;
+    }
     what_nobody_waits_for_follows_no_other_either(&server).await;
     commits_keep_their_order_when_the_first_is_lost(&server).await;
     rows_of_writers_that_are_gone_are_removed(&server).await;
@@ -319,6 +322,46 @@ async fn a_group_follows_one_and_no_other_of_the_same_revision(server: &Server) 
         };
         assert_eq!(store.get::<Count>("a").await.expect("readable"), Some(Count { n: 0 }));
         assert_dense(&store).await;
+    })
+    .await;
+}
+
+/// Two groups are on their way, and the second must not be if there is an event with a tag, which the first has; whether
+/// the first happens as it was guessed, or a rival was faster.
+async fn a_condition_meets_what_comes_before_its_group(server: &Server, rival: bool) {
+    let name = if rival { "met_late" } else { "met" };
+    held(server, name, 1000, async |store, client, proxy, lock| {
+        let tagged = |key: &str, version: u64, tag: &'static str| {
+            let event = Envelope::raw("thing.counted", "1").tagged([tag]);
+            Commit::new().append(stream(key), Expected::Version(version), [event])
+        };
+        let first = store.commit(tagged("first", 2, "wanted"));
+        let second = async {
+            until(&client, WAITING, |waiting| waiting == 1).await;
+            proxy.look_for("thing-second");
+            let wanted = EventQuery::tagged(["wanted"]);
+            store.commit(tagged("second", 1, "other").unless(wanted, Position(3))).await
+        };
+        let others = async {
+            proxy.found().await;
+            if rival {
+                let faster = "INSERT INTO met_late._hot(position, stream, version, kind, id, at, schema, public, data) \
+                              VALUES(4, 'thing-third', 1, 'x', gen_random_uuid(), 1, 1, false, '1'); \
+                              INSERT INTO met_late._tag(tag, position, kind) VALUES('wanted', 4, 'x'); \
+                              INSERT INTO met_late._batch(writer, batch, at, revision, format) SELECT \
+                              gen_random_uuid(), 1, at, revision + 1, 4 FROM met_late._batch ORDER BY revision DESC LIMIT 1";
+                client.batch_execute(faster).await.expect("it is committed");
+            }
+            let_go(&client, lock).await;
+        };
+        let (first, second, ()) = join3(first, second, others).await;
+        let position = first.expect("its stream is as it was").position;
+        assert_eq!(position, Position(4 + u64::from(rival)));
+        let Err(CommitError::Conflict(Conflict::Condition { found, .. })) = second else {
+            panic!("{second:?}");
+        };
+        assert_eq!(found, position);
+        assert_eq!(assert_dense(&store).await, position.0);
     })
     .await;
 }
