@@ -177,7 +177,8 @@ impl Group {
         let lanes = mark::lanes(&self.store, &self.name, &self.bus, self.lanes).await?;
         let marks = mark::marks(&self.store, &self.name, lanes).await?;
         let positions: Vec<Position> = marks.iter().map(|mark| mark.position).collect();
-        let (group, head) = (self.name.to_string(), self.bus.head());
+        let furthest = positions.iter().copied().max().unwrap_or(Position::START);
+        let (group, head) = (self.name.to_string(), self.bus.head_up_to(furthest).await?);
         if let Some(mark) = positions.iter().copied().find(|mark| *mark > head) {
             return Err(GroupError::BusBehind { group, mark, head });
         }

@@ -149,10 +149,11 @@ impl Relay {
         let record = self.bus.get_record(Cursor::COLLECTION, &self.source).await?;
         let Some(record) = record else { return Ok(()) };
         let cursor: Cursor = record.decode()?;
-        let (source_name, found, head) = (self.source.clone(), self.from.log_id(), self.from.head());
+        let (source_name, found) = (self.source.clone(), self.from.log_id());
         if cursor.log != found {
             return Err(RelayError::OtherLog { source_name, known: cursor.log, found });
         }
+        let head = self.from.head_up_to(cursor.position).await?;
         if cursor.position > head {
             return Err(RelayError::SourceBehind { source_name, cursor: cursor.position, head });
         }

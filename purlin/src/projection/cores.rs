@@ -89,8 +89,11 @@ impl Cores {
         }
         let shares = deal(batch, keys, loaded, threads * SHARES);
         if shares.iter().any(|share| share.len() * 4 > batch.events.len() * QUARTERS) {
-            // The next ones are likely to be so too.
-            self.rest_for_a_while();
+            // After many events, the next ones are likely to be so too. Of a few, as they come while a view is up to date,
+            // nothing follows for a rebuild.
+            if batch.events.len() >= TELLING {
+                self.rest.store(REST, Ordering::Relaxed);
+            }
             return Ok(None);
         }
         let mut parts = Vec::with_capacity(shares.len());

@@ -302,7 +302,7 @@ async fn who_is_at_work_in_another_process_is_not_taken_for_one_that_refuses() {
     let orders = Store::new(engine.clone());
     publish(&orders, "a").await;
     let heard = watch::channel(orders.head()).0;
-    let deaf = Store::new(Deaf { engine, heard });
+    let deaf = Store::new(Deaf { engine, heard: heard.clone() });
     publish(&orders, "b").await;
     relay(&orders, &bus, 2).await;
     let stores = [("bus", &bus), ("orders", &deaf)];
@@ -313,6 +313,19 @@ async fn who_is_at_work_in_another_process_is_not_taken_for_one_that_refuses() {
         ask(&stores, Method::POST, "/followers/accept?service=bus&kind=relay&name=orders&after=1").await;
     assert_eq!(status, 409, "{refused}");
     assert_eq!(only(&bus).await.position, Position(2));
+
+    // Nor does its own relay take what it has not heard of for lost.
+    let mut copied = bus.watch();
+    let next = async {
+        publish(&orders, "c").await;
+        heard.send_replace(orders.head());
+        copied.wait_for(|head| head.0 >= 3).await.map(drop)
+    };
+    tokio::select! {
+        biased;
+        end = Bus::embedded(bus.clone()).relay("orders", &deaf) => panic!("the relay ended: {end:?}"),
+        copied = next => copied.unwrap(),
+    }
 }
 
 #[tokio::test]
