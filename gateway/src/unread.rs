@@ -110,8 +110,8 @@ impl Inbound {
                 return Some(true);
             }
             let Some(frame) = self.rest.frame().await else { return Some(true) };
-            // No service asks for trailers.
-            let data = frame.ok()?.into_data().ok()?;
+            // No service asks for trailers, behind which nothing comes.
+            let Ok(data) = frame.ok()?.into_data() else { return Some(true) };
             have += data.len() as u64;
             self.ready.push_back(data);
         }

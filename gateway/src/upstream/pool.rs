@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::room::Room;
+use super::send::A_WHILE;
 
 /// Endpoints that answer alike.
 #[derive(Debug)]
@@ -120,7 +121,8 @@ impl Pool {
     pub(super) fn is_silent_for(&self, given: Duration, since: Instant, now: Instant) -> bool {
         let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
         let before = silence.filter(|before| {
-            !self.has_answered_since(before.begun) && since.saturating_duration_since(before.seen) <= given
+            // Where nobody asked for longer, nobody knows whether it would have answered.
+            !self.has_answered_since(before.begun) && since <= before.seen + A_WHILE
         });
         let begun = before.map_or(since, |before| before.begun.min(since));
         *silence = Some(Silence { begun, seen: now });
@@ -129,7 +131,12 @@ impl Pool {
 
     /// Whether the next request would be a probe, or may be one.
     pub(super) fn may_probe(&self, now: Instant) -> bool {
-        let status = self.caller.breaker().status(now);
+        let breaker = self.caller.breaker();
+        // Every request with a body asks, and nearly always this is the answer.
+        if breaker.is_closed() {
+            return false;
+        }
+        let status = breaker.status(now);
         match status.state {
             BreakerState::Open if status.forced.is_none() => {
                 status.retry_after_ms.is_none_or(|left| left <= SOON)
@@ -139,16 +146,26 @@ impl Pool {
     }
 
     /// Whether probes are let through, and nobody else.
-    pub(super) fn is_half_open(&self, now: Instant) -> bool {
-        self.caller.breaker().status(now).state == BreakerState::HalfOpen
+    pub(super) fn is_half_open(&self) -> bool {
+        let breaker = self.caller.breaker();
+        !breaker.is_closed() && breaker.state() == BreakerState::HalfOpen
     }
 
     /// It has answered, though not as quickly as a probe is waited for: that closes a half-open breaker all the same.
     pub(super) fn vouch(&self, now: Instant) {
-        if self.is_half_open(now)
+        if self.is_half_open()
             && let Ok(permit) = self.caller.breaker().admit(now)
         {
             permit.succeeded_at(now);
+        }
+    }
+
+    /// It has failed, though not as quickly as a probe is waited for: that opens a half-open breaker all the same.
+    pub(super) fn accuse(&self, now: Instant) {
+        if self.is_half_open()
+            && let Ok(permit) = self.caller.breaker().admit(now)
+        {
+            permit.failed(now);
         }
     }
 
@@ -210,6 +227,8 @@ mod tests {
         assert!(!silent(11, 12) && !silent(12, 14));
         pool.answers(begun + 13 * s);
         assert!(!silent(14, 17) && silent(17, 19));
+        // The time in which nobody asked is no silence.
+        assert!(!silent(30, 32) && !silent(34, 36) && !silent(38, 40));
     }
 
     #[test]

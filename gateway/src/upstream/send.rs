@@ -141,7 +141,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a probe is waited for before others may probe as well; and how long a service has had a request that it can
 /// be blamed for.
-const A_WHILE: Duration = Duration::from_secs(1);
+pub(super) const A_WHILE: Duration = Duration::from_secs(1);
+
+/// How often a probe that is not even connected is looked at after that.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// A body that is longer is large.
 const LARGE: u64 = 64 << 10;
@@ -218,7 +221,8 @@ impl Upstreams {
         Ok(response.map(|body| Kept::new(body, (in_hand, of_pool, of_route))))
     }
 
-    /// The answer to a probe that takes longer than others wait for it. It is no probe any more, but its answer is one.
+    /// The answer to a probe that takes longer than others wait for it. It is no probe any more, but what comes of it
+    /// counts as if it were.
     async fn late(
         &self,
         pool: &Pool,
@@ -234,7 +238,12 @@ impl Upstreams {
                 pool.vouch(Instant::now());
                 Ok(answered)
             }
-            Ok(Err(unanswered)) => unanswered.said(),
+            Ok(Err(unanswered)) => {
+                if unanswered.is_away() && !pool.has_answered_since(until.begun) {
+                    pool.accuse(Instant::now());
+                }
+                unanswered.said()
+            }
             Err(Said::Spoilt(refusal)) => Err(refusal),
             // It says so once.
             Err(Said::Slow) => Err(Refusal::Unavailable),
@@ -350,10 +359,16 @@ impl Upstreams {
                     if now >= until.instant {
                         return Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout });
                     }
-                    if pool.is_half_open(now) {
-                        aside.slow();
-                    }
-                    timer.as_mut().reset(until.instant);
+                    let next = match pool.is_half_open() {
+                        true if connection.connection_metadata().is_some() => {
+                            aside.slow();
+                            until.instant
+                        }
+                        // Connecting ends soon by itself, and then says something about the service.
+                        true => until.instant.min(now + A_MOMENT),
+                        false => until.instant,
+                    };
+                    timer.as_mut().reset(next);
                 }
             }
         }

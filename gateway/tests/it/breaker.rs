@@ -1,8 +1,14 @@
 //! A service that is away is left alone: what its breaker counts, what it does not, and who may hold it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use bytes::Bytes;
+use http::header::AGE;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use purlin::message::Clock;
 use purlin::resilience::{
     Breaker, BreakerState, Breakers, Calls, Forced, Operator, Policies, policies::Section,
@@ -12,7 +18,8 @@ use purlin_gateway::calls::{TOKEN_KEYS, callee, section};
 use purlin_gateway::config::{Config, Pool, Route};
 use purlin_gateway::core::Access;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::cascade::has_got;
@@ -344,6 +351,67 @@ async fn a_service_that_takes_longer_than_probes_are_waited_for_is_used_again_al
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("it closes");
+}
+
+#[tokio::test]
+async fn probes_that_fail_late_open_a_hop_again() {
+    let (gateway, breakers, _service) = back(|_| async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let mut response = Response::new(full("away"));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    })
+    .await;
+    assert_eq!(gateway.ask(GET).await.text(), "away");
+    assert_eq!(breaker(&breakers, "service").status(Instant::now()).opened, 2);
+}
+
+/// Somebody who takes no connections any more, so that whoever wants one waits; for as long as the connections live.
+async fn full_house() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+    {
+        waiting.push(stream.unwrap());
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn probes_of_endpoints_that_are_not_connected_to_in_time_open_a_hop_again() {
+    let (one, other) = (full_house().await, full_house().await);
+    let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "200ms" } } }));
+    let mut config = config(&[&one, &other].map(|(listener, _)| listener.local_addr().unwrap()));
+    config.limits.connect_timeout_ms = 600;
+    let gateway = Running::calling(config, &calls).await;
+    let asked = futures_util::future::join_all((0..ENOUGH).map(|_| gateway.ask(GET))).await;
+    assert!(asked.iter().all(|answer| answer.problem() == "unavailable"), "{asked:?}");
+    may_probe(&breakers).await;
+    assert_eq!(gateway.ask(GET).await.problem(), "unavailable");
+    assert_eq!(breaker(&breakers, "service").status(Instant::now()).opened, 2);
+}
+
+#[tokio::test]
+async fn a_probe_may_end_in_trailers() {
+    let (gateway, breakers, service) = back(|_| async { Response::new(full("back")) }).await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    for _ in 0..2 {
+        let trailers = HeaderMap::from_iter([(AGE, HeaderValue::from_static("7"))]);
+        let frames = [Frame::data(Bytes::from_static(b"four")), Frame::trailers(trailers)];
+        let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok::<_, Infallible>)));
+        let request = Request::post("http://shop/").body(body).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "back");
+    }
+    assert!(service.got().iter().all(|got| got.body.as_deref() == Some(&b"four"[..])));
+    assert_eq!(state(&breakers), BreakerState::Closed);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use purlin::message::Uuid;
 use purlin::resilience::Policies;
 use purlin::store::personal::MasterKey;
 use purlin::telemetry::logs::Format;
@@ -41,6 +42,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Where the roles of other processes are: `host:port`, at least one of each role that is named.
     pub peers: BTreeMap<Role, Vec<String>>,
+    /// Which ledger the payments are, whatever they know of it.
+    pub payments_ledger: Option<Uuid>,
     /// How long work in hand may take once the process is to stop.
     pub drain: Duration,
     /// How log lines are written.
@@ -129,8 +132,15 @@ impl Config {
                 name = role.name()
             );
         }
+        if options.payments_ledger.is_some()
+            && (options.role.is_some_and(|role| role != Role::Payments)
+                || peers.contains_key(&Role::Payments))
+        {
+            bail!("--payments-ledger: the payments are not in this process: say it where they are");
+        }
         Ok(Self {
             role: options.role,
+            payments_ledger: options.payments_ledger,
             store,
             bus: options.bus.unwrap_or_else(|| "embedded".into()),
             gateway,
@@ -317,6 +327,10 @@ mod tests {
         let peer = |peer: &str| Options { peers: Some(vec![peer.to_owned()]), ..Options::default() };
         for (options, said) in [
             (Options { listen: Some(([127, 0, 0, 1], 1).into()), ..Options::default() }, "name the role"),
+            (
+                Options { payments_ledger: Some(Uuid::nil()), ..peer("payments=http://a:1") },
+                "not in this process",
+            ),
             (peer("orders=http://a:1"), "this process has the orders"),
             (peer("gateway=http://a:1"), "this process has the gateway"),
             (Options { role: Some(Role::Gateway), ..peer("user=http://a:1") }, "there is no role `user`"),

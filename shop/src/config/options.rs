@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use purlin::message::Uuid;
 use purlin::resilience::policies::Section;
 use serde::Deserialize;
 
@@ -47,6 +48,12 @@ pub struct Options {
     #[arg(long = "peer", env = "SHOP_PEERS", value_name = "ROLE=URL", value_delimiter = ',')]
     #[serde(rename = "peer", alias = "peers")]
     pub peers: Option<Vec<String>>,
+    /// Which ledger the payments of this process are from now on, though their data do not say so, because those were lost.
+    /// It is the one that the orders were paid in, which the refusal to start or to charge names. Only here, and neither in
+    /// the environment nor in the file: it is done once
+    #[arg(long, value_name = "UUID")]
+    #[serde(skip)]
+    pub payments_ledger: Option<Uuid>,
     /// How long work in hand may take once the process is to stop [default: 10s]
     #[arg(long, env = "SHOP_DRAIN", value_name = "DURATION")]
     pub drain: Option<Span>,
@@ -215,6 +222,7 @@ impl Options {
             console: self.console.or(other.console),
             listen: self.listen.or(other.listen),
             peers: self.peers.or(other.peers),
+            payments_ledger: self.payments_ledger.or(other.payments_ledger),
             drain: self.drain.or(other.drain),
             log_format: self.log_format.or(other.log_format),
             log: self.log.or(other.log),

@@ -25,6 +25,8 @@ use choreography::Terms;
 use errand::{Errand, Errands};
 use till::Till;
 
+pub use ledger::Known as KnownLedger;
+
 /// The payments service at work; cheap to clone.
 #[derive(Clone)]
 struct Payments {
@@ -34,15 +36,14 @@ struct Payments {
 }
 
 /// Makes the service; `line` is how it reaches the card network. Without a bus it carries out what it is asked for, and
-/// no more: all of an orchestrated checkout. `paid_in` is the ledger that whoever is in this process has paid in so far:
-/// these payments must be those.
+/// no more: all of an orchestrated checkout.
 pub async fn service(
     base: Base,
     bus: Option<&Bus>,
     (network, line): (CardNetwork, Caller),
-    paid_in: Option<Uuid>,
+    known: KnownLedger,
 ) -> Result<Service, Cause> {
-    let ledger = ledger::of(&base.store, paid_in).await?;
+    let ledger = ledger::of(&base.store, known).await?;
     base.store.define::<Errand>().await?;
     base.store.define::<Terms>().await?;
     let till = Till::new(&base.store, network.clone(), line);

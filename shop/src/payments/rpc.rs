@@ -52,9 +52,9 @@ impl payments_server::Payments for Payments {
 }
 
 impl Payments {
-    /// Whether somebody who pays in this ledger pays here.
+    /// Whether somebody who pays in this ledger pays here. Whoever names none is older than ledgers, and will be newer.
     fn is_meant(&self, ledger: &str) -> Result<(), Status> {
-        if id(ledger)? == self.ledger {
+        if !ledger.is_empty() && id(ledger)? == self.ledger {
             return Ok(());
         }
         tracing::warn!(asked = ledger, own = %self.ledger, "somebody asks who has paid in another ledger");
@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use crate::contracts::clients::Payments as Asking;
     use crate::contracts::line::Line;
+    use crate::contracts::rpc::payments::payments_client::PaymentsClient;
 
     #[tokio::test]
     async fn whoever_asks_hears_when_the_card_network_may_be_asked_again() {
@@ -117,6 +118,9 @@ mod tests {
             assert_eq!((other.kind(), other.code()), (FaultKind::Unavailable, "other-ledger"));
             let other = asking.refund(new_id(), "j", new_id()).await.unwrap_err();
             assert_eq!(other.code(), "other-ledger");
+            let mut raw = PaymentsClient::connect(url.clone()).await.unwrap();
+            let none = raw.charge(grpc::request(ChargeCard::default(), Some("j"))).await.unwrap_err();
+            assert_eq!(grpc::fault_from_status(&none).code(), "other-ledger", "one that names none");
             let ledger = asking.ledger().await.unwrap();
             let asked = asking.charge(ledger, "k", new_id(), "tok_ok", Money::eur(100)).await;
             stop.cancel();

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use anyhow::{Context, bail};
-use purlin::message::Clock;
+use purlin::message::{Clock, Uuid};
 use purlin::service::Signals;
 use purlin::telemetry::logs;
 
@@ -106,11 +106,12 @@ fn refuse_to_leave_payments_behind(config: &Config) -> anyhow::Result<()> {
 
 /// Whose orders were paid elsewhere needs the payments that were there. A file that is made here would be in the way of
 /// theirs.
-fn refuse_payments_that_know_nothing(config: &Config) -> anyhow::Result<()> {
+fn refuse_payments_that_know_nothing(config: &Config, paid: Uuid) -> anyhow::Result<()> {
     let Some(file) = payments_file(config).filter(|file| !file.exists()) else { return Ok(()) };
     bail!(
         "the orders here were paid with payments that are elsewhere, and there is no {file}: say where they are (--peer \
-         payments=..), or stop them and move their payments.db* and card-network.db* here",
+         payments=..), or stop them and move their payments.db* and card-network.db* here; if those are lost, say \
+         --payments-ledger {paid}, and see docs/problems/other-ledger.md",
         file = file.display()
     )
 }

@@ -192,15 +192,17 @@ impl Maker<'_> {
                 made
             }
             Role::Payments => {
-                if self.paid_in.is_some() {
-                    super::refuse_payments_that_know_nothing(self.config)?;
+                let (paid_in, said) = (self.paid_in, self.config.payments_ledger);
+                if let (Some(paid), None) = (paid_in, said) {
+                    super::refuse_payments_that_know_nothing(self.config, paid)?;
                 }
                 let base = self.base(role).await?;
                 // Alone in its process it would hear nobody, and nobody it.
                 let bus = if self.config.role.is_none() { Some(self.bus().await?) } else { None };
                 let network =
                     CardNetwork::new(&self.open("card-network").await?, &self.process.clock).await?;
-                payments::service(base, bus.as_ref(), (network, lines.card_network()), self.paid_in).await
+                let known = payments::KnownLedger { paid_in, said };
+                payments::service(base, bus.as_ref(), (network, lines.card_network()), known).await
             }
             Role::Shipping => {
                 let (base, bus) = (self.base(role).await?, self.bus().await?);

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use purlin::message::Uuid;
 use purlin::service::operator;
+use purlin::store::{Commit, Revision, Row, Store};
+use purlin_sqlite::{Options, Sqlite};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -494,6 +497,60 @@ async fn orders_that_were_paid_are_paid_with_no_payments_that_know_nothing_of_it
     // Those that know are the right ones.
     payments.restart(&shop).await;
     all_ship(&shop, &admin, &ada, &[order]).await;
+}
+
+/// Which payments these are, as they keep it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Ledger {
+    id: Uuid,
+}
+
+impl Row for Ledger {
+    const COLLECTION: &'static str = "ledger";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_of_the_time_before_ledgers_are_the_right_ones_and_lost_ones_are_given_up_deliberately() {
+    let mut shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let is_paid = async |shop: &Shop| {
+        let ada = Client { base: shop.gateway.clone(), ..ada.clone() };
+        let order = ada.draft(&product, 1).await;
+        ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+        assert_eq!(ada.ended(&order).await["status"], "shipped");
+    };
+    is_paid(&shop).await;
+    assert_eq!(shop.stop().await, Some(0));
+
+    let data = shop.folder.join("data");
+    let payments = Sqlite::open(Options::new(data.join("payments.db"))).await.expect("the payments");
+    let payments = Store::new(payments);
+    payments.define::<Ledger>().await.expect("a collection");
+    let ledger =
+        payments.get::<Ledger>("own").await.expect("it is read").expect("it is there").id.to_string();
+    payments.commit(Commit::new().delete::<Ledger>("own", Revision::Any)).await.expect("it is gone");
+    payments.close().await;
+    shop.restart().await;
+    is_paid(&shop).await;
+    assert_eq!(shop.stop().await, Some(0));
+
+    for file in std::fs::read_dir(&data).expect("a folder") {
+        let file = file.expect("a file");
+        if file.file_name().to_string_lossy().starts_with("payments.db") {
+            std::fs::remove_file(file.path()).expect("it is lost");
+        }
+    }
+    let said = refused(&[], &shop.folder).await;
+    assert!(said.contains(&format!("--payments-ledger {ledger}")), "{said}");
+    let other = purlin::message::new_id().to_string();
+    let said = refused(&["--payments-ledger", &other], &shop.folder).await;
+    assert!(said.contains(&format!("the orders here were paid in the ledger {ledger}")), "{said}");
+    shop.restart_with(&["--payments-ledger", &ledger]).await;
+    is_paid(&shop).await;
+    assert_eq!(shop.stop().await, Some(0));
+    shop.restart_with(&[]).await;
+    is_paid(&shop).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,6 +199,18 @@ impl Breaker {
         self.shared.feed.subscribe()
     }
 
+    /// Whether it lets every call through. Asking takes no lock, as it is for every request; while somebody changes the
+    /// state, the answer is no.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.shared.gate.closed().is_some()
+    }
+
+    /// In which state it is; asking changes nothing. [`Breaker::status`] says more, and copies it.
+    pub fn state(&self) -> BreakerState {
+        self.shared.gate.look(|machine, _| machine.state())
+    }
+
     /// How it stands; asking changes nothing.
     pub fn status(&self, now: Instant) -> BreakerStatus {
         let now = self.shared.time.since(now);

@@ -1,7 +1,7 @@
 //! Asking the payments service.
 
 use purlin::message::Uuid;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::contracts::line::{Line, LineError, id};
 use crate::contracts::money::Money;
@@ -36,7 +36,12 @@ impl Payments {
     /// Which ledger they are written in.
     pub async fn ledger(&self) -> Result<Uuid, LineError> {
         let send = async |channel, request| {
-            let ledger = PaymentsClient::new(channel).which(request).await?;
+            let ledger =
+                PaymentsClient::new(channel).which(request).await.map_err(|status| match status.code() {
+                    // They will be newer: it is no reason to give orders up.
+                    Code::Unimplemented => Status::unavailable("the payments are older than ledgers"),
+                    _ => status,
+                })?;
             let id = id(&ledger.get_ref().id).map_err(|_| Status::internal("the ledger has no id"))?;
             Ok::<_, Status>(Response::new(id))
         };
