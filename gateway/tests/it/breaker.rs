@@ -346,6 +346,8 @@ async fn a_service_that_takes_longer_than_probes_are_waited_for_is_used_again_al
     };
     let closed = async {
         tokio::select! {
+            // It has the first place.
+            biased;
             () = first => {}
             _ = asking => {}
         }

@@ -247,7 +247,32 @@ fn title_of(code: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::UpdateError;
+    use crate::message::Refusal;
+    use crate::resilience::{Breaker, BreakerConfig, CallError, Forced, Full};
     use crate::store::CommitError;
+
+    #[test]
+    fn what_comes_of_no_call_is_the_callees_fault() {
+        let says = |error: CallError<Refusal>| {
+            let of_another = error.is_of_another();
+            assert_eq!(Problem::from(error).headers.contains_key(FAULT_OF), of_another);
+            of_another
+        };
+        let failed = |kind| CallError::Failed(Refusal::new(kind, "no", "it does not"));
+        for kind in [FaultKind::Unavailable, FaultKind::Overloaded, FaultKind::Timeout] {
+            assert!(says(failed(kind)), "{kind}");
+        }
+        for kind in [FaultKind::Rejected, FaultKind::NotFound, FaultKind::Conflict, FaultKind::Bug] {
+            assert!(!says(failed(kind)), "what it refuses is an answer, and ours to give: {kind}");
+        }
+        let breaker = Breaker::new("callee", BreakerConfig::default());
+        breaker.force(Some(Forced::Open));
+        assert!(says(breaker.enter().unwrap_err().into()));
+        assert!(says(Full.into()) && says(CallError::DeadlineExceeded));
+        let update = UpdateError::Refused(failed(FaultKind::Unavailable));
+        assert!(update.is_of_another(), "also from within a decision");
+    }
 
     #[test]
     fn a_bug_keeps_its_cause_to_itself() {

@@ -239,8 +239,9 @@ impl Breaker {
     }
 
     /// The leave to make one call, or after how long to ask again: what is small is handed on, and the refusal made of it
-    /// by whoever gives it to the caller.
-    #[inline]
+    /// by whoever gives it to the caller. Always inlined: as a call of its own it answers by way of memory, which takes as
+    /// long as all the rest (`cargo xtask bench resilience`).
+    #[inline(always)]
     pub(super) fn leave(&self) -> Result<Leave, Duration> {
         let since = match self.shared.gate.counts_slow() {
             true => Some(self.shared.time.now()),
@@ -250,7 +251,7 @@ impl Breaker {
     }
 
     /// In which generation a call is let through.
-    #[inline]
+    #[inline(always)]
     fn generation(&self, now: Option<Duration>) -> Result<Generation, Duration> {
         match self.shared.gate.closed() {
             Some(generation) => Ok(generation),

@@ -88,32 +88,3 @@ impl<E: Fault> Fault for CallError<E> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::{FAULT_OF, Problem};
-    use crate::message::Refusal;
-
-    #[test]
-    fn what_comes_of_no_call_is_the_callees_fault() {
-        let says = |error: CallError<Refusal>| {
-            let of_another = error.is_of_another();
-            assert_eq!(Problem::from(error).headers.contains_key(FAULT_OF), of_another);
-            of_another
-        };
-        let failed = |kind| CallError::Failed(Refusal::new(kind, "no", "it does not"));
-        for kind in [FaultKind::Unavailable, FaultKind::Overloaded, FaultKind::Timeout] {
-            assert!(says(failed(kind)), "{kind}");
-        }
-        for kind in [FaultKind::Rejected, FaultKind::NotFound, FaultKind::Conflict, FaultKind::Bug] {
-            assert!(!says(failed(kind)), "what it refuses is an answer, and ours to give: {kind}");
-        }
-        let breaker = crate::resilience::Breaker::new("callee", crate::resilience::BreakerConfig::default());
-        breaker.force(Some(crate::resilience::Forced::Open));
-        assert!(says(breaker.enter().unwrap_err().into()));
-        assert!(says(Full.into()) && says(CallError::DeadlineExceeded));
-        let update = crate::aggregate::UpdateError::Refused(failed(FaultKind::Unavailable));
-        assert!(update.is_of_another(), "also from within a decision");
-    }
-}

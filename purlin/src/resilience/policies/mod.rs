@@ -43,10 +43,11 @@ const DEFAULT: &str = "default";
 #[serde(transparent)]
 pub struct Section(BTreeMap<String, Map<String, Value>>);
 
-/// Names every value of a policy, so that nothing that is said of all callees changes it.
+/// Names every value of a policy, and of its breaker what holds, so that nothing that is said of all callees changes it.
 impl FromIterator<(String, CallPolicy)> for Section {
     fn from_iter<I: IntoIterator<Item = (String, CallPolicy)>>(policies: I) -> Self {
-        Self(policies.into_iter().map(|(callee, policy)| (callee, merge::written(&policy))).collect())
+        let whole = |policy: CallPolicy| CallPolicy { breaker: policy.breaker.in_force(), ..policy };
+        Self(policies.into_iter().map(|(callee, policy)| (callee, merge::written(&whole(policy)))).collect())
     }
 }
 
