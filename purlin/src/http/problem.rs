@@ -292,10 +292,10 @@ mod tests {
     fn whoever_fails_because_of_another_says_so() {
         let of = |problem: Problem| problem.headers.get(FAULT_OF).is_some();
         let away =
-            || crate::message::Refusal::new(FaultKind::Unavailable, "unavailable", "the callee is away");
+            || Refusal::new(FaultKind::Unavailable, "unavailable", "the callee is away");
         assert!(!of(Problem::from(away())), "nobody knows whose fault it is, so it is ours");
         assert!(of(Problem::of_another(away())));
-        let no = crate::message::Refusal::new(FaultKind::NotFound, "not-found", "there is none");
+        let no = Refusal::new(FaultKind::NotFound, "not-found", "there is none");
         assert!(!of(Problem::of_another(no)), "a refusal is an answer");
         let remote = |fault: &dyn Fault| {
             let status = super::super::grpc::status_from_fault(fault);
