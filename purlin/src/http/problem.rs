@@ -291,8 +291,7 @@ mod tests {
     #[test]
     fn whoever_fails_because_of_another_says_so() {
         let of = |problem: Problem| problem.headers.get(FAULT_OF).is_some();
-        let away =
-            || Refusal::new(FaultKind::Unavailable, "unavailable", "the callee is away");
+        let away = || Refusal::new(FaultKind::Unavailable, "unavailable", "the callee is away");
         assert!(!of(Problem::from(away())), "nobody knows whose fault it is, so it is ours");
         assert!(of(Problem::of_another(away())));
         let no = Refusal::new(FaultKind::NotFound, "not-found", "there is none");
