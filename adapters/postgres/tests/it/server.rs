@@ -116,7 +116,8 @@ impl Server {
         let pid = std::fs::read_to_string(&file).expect("it is running");
         let pid = pid.lines().next().expect("its first line is the process");
         // With its children: one that has not noticed yet would still commit what was sent to it.
-        let all = format!("kill -9 {pid} $(pgrep -P {pid}); true");
+        // And none may be born meanwhile, that is then not among them and goes on beside the next server.
+        let all = format!("kill -STOP {pid}; kill -9 $(pgrep -P {pid}) {pid}; true");
         run(Path::new(""), "sh", &["-c", &all]);
         // Until its parent has noticed that it is dead, the next one would take it for alive.
         std::fs::remove_file(file).expect("it was there");
