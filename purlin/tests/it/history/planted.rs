@@ -309,7 +309,10 @@ fn found_elsewhere(history: &mut History, dice: &mut Dice) -> Option<()> {
     let one = pick(answers(history, excluded), dice)?;
     let Answer::Conflict(Clash::Condition(_, found)) = answer(history, one.answered) else { return None };
     *found += 1;
-    Some(())
+    // Who was at work beside it may have met it there, too: then it is no mistake.
+    let found = *found;
+    let met = left(history).log.iter().any(|event| event.position == found && event.tag.is_some());
+    (!met).then_some(())
 }
 
 fn lose_tag(history: &mut History, dice: &mut Dice) -> Option<()> {
