@@ -2,7 +2,7 @@
 //!
 //! `_hot` has the last event of every stream and all that was not moved; `_archive` has the rest; `_event` is the view of
 //! both, and what everybody reads. A move is one statement, so that whoever reads, in whatever process, sees an event in
-//! one of the two. Positions and versions are unique in each, and across both too: new ones are greater than the last,
+//! one of the two. Positions and versions are there once in both together: new ones are greater than the last,
 //! and what is last, of the log or of a stream, is never moved. So nobody who appends looks into the archive.
 
 use std::sync::Arc;
@@ -74,15 +74,16 @@ struct Moves {
 impl Moves {
     fn new(schema: &Schema) -> Self {
         let [hot, archive] = ["_hot", "_archive"].map(|name| schema.table(name));
+        let of_stream = schema.of_stream("h", "u.s");
         // The oldest of each stream first, so that what stays is its end.
         let slice = format!(
             "WITH wanted AS (\
              SELECT position FROM (\
              SELECT position, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS before FROM (\
              SELECT e.position, e.size FROM unnest($1::text[]) AS u(s) \
-             CROSS JOIN LATERAL (SELECT max(h.version) AS version FROM {hot} AS h WHERE h.stream = u.s) AS last \
+             CROSS JOIN LATERAL (SELECT max(h.version) AS version FROM {hot} AS h WHERE {of_stream}) AS last \
              CROSS JOIN LATERAL (SELECT h.position, octet_length(h.data)::bigint AS size FROM {hot} AS h \
-             WHERE h.stream = u.s AND h.version < last.version ORDER BY h.version LIMIT $2) AS e \
+             WHERE {of_stream} AND h.version < last.version ORDER BY h.version LIMIT $2) AS e \
              LIMIT $2) AS few) AS page WHERE before < {BYTES}), \
              moved AS (DELETE FROM {hot} WHERE position = ANY (ARRAY(SELECT position FROM wanted)) RETURNING {COLUMNS}), \
              kept AS (INSERT INTO {archive}({COLUMNS}) SELECT {COLUMNS} FROM moved) \
@@ -90,7 +91,8 @@ impl Moves {
         );
         let more = format!(
             "SELECT EXISTS (SELECT FROM unnest($1::text[]) AS u(s) WHERE EXISTS (SELECT FROM {hot} AS h \
-             WHERE h.stream = u.s AND h.version < (SELECT max(l.version) FROM {hot} AS l WHERE l.stream = u.s)))"
+             WHERE {of_stream} AND h.version < (SELECT max(l.version) FROM {hot} AS l WHERE {last})))",
+            last = schema.of_stream("l", "u.s")
         );
         Self { slice, more }
     }

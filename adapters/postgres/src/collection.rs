@@ -21,6 +21,10 @@ const INDEXED: usize = 128;
 pub(crate) struct Table {
     pub(crate) definition: Collection,
     pub(crate) name: String,
+    /// The record of a key.
+    pub(crate) one: String,
+    /// The records of some keys.
+    pub(crate) many: String,
     pub(crate) put: String,
     pub(crate) delete: String,
     /// Removes a group's number again when a key has another revision.
@@ -54,6 +58,8 @@ impl Table {
             let _ = write!(sets, ", {column} = excluded.{column}");
         }
         Self {
+            one: format!("SELECT {COLUMNS} FROM {name} WHERE _key = $1"),
+            many: format!("SELECT {COLUMNS} FROM {name} WHERE _key = ANY ($1::text[])"),
             put: format!(
                 "INSERT INTO {name}(_key, _revision, _position, _due, _value{names}) \
                  SELECT k, r, p, d, v::json{values} \
@@ -79,7 +85,7 @@ impl Table {
 
     /// The record of a key.
     pub(crate) fn get(&self, key: String) -> Select {
-        Select::new(format!("SELECT {COLUMNS} FROM {} WHERE _key = $1", self.name)).with(key)
+        Select::new(self.one.clone()).with(key)
     }
 
     /// At most `most` records that are due and whose keys begin with a prefix.

@@ -15,6 +15,7 @@ use crate::archive;
 use crate::codec::{read_event, read_record, storable};
 use crate::collection::Table;
 use crate::error::{Closed, OpenError, unavailable};
+use crate::gets::Gets;
 use crate::options::Options;
 use crate::reader::{self, Readers, Select};
 use crate::shared::Shared;
@@ -27,6 +28,7 @@ pub struct Postgres {
     jobs: mpsc::Sender<Job>,
     archiver: mpsc::Sender<archive::Job>,
     readers: Readers,
+    gets: Gets,
 }
 
 impl Postgres {
@@ -53,8 +55,9 @@ impl Postgres {
         jobs: mpsc::Sender<Job>,
         archiver: mpsc::Sender<archive::Job>,
         readers: Readers,
+        gets: Gets,
     ) -> Self {
-        Self { shared, jobs, archiver, readers }
+        Self { shared, jobs, archiver, readers, gets }
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
@@ -184,6 +187,11 @@ impl Engine for Postgres {
         Box::pin(async move {
             if key.contains('\0') {
                 return self.table(&collection).await.map(|_| None);
+            }
+            if let Some(table) = self.known(&collection)
+                && let Ok(found) = self.gets.get(table, key.clone()).await
+            {
+                return Ok(found);
             }
             let mut found = self.records(&collection, |table| Ok(table.get(key.clone()))).await?;
             Ok(found.pop())

@@ -8,6 +8,7 @@ use tokio_postgres::Error;
 
 use crate::error::said;
 use crate::link::{Link, Session, State};
+use crate::names::listeners;
 use crate::reader::{collections_sql, read_collections};
 use crate::schema::{Last, last_sql};
 use crate::shared::Shared;
@@ -18,11 +19,14 @@ const NOTICES: Duration = Duration::from_millis(5);
 /// How often one looks whether a notice was lost.
 const LOOKS: Duration = Duration::from_millis(250);
 
-/// Tells other processes that something was committed: outside of the commit, and many commits at once.
+/// Tells other processes that something was committed: outside of the commit, and many commits at once. When there are
+/// none nobody is told: each notice is a transaction, whose place in the log delays the commits behind it. Who comes is
+/// seen at the next look, and looks by itself until then.
 pub(crate) async fn tell(shared: Arc<Shared>, link: Link, mut noticed: watch::Receiver<()>) {
     let channel = shared.channel();
     while noticed.changed().await.is_ok() {
-        if let Some(session) = up(&link)
+        if shared.is_heard()
+            && let Some(session) = up(&link)
             && let Err(error) = notify(&session, &channel, &shared.notice()).await
         {
             tracing::debug!(
@@ -52,10 +56,18 @@ pub(crate) async fn look(shared: Arc<Shared>, link: Link) {
     }
 }
 
+/// How many listen. A lock by one number is shown as its two halves.
+const LISTENERS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     AND (classid::bigint << 32) | objid::bigint = $1";
+
 async fn look_once(session: &Session, shared: &Shared, sql: &str) -> Result<(), Error> {
     let statement = session.statement(sql).await?;
     let last = Last::of(&session.client.query_one(&statement, &[]).await?)?;
     shared.saw_both(last.position, last.revision);
+    let statement = session.statement(LISTENERS).await?;
+    let listeners = session.client.query_one(&statement, &[&listeners(shared.id.log)]).await?;
+    shared.saw_listeners(listeners.try_get(0)?);
     if last.generation > shared.tables().generation {
         let rows = session.client.query(&collections_sql(&shared.schema), &[]).await?;
         shared.set_tables(read_collections(shared, &rows)?);

@@ -11,6 +11,11 @@
 //! asks, with the lock in hand, and a second one writes. The function is made anew in each session, in its temporary
 //! schema: it needs no upgrade, and a role that may not have temporary objects goes without.
 //!
+//! A second group is sent before the first is answered, so that server and client work at the same time. It relies on what
+//! the first will have left: if that does not happen, it writes nothing.
+//!
+//! Streams are found by a hash of their names. With SQL it is `SELECT * FROM orders._stream('order-1')`.
+//!
 //! A connection that is lost in the middle of a COMMIT leaves nothing to guess: each transaction writes the number of
 //! its group under a unique key, and so does, on a new connection, who wants to know what became of it. One of the two
 //! comes first.
@@ -58,6 +63,7 @@ mod collection;
 mod engine;
 mod error;
 mod followers;
+mod gets;
 mod inspect;
 mod link;
 mod names;

@@ -9,6 +9,8 @@ use crate::error::OpenError;
 pub(crate) struct Schema {
     name: String,
     quoted: String,
+    /// Streams are found by a hash with this seed.
+    seed: i64,
 }
 
 impl Schema {
@@ -18,7 +20,22 @@ impl Schema {
         if !fits || name.starts_with("pg_") {
             return Err(OpenError::Name { name: name.to_owned() });
         }
-        Ok(Self { name: name.to_owned(), quoted: quoted(name) })
+        Ok(Self { name: name.to_owned(), quoted: quoted(name), seed: 0 })
+    }
+
+    /// The same one, whose streams are found by a hash with a seed.
+    pub(crate) fn with_seed(self, seed: i64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// The hash of a stream's name, as the index of streams has it.
+    pub(crate) fn hash(&self, name: &str) -> String {
+        format!("hashtextextended({name}, {})", self.seed)
+    }
+
+    /// The condition that the events `table` are of the stream `name`.
+    pub(crate) fn of_stream(&self, table: &str, name: &str) -> String {
+        format!("{} = {} AND {table}.stream = {name}", self.hash(&format!("{table}.stream")), self.hash(name))
     }
 
     /// As it was given.
@@ -50,6 +67,11 @@ impl Schema {
 /// The number of the advisory lock of a log: half of its id.
 pub(crate) fn lock(id: Uuid) -> i64 {
     (id.as_u64_pair().0).cast_signed()
+}
+
+/// The number of the advisory lock that all hold, shared, who listen to a log.
+pub(crate) fn listeners(log: Uuid) -> i64 {
+    lock(derived_id(log, "purlin listeners"))
 }
 
 /// The columns that every table has of itself, whatever it is made with.

@@ -159,7 +159,8 @@ fn events(schema: &Schema, conditions: &str, order: &str, most: &str) -> String 
 
 /// A part of a stream.
 pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize) -> Select {
-    Select::new(events(schema, "stream = $1 AND version >= $2", "version", "$3"))
+    let conditions = format!("{} AND version >= $2", schema.of_stream("e", "$1::text"));
+    Select::new(events(schema, &conditions, "version", "$3"))
         .with(stream.as_str().to_owned())
         .with(signed(from))
         .with(limit(most))
@@ -167,7 +168,8 @@ pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize)
 
 /// A part of a stream, the newest first.
 pub(crate) fn stream_back(schema: &Schema, stream: &StreamId, before: u64, most: usize) -> Select {
-    Select::new(events(schema, "stream = $1 AND version < $2", "version DESC", "$3"))
+    let conditions = format!("{} AND version < $2", schema.of_stream("e", "$1::text"));
+    Select::new(events(schema, &conditions, "version DESC", "$3"))
         .with(stream.as_str().to_owned())
         .with(signed(before))
         .with(limit(most))

@@ -1,16 +1,17 @@
 //! The tables of a store, and the version of their format.
 
-use purlin::message::Uuid;
+use purlin::message::{Uuid, new_id};
 use purlin::store::{Cause, LogId};
 use tokio_postgres::{Client, Error};
 
 use crate::archive;
+use crate::codec::COLUMNS;
 use crate::error::OpenError;
-use crate::names::Schema;
+use crate::names::{Schema, quoted};
 use crate::tag;
 
 /// The newest format that this code reads and writes.
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 /// Why a schema is not a store.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,12 @@ enum SchemaError {
     Damaged(&'static str),
     #[error("PostgreSQL refuses")]
     Postgres(#[from] Error),
+}
+
+/// A log, and the seed of the hash of its streams' names.
+pub(crate) struct Prepared {
+    pub(crate) id: LogId,
+    pub(crate) seed: i64,
 }
 
 /// Everything but the collections. Names begin with `_`, so that no collection has one of them.
@@ -49,22 +56,55 @@ fn tables(schema: &Schema, tablespace: Option<&str>) -> String {
              schema integer NOT NULL,
              public boolean NOT NULL,
              meta bytea,
-             data text COLLATE \"C\" NOT NULL,
-             UNIQUE (stream, version)
+             data text COLLATE \"C\" NOT NULL
          );
+         {}
          CREATE TABLE {batch}(
              writer uuid NOT NULL,
              batch bigint NOT NULL,
              at bigint NOT NULL,
              revision bigint NOT NULL,
              format smallint NOT NULL,
+             {},
              PRIMARY KEY (writer, batch)
          );
          CREATE INDEX ON {batch}(revision);
          CREATE TABLE {collection}(name text COLLATE \"C\" PRIMARY KEY, fields text NOT NULL);
-         {}{}",
+         {}{}{}",
+        streams(schema),
+        guard(),
         tag::table(schema),
-        archive::tables(schema, tablespace)
+        archive::tables(schema, tablespace),
+        stream_function(schema),
+    )
+}
+
+/// The index by which a stream's events are found.
+///
+/// It is a third as large as one of names, and nothing in it is unique: versions are given out under the log's lock, to
+/// heads that were read under it, and a position is there once. The seed is the store's own and random, so that who
+/// chooses names cannot choose them to have one hash.
+fn streams(schema: &Schema) -> String {
+    format!("CREATE INDEX ON {}({}, version);", schema.table("_hot"), schema.hash("stream"))
+}
+
+/// Lets no program commit that knows only older formats; one of them may still find out what became of a group.
+fn guard() -> String {
+    format!(
+        "CONSTRAINT \"the store is of a newer format than this program\" CHECK (format >= {FORMAT} OR revision = 0)"
+    )
+}
+
+/// The function by which others find a stream's events.
+fn stream_function(schema: &Schema) -> String {
+    let event = schema.table("_event");
+    // Nothing that a schema may be named can end the text of the function.
+    let quote = format!("$purlin_{}$", new_id().simple());
+    format!(
+        "CREATE FUNCTION {}(name text) RETURNS SETOF {event} LANGUAGE sql STABLE ROWS 100 AS {quote} \
+         SELECT {COLUMNS} FROM {event} AS e WHERE {} {quote};",
+        schema.table("_stream"),
+        schema.of_stream("e", "name"),
     )
 }
 
@@ -97,7 +137,7 @@ pub(crate) async fn prepare(
     schema: &Schema,
     log: Option<LogId>,
     tablespace: Option<&str>,
-) -> Result<LogId, OpenError> {
+) -> Result<Prepared, OpenError> {
     prepare_now(client, schema, log, tablespace).await.map_err(|error| {
         let schema = schema.name().to_owned();
         match error {
@@ -112,7 +152,7 @@ async fn prepare_now(
     schema: &Schema,
     log: Option<LogId>,
     tablespace: Option<&str>,
-) -> Result<LogId, SchemaError> {
+) -> Result<Prepared, SchemaError> {
     let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
     if encoding != "UTF8" {
         return Err(SchemaError::Encoding(encoding));
@@ -122,7 +162,7 @@ async fn prepare_now(
     let names = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
     let there = client.query(names, &[&schema.name()]).await?;
     let there: Vec<String> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let id = if there.is_empty() {
+    let prepared = if there.is_empty() {
         make(client, schema, log.unwrap_or_default(), tablespace).await?
     } else if there.iter().any(|name| name == "_meta") && there.iter().any(|name| name == "_event") {
         read(client, schema, tablespace).await?
@@ -130,7 +170,7 @@ async fn prepare_now(
         return Err(SchemaError::Foreign);
     };
     client.batch_execute("COMMIT").await?;
-    Ok(id)
+    Ok(prepared)
 }
 
 async fn make(
@@ -138,7 +178,9 @@ async fn make(
     schema: &Schema,
     id: LogId,
     tablespace: Option<&str>,
-) -> Result<LogId, SchemaError> {
+) -> Result<Prepared, SchemaError> {
+    let seed = seed();
+    let schema = &schema.clone().with_seed(seed);
     let known = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
     if client.query_opt(known, &[&schema.name()]).await?.is_none() {
         client.batch_execute(&format!("CREATE SCHEMA {}", schema.quoted())).await?;
@@ -150,32 +192,58 @@ async fn make(
         ("log", id.log.to_string()),
         ("incarnation", id.incarnation.to_string()),
         ("collections", "0".to_owned()),
+        ("seed", seed.to_string()),
     ];
     for (name, value) in values {
         client.execute(&insert, &[&name, &value]).await?;
     }
-    Ok(id)
+    Ok(Prepared { id, seed })
 }
 
-async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<LogId, SchemaError> {
+/// A seed that nobody can guess.
+fn seed() -> i64 {
+    let (high, low) = new_id().as_u64_pair();
+    // The upper halves are the time; of an id's random bits, 74 are left.
+    (low ^ (high << 52)).cast_signed()
+}
+
+async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<Prepared, SchemaError> {
     let format = meta(client, schema, "format").await?.and_then(|format| format.parse().ok());
     let format: i64 = format.ok_or(SchemaError::Damaged("no format"))?;
     if format > FORMAT {
         return Err(SchemaError::Newer(format));
     }
     if format < FORMAT {
-        upgrade(client, schema, tablespace).await?;
+        upgrade(client, schema, format, tablespace).await?;
     }
     let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
     let incarnation = meta(client, schema, "incarnation").await?.and_then(|number| number.parse().ok());
-    Ok(LogId {
+    let seed = meta(client, schema, "seed").await?.and_then(|seed| seed.parse().ok());
+    let id = LogId {
         log: log.ok_or(SchemaError::Damaged("no log id"))?,
         incarnation: incarnation.ok_or(SchemaError::Damaged("no incarnation"))?,
-    })
+    };
+    Ok(Prepared { id, seed: seed.ok_or(SchemaError::Damaged("no seed of the streams' hash"))? })
 }
 
 /// Gives a store of an older format what it lacks.
-async fn upgrade(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<(), SchemaError> {
+async fn upgrade(
+    client: &Client,
+    schema: &Schema,
+    format: i64,
+    tablespace: Option<&str>,
+) -> Result<(), SchemaError> {
+    if format < 3 {
+        archived(client, schema, tablespace).await?;
+    }
+    hashed(client, schema).await?;
+    let sql = format!("UPDATE {} SET value = $1 WHERE name = 'format'", schema.table("_meta"));
+    client.execute(&sql, &[&FORMAT.to_string()]).await?;
+    Ok(())
+}
+
+/// From format 1 or 2 to 3.
+async fn archived(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<(), SchemaError> {
     // 2: events may have tags.
     client.batch_execute(&tag::table(schema)).await?;
     // 3: events may be archived. Programs of older formats that run go on to read, by the view, and cannot write: one
@@ -183,13 +251,31 @@ async fn upgrade(client: &Client, schema: &Schema, tablespace: Option<&str>) -> 
     let (event, batch) = (schema.table("_event"), schema.table("_batch"));
     let split = format!(
         "ALTER TABLE {event} RENAME TO _hot; {} \
-         ALTER TABLE {batch} ADD COLUMN format smallint NOT NULL DEFAULT {FORMAT}; \
+         ALTER TABLE {batch} ADD COLUMN format smallint NOT NULL DEFAULT 3; \
          ALTER TABLE {batch} ALTER COLUMN format DROP DEFAULT",
         archive::tables(schema, tablespace)
     );
     client.batch_execute(&split).await?;
-    let sql = format!("UPDATE {} SET value = $1 WHERE name = 'format'", schema.table("_meta"));
-    client.execute(&sql, &[&FORMAT.to_string()]).await?;
+    Ok(())
+}
+
+/// From format 3 to 4: streams are found by a hash. Programs of format 3 that run go on to read, but slowly.
+async fn hashed(client: &Client, schema: &Schema) -> Result<(), SchemaError> {
+    let seed = seed();
+    let schema = &schema.clone().with_seed(seed);
+    let insert = format!("INSERT INTO {}(name, value) VALUES('seed', $1)", schema.table("_meta"));
+    client.execute(&insert, &[&seed.to_string()]).await?;
+    let (hot, batch) = (schema.table("_hot"), schema.table("_batch"));
+    // It is called after the name that the table had when it was made.
+    let unique =
+        "SELECT conname::text FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'u'";
+    for row in client.query(unique, &[&hot]).await? {
+        let name = quoted(row.try_get(0)?);
+        client.batch_execute(&format!("ALTER TABLE {hot} DROP CONSTRAINT {name}")).await?;
+    }
+    let (streams, guard, function) = (streams(schema), guard(), stream_function(schema));
+    let hashed = format!("{streams} ALTER TABLE {batch} ADD {guard} NOT VALID; {function}");
+    client.batch_execute(&hashed).await?;
     Ok(())
 }
 

@@ -31,14 +31,22 @@ pub(crate) fn insert_sql(schema: &Schema) -> String {
 
 /// The statement that asks what conditions exclude: for each criterion the last position that it finds.
 pub(crate) fn excluded_sql(schema: &Schema) -> String {
+    format!(
+        "SELECT (SELECT max(t.position) {}) \
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS u(first, rest, kinds, after, n) \
+         ORDER BY n",
+        finds(schema)
+    )
+}
+
+/// What a criterion (`u`) finds, as tags (`t`).
+pub(crate) fn finds(schema: &Schema) -> String {
     let tag = schema.table("_tag");
     format!(
-        "SELECT (SELECT max(t.position) FROM {tag} AS t WHERE t.tag = u.first AND t.position > u.after \
+        "FROM {tag} AS t WHERE t.tag = u.first AND t.position > u.after \
          AND (u.kinds = '' OR t.kind = ANY (string_to_array(u.kinds, E'\\x1f'))) \
          AND (u.rest = '' OR NOT EXISTS (SELECT 1 FROM unnest(string_to_array(u.rest, E'\\x1f')) AS r(tag) \
-         WHERE NOT EXISTS (SELECT 1 FROM {tag} AS o WHERE o.tag = r.tag AND o.position = t.position)))) \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS u(first, rest, kinds, after, n) \
-         ORDER BY n"
+         WHERE NOT EXISTS (SELECT 1 FROM {tag} AS o WHERE o.tag = r.tag AND o.position = t.position)))"
     )
 }
 

@@ -13,8 +13,9 @@ use crate::archive;
 use crate::engine::Postgres;
 use crate::error::{OpenError, is_lost};
 use crate::followers;
+use crate::gets;
 use crate::link::Keeper;
-use crate::names::Schema;
+use crate::names::{Schema, listeners};
 use crate::options::Options;
 use crate::reader::{Readers, collections_sql, read_collections};
 use crate::schema::{self, Last, last_sql};
@@ -67,12 +68,21 @@ async fn run(options: Options, answer: Answer) {
         tasks.spawn(keeper.keep());
         link
     };
-    let listening = format!("{}SET synchronous_commit = off; LISTEN {}", schema::session(), shared.channel());
+    let listening = format!(
+        "{}SET synchronous_commit = off; SELECT pg_advisory_lock_shared({}); LISTEN {}",
+        schema::session(),
+        listeners(shared.id.log),
+        shared.channel()
+    );
     let sole = options.sole.then(|| shared.schema.sole_lock());
     let writing = keep(&writable, schema::writing_session(sole));
     let first = keep(&target, listening);
     let others = (1..options.readers.max(1)).map(|_| keep(&target, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
+    let (gets, asked) = gets::gets();
+    if let Some(link) = links.last() {
+        tasks.spawn(gets::serve(link.clone(), asked));
+    }
     let (notify, noticed) = tokio::sync::watch::channel(());
     tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
     tasks.spawn(followers::look(Arc::clone(&shared), first));
@@ -80,7 +90,7 @@ async fn run(options: Options, answer: Answer) {
     let writer = Writer::new(Arc::clone(&shared), writing, queue, notify, &options);
     let (archiver, archiving) = mpsc::channel(16);
     tasks.spawn(archive::serve(Arc::clone(&shared), writable, options.patience, archiving));
-    if answer.send(Ok(Postgres::new(shared, jobs, archiver, Readers::new(links)))).is_err() {
+    if answer.send(Ok(Postgres::new(shared, jobs, archiver, Readers::new(links), gets))).is_err() {
         return;
     }
     let closing = writer.serve().await;
@@ -142,10 +152,11 @@ async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc
         }
     }
     let tablespace = options.tablespace_of_archive()?;
-    let id = schema::prepare(client, schema, options.log, tablespace.as_deref()).await?;
+    let prepared = schema::prepare(client, schema, options.log, tablespace.as_deref()).await?;
+    let schema = &schema.clone().with_seed(prepared.seed);
     let limits = (options.queue.max(1), options.queue_bytes);
     let writer: Uuid = new_id();
-    let shared = Arc::new(Shared::new(id, schema.clone(), writer, limits));
+    let shared = Arc::new(Shared::new(prepared.id, schema.clone(), writer, limits));
     let rest = async {
         let rows = client.query(&collections_sql(schema), &[]).await?;
         shared.set_tables(read_collections(&shared, &rows)?);

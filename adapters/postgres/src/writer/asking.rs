@@ -18,7 +18,7 @@ use crate::tag::Criteria;
 /// Microseconds after which a row is one of a writer that is gone.
 const DEAD: i64 = 24 * 3600 * 1_000_000;
 
-impl Transaction<'_> {
+impl Transaction {
     /// Asks, decides, writes.
     pub(super) async fn ask_and_write(
         &mut self,
@@ -28,26 +28,26 @@ impl Transaction<'_> {
     ) -> Result<Done, Failed> {
         self.prepare(asked).await.map_err(not_sent)?;
         let known = self.ask(asked, now).await?;
-        let alone = self.heads.met(known.revision);
-        let decision = Decision::of(group.iter().map(|queued| &queued.commit), known, self.tables);
+        let alone = self.heads.borrow_mut().met(known.revision);
+        let decision = Decision::of(group.iter().map(|queued| &queued.commit), known, &self.tables);
         if !decision.applied {
             // What the commits met was true under the lock; there is nothing to write.
             let ended = self.session.client.batch_execute("ROLLBACK").await;
             if ended.is_err() {
                 self.session.discard();
             }
-            self.heads.learn(&decision, alone);
+            self.heads.borrow_mut().learn(&decision, alone);
             return Ok(self.done(decision));
         }
         let sends = self.all_writes(&decision).await.map_err(Failed::NotSent)?;
-        let written = send_all(self.session, None, &sends).await;
+        let written = send_all(&self.session, None, &sends).await;
         drop(sends);
         match written {
             Ok(_) => {
                 if self.sweeps() {
-                    self.swept = self.batch;
+                    self.swept = self.landed;
                 }
-                self.heads.learn(&decision, alone);
+                self.heads.borrow_mut().learn(&decision, alone);
                 Ok(self.done(decision))
             }
             Err(Written::NotSent(error)) => Err(Failed::NotSent(error)),
@@ -58,7 +58,7 @@ impl Transaction<'_> {
 
     /// The statements that write what was decided, the group's number first.
     async fn all_writes<'a>(&self, decision: &'a Decision<'a>) -> Result<Vec<Send<'a>>, Error> {
-        let (session, sql) = (self.session, self.sql);
+        let (session, sql) = (&self.session, &self.sql);
         let (at, revision) = (decision.at().as_microsecond(), signed(decision.revision()));
         let values: Vec<Value<'a>> =
             vec![Box::new(self.writer), Box::new(self.batch), Box::new(at), Box::new(revision)];
@@ -67,7 +67,7 @@ impl Transaction<'_> {
         self.write_records(decision, &mut sends).await?;
         if self.sweeps() {
             let values: Vec<Value<'a>> =
-                vec![Box::new(self.writer), Box::new(self.swept), Box::new(self.batch)];
+                vec![Box::new(self.writer), Box::new(self.swept), Box::new(self.landed)];
             sends.push(Send { statement: session.statement(&sql.sweep).await?, values });
         }
         if self.sweeps_dead() {
@@ -79,7 +79,7 @@ impl Transaction<'_> {
 
     /// Prepares what the session does not know yet, so that nothing is prepared under the lock.
     async fn prepare(&self, asked: &Asked<'_>) -> Result<(), Error> {
-        let sql = self.sql;
+        let sql = &self.sql;
         if asked.tags || !asked.criteria.first.is_empty() {
             for statement in [&sql.excluded, &sql.tags] {
                 self.session.statement(statement).await?;
@@ -100,7 +100,7 @@ impl Transaction<'_> {
 
     /// The first round trip: takes the lock, and reads what the commits expect.
     async fn ask<'a>(&self, asked: &Asked<'a>, now: Timestamp) -> Result<Known<'a>, Failed> {
-        let (session, client) = (self.session, &self.session.client);
+        let (session, client) = (&self.session, &self.session.client);
         let last = session.statement(&self.sql.last).await.map_err(Failed::NotSent)?;
         let heads = session.statement(&self.sql.heads).await.map_err(Failed::NotSent)?;
         let mut revisions = Vec::new();

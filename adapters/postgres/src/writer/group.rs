@@ -1,14 +1,15 @@
 //! A group of commits on its way through one transaction.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use purlin::message::Uuid;
 use tokio_postgres::Error;
 
-use super::decision::{Asked, Decision};
+use super::decision::Decision;
 use super::heads::Heads;
-use super::lean::{Lean, Tried};
-use super::{Outcome, Queued, Statements, Writer};
+use super::{Outcome, Statements};
 use crate::link::Session;
 use crate::shared::Tables;
 
@@ -41,69 +42,24 @@ pub(super) struct Done {
     pub(super) outcomes: Vec<Outcome>,
 }
 
-impl Writer {
-    /// Sends a group; those who wait meanwhile are refused when it takes too long.
-    pub(super) async fn send(&mut self, session: &Arc<Session>, group: &[Queued]) -> Result<Done, Failed> {
-        if self.lean.as_ref().is_none_or(|lean| !lean.is_of(session)) {
-            // Another session may be one of another server, which has not all that the one before had.
-            self.heads.forget();
-            let made = self.waiting.beside(Lean::make(session, &self.sql)).await;
-            self.lean = Some(made.map_err(Failed::NotSent)?);
-        }
-        let tables = self.shared.tables();
-        let now = self.clock.now();
-        let asked = Asked::by(group.iter().map(|queued| &queued.commit), &tables);
-        // What tags others have written is not known here, and nobody pays for tags who has none.
-        let rare = asked.tags || asked.dated || !asked.criteria.first.is_empty();
-        let lean = self.lean.as_ref().filter(|_| !rare).and_then(Lean::calls);
-        let mut transaction = Transaction {
-            sql: &self.sql,
-            session,
-            tables: &tables,
-            writer: self.shared.writer,
-            batch: self.batch,
-            swept: self.swept,
-            records: asked.records,
-            heads: &mut self.heads,
-        };
-        let done = self.waiting.beside(async {
-            transaction.batch += 1;
-            if let Some(calls) = lean
-                && !transaction.sweeps_dead()
-                && let Some(guess) = transaction.heads.guess(&asked, now)
-            {
-                match transaction.lean(calls, group, guess).await? {
-                    Tried::Done(done) => return Ok(done),
-                    Tried::Wrong => transaction.batch += 1,
-                }
-            }
-            transaction.ask_and_write(group, &asked, now).await
-        });
-        let done = done.await;
-        (self.batch, self.swept) = (transaction.batch, transaction.swept);
-        if done.is_err() {
-            self.heads.forget();
-            // It may be the function that is at fault.
-            self.lean = None;
-        }
-        done
-    }
-}
-
 /// One transaction.
-pub(super) struct Transaction<'a> {
-    pub(super) sql: &'a Statements,
-    pub(super) session: &'a Session,
-    pub(super) tables: &'a Tables,
+pub(super) struct Transaction {
+    pub(super) sql: Rc<Statements>,
+    pub(super) session: Arc<Session>,
+    pub(super) tables: Arc<Tables>,
     pub(super) writer: Uuid,
     pub(super) batch: i64,
+    /// The rows of those before this one are gone.
     pub(super) swept: i64,
-    /// Whether it has to do with records.
-    pub(super) records: bool,
-    pub(super) heads: &'a mut Heads,
+    /// The last one of which it is known that it happened: the rows of those before it are not needed any more, but its own
+    /// has the last revision, should this one be withdrawn.
+    pub(super) landed: i64,
+    /// Whether it follows one of which it is not known yet that it happened.
+    pub(super) behind: bool,
+    pub(super) heads: Rc<RefCell<Heads>>,
 }
 
-impl Transaction<'_> {
+impl Transaction {
     /// What is true if it happens.
     pub(super) fn done(&self, decision: Decision<'_>) -> Done {
         let (position, revision) = (decision.position(), decision.revision());
@@ -113,7 +69,7 @@ impl Transaction<'_> {
 
     /// Whether it removes the rows of those before it.
     pub(super) fn sweeps(&self) -> bool {
-        self.batch - self.swept >= SWEEP
+        self.landed - self.swept >= SWEEP
     }
 
     /// Whether it removes the rows of writers that are gone.

@@ -1,9 +1,10 @@
 //! What this process knows of the log since its last group; it holds as long as nobody else has written.
 //!
 //! Nothing here is believed: a group that was decided by it says which revision it relies on, and the server looks,
-//! under the log's lock, whether that is still the last one. Every group leaves a greater one.
+//! under the log's lock, whether that is still the last one. Every group leaves a greater one. So what a group will leave
+//! can be known here before it has happened: if it does not, nothing that relies on it can happen either.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use purlin::message::Timestamp;
 use purlin::store::{Expected, Revision};
@@ -76,8 +77,9 @@ impl Heads {
                 .insert(*collection, (names, guesses.into_iter().map(|guess| guess.map(signed)).collect()));
         }
         let (position, revision, at) = (last.position, self.revision, last.at.max(now));
-        let known =
-            Known { position, revision, at, last: at, versions, revisions, excluded: VecDeque::new() };
+        // Of what conditions exclude it is guessed that it has not come.
+        let excluded = asked.criteria.first.iter().map(|_| None).collect();
+        let known = Known { position, revision, at, last: at, versions, revisions, excluded };
         Some(Guess { known, streams, versions: guesses, records })
     }
 
@@ -91,7 +93,7 @@ impl Heads {
         alone
     }
 
-    /// A group was applied, or met what it did not expect; `alone` if nobody else has written since the one before.
+    /// A group was applied, is on its way, or met what it did not expect; `alone` if nobody else has written since the one before.
     pub(super) fn learn(&mut self, decision: &Decision<'_>, alone: bool) {
         self.revision = decision.revision();
         self.last = alone.then(|| Last { position: decision.position(), at: decision.last() });
@@ -106,6 +108,12 @@ impl Heads {
                 }
             }
         }
+    }
+
+    /// What was learned of groups that did not happen is let go; this is the last revision that was seen to be.
+    pub(super) fn retract(&mut self, revision: u64) {
+        self.forget();
+        self.revision = revision;
     }
 
     /// Something went wrong, or somebody else has written: the server is asked before the next group.
@@ -127,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::shared::Tables;
+    use std::collections::VecDeque;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use futures_util::future::maybe_done;
 use futures_util::poll;
-use purlin::message::new_id;
+use purlin::message::{Timestamp, new_id};
 use tokio_postgres::{Error, Statement};
 
-use super::decision::Decision;
+use super::decision::{Asked, Decision};
 use super::group::{Done, Failed, Transaction};
 use super::heads::Guess;
 use super::write::{Send, Value, Written, before, send_all};
@@ -24,6 +24,7 @@ use crate::error::{is_lost, is_of_a_standby, is_stale, said};
 use crate::link::Session;
 use crate::schema::FORMAT;
 use crate::shared::Shared;
+use crate::tag::Criteria;
 
 /// The function of one session.
 pub(super) struct Lean {
@@ -74,33 +75,39 @@ impl Lean {
 
 /// Gives a row if the group is to be, and none if not all is as it was guessed.
 const LEAN: &str = "SELECT FROM pg_temp.purlin_append(\
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) AS went WHERE went";
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) AS went WHERE went";
 
 /// Makes the function, and says how long it waits for the lock.
 ///
 /// Each of its statements has a snapshot of its own, which is what VOLATILE means in READ COMMITTED: those behind the
 /// lock see all that was written under it before.
 pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
-    let [event, batch, meta] = ["_hot", "_batch", "_meta"].map(|name| shared.schema.table(name));
+    let [event, batch, meta, tag] = ["_hot", "_batch", "_meta", "_tag"].map(|name| shared.schema.table(name));
+    let of_stream = shared.schema.of_stream("e", "u.s");
+    let finds = crate::tag::finds(&shared.schema);
     // Nothing that a schema may be named can end the text of the function.
     let quote = format!("$purlin_{}$", new_id().simple());
     format!(
         "SET lock_timeout = {timeout};
          CREATE OR REPLACE FUNCTION pg_temp.purlin_append(
-             alone boolean, known bigint, generation bigint, unknown text[], guesses bigint[],
-             of_writer uuid, number bigint, swept bigint, happened bigint, given bigint, before bigint,
+             alone boolean, known bigint, behind boolean, generation bigint, unknown text[], guesses bigint[],
+             of_writer uuid, number bigint, swept bigint, landed bigint, happened bigint, given bigint, before bigint,
              streams text[], versions bigint[], kinds text[], ids uuid[], schemas integer[], publics boolean[],
-             metas bytea[], datas text[]
+             metas bytea[], datas text[], tags text[], tag_positions bigint[], tag_kinds text[],
+             firsts text[], rests text[], kinds_of_firsts text[], afters bigint[]
          ) RETURNS boolean LANGUAGE plpgsql VOLATILE AS {quote}
          DECLARE
              last bigint;
+             wrote uuid;
          BEGIN
              IF NOT alone AND current_setting('purlin.number', TRUE) IS DISTINCT FROM number::text THEN
                  RETURN FALSE;
              END IF;
-             PERFORM pg_advisory_xact_lock({lock});
-             SELECT b.revision INTO last FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1;
-             IF coalesce(last, 0) <> known THEN
+             IF pg_advisory_xact_lock({lock}) IS NULL THEN
+                 RETURN FALSE;
+             END IF;
+             SELECT b.revision, b.writer INTO last, wrote FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1;
+             IF coalesce(last, 0) <> known OR behind AND wrote <> of_writer THEN
                  RETURN FALSE;
              END IF;
              IF generation IS NOT NULL THEN
@@ -111,7 +118,14 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
              END IF;
              IF unknown IS NOT NULL THEN
                  PERFORM FROM unnest(unknown, guesses) AS u(s, v)
-                 WHERE coalesce((SELECT max(e.version) FROM {event} AS e WHERE e.stream = u.s), 0) <> u.v LIMIT 1;
+                 WHERE coalesce((SELECT max(e.version) FROM {event} AS e WHERE {of_stream}), 0) <> u.v LIMIT 1;
+                 IF FOUND THEN
+                     RETURN FALSE;
+                 END IF;
+             END IF;
+             IF firsts IS NOT NULL THEN
+                 PERFORM FROM unnest(firsts, rests, kinds_of_firsts, afters) AS u(first, rest, kinds, after)
+                 WHERE EXISTS (SELECT {finds}) LIMIT 1;
                  IF FOUND THEN
                      RETURN FALSE;
                  END IF;
@@ -126,8 +140,11 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
                  FROM unnest(streams, versions, kinds, ids, schemas, publics, metas, datas)
                  WITH ORDINALITY AS u(s, v, k, i, c, p, m, d, n);
              END IF;
+             IF tags IS NOT NULL THEN
+                 INSERT INTO {tag}(tag, position, kind) SELECT t, p, k FROM unnest(tags, tag_positions, tag_kinds) AS u(t, p, k);
+             END IF;
              IF swept IS NOT NULL THEN
-                 DELETE FROM {batch} AS b WHERE b.writer = of_writer AND b.batch >= swept AND b.batch < number;
+                 DELETE FROM {batch} AS b WHERE b.writer = of_writer AND b.batch >= swept AND b.batch < landed;
              END IF;
              RETURN TRUE;
          END {quote};
@@ -139,39 +156,54 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
 /// What became of a group that was sent with what was guessed.
 pub(super) enum Tried {
     Done(Done),
+    /// It cannot be guessed how it goes. Nothing was sent.
+    Unsent,
     /// Something is not as it was guessed. Nothing was written.
     Wrong,
 }
 
-impl Transaction<'_> {
-    /// Sends a group with what was guessed.
+impl Transaction {
+    /// Sends a group with what is guessed; what it leaves behind is guessed to be true from then on, before the server
+    /// has answered, so that another group can follow.
     pub(super) async fn lean(
-        &mut self,
+        &self,
         calls: &Calls,
         group: &[Queued],
-        guess: Guess<'_>,
+        now: Timestamp,
     ) -> Result<Tried, Failed> {
+        let asked = Asked::by(group.iter().map(|queued| &queued.commit), &self.tables);
+        // Tags beside records that are yet to be looked at would have to be withdrawn with them.
+        let rare = asked.dated || asked.tags && !asked.keys.is_empty();
+        if rare {
+            return Ok(Tried::Unsent);
+        }
+        let Some(guess) = self.heads.borrow().guess(&asked, now) else { return Ok(Tried::Unsent) };
         let Guess { known, streams, versions, records } = guess;
         let revision = signed(known.revision);
-        let decision = Decision::of(group.iter().map(|queued| &queued.commit), known, self.tables);
+        let decision = Decision::of(group.iter().map(|queued| &queued.commit), known, &self.tables);
         if !decision.applied {
             // What the commits met has to be true when they are told of it, and nobody would look.
-            return Ok(Tried::Wrong);
+            return Ok(Tried::Unsent);
         }
-        // A group that may yet be withdrawn must not take the last revision with it: that one is in an earlier row.
-        let swept = self.sweeps() && records.is_empty();
+        let swept = self.sweeps();
         // Events are written by the call, unless it has yet to be seen whether records are as they were guessed.
         let events = records.is_empty();
-        let alone = group.len() == 1 && !self.records && decision.events.ids.len() == 1;
+        let with_records = asked.records;
+        let plain = !asked.tags && asked.criteria.first.is_empty();
+        let alone = group.len() == 1 && plain && !with_records && decision.events.ids.len() == 1;
         let call = if alone {
             let values = self.lone_values(revision, !streams.is_empty(), &decision, swept);
             Send { statement: calls.lone.clone(), values }
         } else {
-            self.call(&calls.group, revision, (streams, versions), &decision, (events, swept))
+            let guesses = (streams, versions, &asked.criteria);
+            self.call(&calls.group, revision, guesses, &decision, (with_records, events, swept))
         };
-        let went = match self.records {
-            false => self.go_alone(call).await,
-            true => self.go_with_records(call, &records, &decision).await,
+        let went = match with_records {
+            false => self.go_alone(call, &decision).await,
+            true => {
+                self.heads.borrow_mut().learn(&decision, true);
+                self.go_with_records(call, &records, &decision).await
+            }
         };
         match went {
             Ok(true) => {}
@@ -179,16 +211,12 @@ impl Transaction<'_> {
             Err(Written::Unknown(error)) => {
                 return Err(Failed::Unknown(Box::new(self.done(decision)), error));
             }
-            Err(Written::Refused(error) | Written::NotSent(error)) if self.records && is_stale(&error) => {
+            Err(Written::Refused(error) | Written::NotSent(error)) if with_records && is_stale(&error) => {
                 return Err(Failed::Stale);
             }
             Err(Written::Refused(error)) => return Err(Failed::Refused(error)),
             Err(Written::NotSent(error)) => return Err(Failed::NotSent(error)),
         }
-        if swept {
-            self.swept = self.batch;
-        }
-        self.heads.learn(&decision, true);
         Ok(Tried::Done(self.done(decision)))
     }
 
@@ -197,21 +225,25 @@ impl Transaction<'_> {
         &self,
         call: &Statement,
         revision: i64,
-        (streams, versions): (Vec<&'a str>, Vec<i64>),
+        (streams, versions, criteria): (Vec<&'a str>, Vec<i64>, &'a Criteria<'a>),
         decision: &'a Decision<'a>,
-        (events, sweeps): (bool, bool),
+        (records, events, sweeps): (bool, bool, bool),
     ) -> Send<'a> {
         let unknown = !streams.is_empty();
         let events = Some(&decision.events).filter(|all| events && !all.ids.is_empty());
+        let tags = events.map(|events| &events.tags).filter(|tags| !tags.tags.is_empty());
+        let criteria = Some(criteria).filter(|criteria| !criteria.first.is_empty());
         let values: Vec<Value<'a>> = vec![
-            Box::new(!self.records),
+            Box::new(!records),
             Box::new(revision),
-            Box::new(self.records.then_some(self.tables.generation)),
+            Box::new(self.behind),
+            Box::new(records.then_some(self.tables.generation)),
             Box::new(unknown.then_some(streams)),
             Box::new(unknown.then_some(versions)),
             Box::new(self.writer),
             Box::new(self.batch),
             Box::new(sweeps.then_some(self.swept)),
+            Box::new(self.landed),
             Box::new(decision.at().as_microsecond()),
             Box::new(signed(decision.revision())),
             Box::new(before(decision)),
@@ -223,16 +255,26 @@ impl Transaction<'_> {
             Box::new(events.map(|events| &events.publics)),
             Box::new(events.map(|events| &events.metas)),
             Box::new(events.map(|events| &events.data)),
+            Box::new(tags.map(|tags| &tags.tags)),
+            Box::new(tags.map(|tags| &tags.positions)),
+            Box::new(tags.map(|tags| &tags.kinds)),
+            Box::new(criteria.map(|criteria| &criteria.first)),
+            Box::new(criteria.map(|criteria| &criteria.rest)),
+            Box::new(criteria.map(|criteria| &criteria.kinds)),
+            Box::new(criteria.map(|criteria| &criteria.after)),
         ];
         Send { statement: call.clone(), values }
     }
 
     /// Events only: the call is the transaction.
-    async fn go_alone(&self, call: Send<'_>) -> Result<bool, Written> {
-        let mut sent = pin!(maybe_done(call.execute(self.session)));
+    async fn go_alone(&self, call: Send<'_>, decision: &Decision<'_>) -> Result<bool, Written> {
+        let mut sent = pin!(maybe_done(call.execute(&self.session)));
         // What fails before anything can have been answered was not sent.
         let _ = poll!(sent.as_mut());
         let early = sent.as_mut().output_mut().is_some();
+        if !early {
+            self.heads.borrow_mut().learn(decision, true);
+        }
         sent.as_mut().await;
         match sent.take_output() {
             Some(Err(error)) if early => Err(Written::NotSent(error)),
@@ -269,7 +311,7 @@ impl Transaction<'_> {
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL purlin.number = '{}'",
             self.batch
         );
-        let counts = send_all(self.session, Some(&begin), &sends).await?;
+        let counts = send_all(&self.session, Some(&begin), &sends).await?;
         let (went, withdrawn) = counts.split_first().map_or((0, &counts[..]), |(went, rest)| (*went, rest));
         Ok(went == 1 && withdrawn.iter().take(guesses.len()).all(|count| *count == 0))
     }

@@ -3,6 +3,7 @@
 mod asking;
 mod change;
 mod decision;
+mod flight;
 mod group;
 mod heads;
 mod lean;
@@ -11,6 +12,9 @@ mod settle;
 mod waiting;
 mod write;
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +28,7 @@ use crate::names::lock;
 use crate::options::Options;
 use crate::schema::FORMAT;
 use crate::shared::Shared;
+use flight::Flight;
 use group::Failed;
 use heads::Heads;
 use lean::Lean;
@@ -74,11 +79,15 @@ pub(crate) struct Writer {
     waiting: Waiting,
     notify: watch::Sender<()>,
     clock: Clock,
-    sql: Statements,
-    heads: Heads,
+    sql: Rc<Statements>,
+    heads: Rc<RefCell<Heads>>,
     lean: Option<Lean>,
+    flights: VecDeque<Flight>,
     /// The number of the last transaction that was sent.
     batch: i64,
+    /// That of the last one that is known to have happened, and the last revision that was seen to be.
+    landed: i64,
+    revision: u64,
     /// The rows of earlier ones are gone.
     swept: i64,
 }
@@ -111,8 +120,9 @@ impl Statements {
             ),
             last: crate::schema::last_sql(schema),
             heads: format!(
-                "SELECT (SELECT max(version) FROM {event} WHERE stream = u.s) \
-                 FROM unnest($1::text[]) WITH ORDINALITY AS u(s, n) ORDER BY n"
+                "SELECT (SELECT max(e.version) FROM {event} AS e WHERE {}) \
+                 FROM unnest($1::text[]) WITH ORDINALITY AS u(s, n) ORDER BY n",
+                schema.of_stream("e", "u.s")
             ),
             events: format!(
                 "INSERT INTO {event}(position, stream, version, kind, id, at, schema, public, meta, data) \
@@ -154,24 +164,31 @@ impl Writer {
             waiting,
             notify,
             clock: options.clock.clone(),
-            sql,
-            heads: Heads::default(),
+            sql: Rc::new(sql),
+            heads: Rc::default(),
             lean: None,
+            flights: VecDeque::new(),
             batch: 0,
+            landed: 0,
+            revision: 0,
             swept: 0,
         }
     }
 
     /// Serves until the store is closed, and gives whom to tell; or until its last handle is gone.
     pub(crate) async fn serve(mut self) -> Option<oneshot::Sender<()>> {
-        while self.waiting.arrive().await {
-            let Some(session) = self.session().await else {
+        while self.attend().await {
+            let session = match self.flying() {
+                Some(session) => Some(session),
+                None => self.session().await,
+            };
+            let Some(session) = session else {
                 self.waiting.refuse_all();
                 break;
             };
             match self.waiting.take() {
                 Turn::Nothing => {}
-                Turn::Commits(group) => self.commit(&session, group).await,
+                Turn::Commits(group) => self.depart(&session, group).await,
                 Turn::Change { change, since, answer } => self.change(&session, change, since, answer).await,
             }
         }
@@ -198,28 +215,34 @@ impl Writer {
         }
     }
 
-    /// Commits all together; what surely did not happen and may yet is put back.
-    async fn commit(&mut self, session: &Arc<Session>, group: Vec<Queued>) {
-        let sent = self.send(session, &group);
-        let done = sent.await;
-        match done {
-            Ok(done) => self.answer(group, done),
-            Err(Failed::Stale) => {
+    /// A group happened.
+    fn happened(&mut self, group: Vec<Queued>, done: group::Done) {
+        if done.applied {
+            self.landed = self.landed.max(done.batch);
+        }
+        self.revision = self.revision.max(done.revision);
+        self.answer(group, done);
+    }
+
+    /// What surely did not happen and may yet is put back.
+    async fn failed(&mut self, session: &Arc<Session>, group: Vec<Queued>, failed: Failed) {
+        match failed {
+            Failed::Stale => {
                 if let Err(error) = self.read_collections(session).await {
                     self.lose(session, &error);
                 }
                 self.waiting.put_back(group, false);
             }
             // Nothing was written, and another connection may meet a server that takes it.
-            Err(Failed::NotSent(error) | Failed::Refused(error)) if is_of_a_standby(&error) => {
+            Failed::NotSent(error) | Failed::Refused(error) if is_of_a_standby(&error) => {
                 self.lose(session, &error);
                 self.waiting.put_back(group, false);
             }
-            Err(Failed::NotSent(error)) if is_lost(&error) => {
+            Failed::NotSent(error) if is_lost(&error) => {
                 self.lose(session, &error);
                 self.waiting.put_back(group, false);
             }
-            Err(Failed::NotSent(error) | Failed::Refused(error)) => {
+            Failed::NotSent(error) | Failed::Refused(error) => {
                 self.roll_back(session).await;
                 if group.len() == 1 || concerns_all(&error) {
                     Self::refuse(group, error);
@@ -232,11 +255,11 @@ impl Writer {
                     self.waiting.put_back(group, true);
                 }
             }
-            Err(Failed::Unknown(done, error)) => {
+            Failed::Unknown(done, error) => {
                 self.lose(session, &error);
                 let nobody = || group.iter().all(|queued| queued.answer.is_closed());
                 match self.settle(done.batch, nobody).await {
-                    Some(true) => self.answer(group, *done),
+                    Some(true) => self.happened(group, *done),
                     Some(false) => self.waiting.put_back(group, false),
                     // Nobody is told of positions that may never come.
                     None => {}

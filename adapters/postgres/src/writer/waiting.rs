@@ -60,6 +60,42 @@ impl Waiting {
         !self.jobs.is_empty()
     }
 
+    /// Waits, at most for a moment, until work is done (true), or until so many commits wait that others may follow what
+    /// is under way (false); without a number nobody may.
+    pub(super) async fn gather_beside(
+        &mut self,
+        work: impl Future<Output = ()>,
+        enough: Option<usize>,
+    ) -> Option<bool> {
+        let moment = tokio::time::timeout(MOMENT, async {
+            tokio::select! {
+                biased;
+                () = work => true,
+                () = self.gather(enough) => false,
+            }
+        });
+        let next = moment.await.ok();
+        if next.is_none() {
+            self.look();
+        }
+        next
+    }
+
+    /// Waits until so many commits wait; what spoiled a group, or is no commit, follows nothing.
+    async fn gather(&mut self, enough: Option<usize>) {
+        let Some(enough) = enough.filter(|_| self.alone == 0) else { return std::future::pending().await };
+        self.take_in_all();
+        while !self.ending && self.jobs.len() < enough {
+            match self.queue.recv().await {
+                Some(job) => self.take_in(job),
+                None => self.ending = true,
+            }
+        }
+        if self.ending || !matches!(self.jobs.front(), Some(Job::Commit(_))) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn take_in_all(&mut self) {
         while !self.ending
             && let Ok(job) = self.queue.try_recv()

@@ -91,7 +91,7 @@ pub(super) fn before(decision: &Decision<'_>) -> i64 {
     signed(decision.position()) - signed(decision.events.ids.len() as u64)
 }
 
-impl Transaction<'_> {
+impl Transaction {
     /// The statement that writes the events that were decided, if the group's number is written already.
     pub(super) async fn write_events<'a>(
         &self,
@@ -130,7 +130,7 @@ impl Transaction<'_> {
         decision: &'a Decision<'a>,
         sends: &mut Vec<Send<'a>>,
     ) -> Result<(), Error> {
-        let session = self.session;
+        let session = &self.session;
         let guard = || -> [Value<'a>; 2] { [Box::new(self.writer), Box::new(self.batch)] };
         for (collection, records) in &decision.records {
             let table = &self.tables.named[*collection];

@@ -23,6 +23,7 @@ async fn what_is_seldom_read_lies_apart() {
     let Some(server) = Server::start() else { return };
     it_lies_where_it_was_told_to(&server).await;
     an_older_store_is_split_and_its_programs_read_on_and_cannot_write(&server).await;
+    a_store_of_format_3_finds_its_streams_by_a_hash(&server).await;
     a_page_is_read_in_the_order_of_two_indexes(&server).await;
     nobody_misses_what_is_moved_under_him(&server).await;
 }
@@ -73,7 +74,8 @@ async fn it_lies_where_it_was_told_to(server: &Server) {
 }
 
 /// Makes of a store one of format 2.
-const AS_IT_WAS: &str = "DROP VIEW old._event; DROP TABLE old._archive; ALTER TABLE old._hot RENAME TO _event; \
+const AS_IT_WAS: &str = "DROP FUNCTION old._stream; DROP INDEX old._hot_hashtextextended_version_idx; \
+     ALTER TABLE old._hot ADD UNIQUE (stream, version); DELETE FROM old._meta WHERE name = 'seed'; DROP VIEW old._event; DROP TABLE old._archive; ALTER TABLE old._hot RENAME TO _event; \
      ALTER TABLE old._batch DROP COLUMN format; UPDATE old._meta SET value = '2' WHERE name = 'format'";
 
 async fn an_older_store_is_split_and_its_programs_read_on_and_cannot_write(server: &Server) {
@@ -103,7 +105,51 @@ async fn an_older_store_is_split_and_its_programs_read_on_and_cannot_write(serve
     assert_eq!(next.expect("who knows the format can").position, Position(21));
     assert_eq!(log(&store).await[..20], before);
     let format = "SELECT value::bigint FROM old._meta WHERE name = 'format'";
-    assert_eq!(number(&client, format).await, 3);
+    assert_eq!(number(&client, format).await, 4);
+}
+
+/// Makes of a store one of format 3.
+const OF_FORMAT_3: &str = "DROP FUNCTION third._stream; DROP INDEX third._hot_hashtextextended_version_idx; \
+     ALTER TABLE third._hot ADD UNIQUE (stream, version); DELETE FROM third._meta WHERE name = 'seed'; \
+     ALTER TABLE third._batch DROP CONSTRAINT \"the store is of a newer format than this program\"; \
+     UPDATE third._batch SET format = 3; UPDATE third._meta SET value = '3' WHERE name = 'format'";
+
+async fn a_store_of_format_3_finds_its_streams_by_a_hash(server: &Server) {
+    let store = filled(server.url(), "third", 5).await;
+    assert_eq!(archive(&store).await.events, 15);
+    let before = log(&store).await;
+    store.close().await;
+    let client = server.client().await;
+    client.batch_execute(OF_FORMAT_3).await.expect("as it was");
+    // A program of that format that runs, and goes on to say what it has prepared.
+    let read = client.prepare("SELECT position FROM third._event WHERE stream = $1").await.expect("prepared");
+    let group = "INSERT INTO third._batch(writer, batch, at, revision, format) \
+                 VALUES(gen_random_uuid(), 1, 1, $1, 3) ON CONFLICT DO NOTHING";
+    let group = client.prepare(group).await.expect("prepared");
+    client.execute(&group, &[&1_i64]).await.expect("it commits");
+
+    let store = purlin_postgres::open(server.url(), "third").await.expect("it is upgraded");
+    assert_eq!(log(&store).await, before);
+    let refused = client.execute(&group, &[&2_i64]).await.expect_err("it cannot commit");
+    let said = refused.as_db_error().expect("the server says so").message();
+    assert!(said.contains("the store is of a newer format than this program"), "{said}");
+    client.execute(&group, &[&0_i64]).await.expect("it finds out what became of a group");
+    assert_eq!(client.query(&read, &[&"thing-1"]).await.expect("it reads").len(), 4);
+    let conflict = store.commit(Commit::new().append(stream(1), Expected::Version(3), [event()])).await;
+    assert!(conflict.is_err(), "{conflict:?}");
+    let next = store.commit(Commit::new().append(stream(1), Expected::Version(4), [event()])).await;
+    assert_eq!(next.expect("the versions go on").position, Position(21));
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'third' AND tablename = '_hot'";
+    assert_eq!(number(&client, indexes).await, 2);
+    // Whoever knows only SQL finds a stream too, what is archived of it as well, and by both indexes.
+    let stream = "SELECT count(*) FROM third._stream('thing-1')";
+    assert_eq!(number(&client, stream).await, 5);
+    client.batch_execute("SET enable_seqscan = off").await.expect("a setting");
+    let plan = client.query("EXPLAIN SELECT * FROM third._stream('thing-1')", &[]).await.expect("a plan");
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("_hot_hashtextextended_version_idx"), "{plan}");
+    assert!(plan.contains("_archive_stream_version_key") && !plan.contains("_pkey"), "{plan}");
 }
 
 /// Also when the plan was made while the archive was empty, and is used when it no longer is.

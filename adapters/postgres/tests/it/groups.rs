@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
-use purlin::message::Envelope;
+use futures_util::future::{join, join_all, join3};
+use purlin::message::{Clock, Envelope, Timestamp};
 use purlin::store::{
     Commit, CommitError, Committed, Conflict, Expected, Field, LogFilter, Position, Revision, Row, Store,
     StreamId,
@@ -39,6 +39,7 @@ async fn a_group_takes_one_round_trip_and_believes_nothing() {
     let Some(server) = Server::start() else { return };
     one_statement_does_it_all(&server).await;
     a_group_that_was_given_up_writes_nothing(&server).await;
+    a_group_that_follows_one_that_did_not_happen_writes_nothing(&server).await;
     who_may_not_have_functions_writes_all_the_same(&server).await;
     a_function_that_is_gone_is_made_again(&server).await;
     who_is_wrong_about_a_stream_fails_alone(&server).await;
@@ -146,7 +147,7 @@ async fn a_group_that_was_given_up_writes_nothing(server: &Server) {
             until(&client, given_up, |rows| rows > before).await;
             // Whoever held the lock has committed something, as far as the group can see.
             let other = "INSERT INTO given_up._batch(writer, batch, at, revision, format) \
-                         SELECT gen_random_uuid(), 1, max(at), max(revision) + 1, 3 FROM given_up._batch";
+                         SELECT gen_random_uuid(), 1, max(at), max(revision) + 1, 4 FROM given_up._batch";
             client.execute(other, &[]).await.expect("it is committed");
             client.execute("SELECT pg_advisory_unlock($1)", &[&lock]).await.expect("it was held");
         };
@@ -160,6 +161,81 @@ async fn a_group_that_was_given_up_writes_nothing(server: &Server) {
             assert_eq!(record.revision, committed.revision, "the record `{key}` is as its commit left it");
         }
         assert_eq!(store.read_stream(&stream(1), 1, 100).await.expect("readable").len(), 5);
+        assert_dense(&store).await;
+    };
+    tokio::select! {
+        () = test => {}
+        () = proxy.serve(listener, server.address()) => {}
+    }
+}
+
+/// Two groups are on their way, the second decided as if the first had happened, and somebody else was faster than both:
+/// with an event of the second one's stream, and by chance with the revision that the first would have given.
+async fn a_group_that_follows_one_that_did_not_happen_writes_nothing(server: &Server) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("postgres://postgres@{}/postgres", listener.local_addr().expect("it is bound"));
+    let proxy = Proxy::default();
+    let test = async {
+        // A clock that stands: each commit gives the revision behind the last one.
+        let (clock, _) = Clock::manual(Timestamp::UNIX_EPOCH);
+        let options = Options { patience: Duration::from_secs(60), clock, ..Options::new(url, "follows") };
+        let store = Store::new(Postgres::open(options).await.expect("a store"));
+        for key in ["first", "second", "first"] {
+            store.commit(append(key, Expected::Any)).await.expect("nobody else writes");
+        }
+        let client = server.client().await;
+        let lock = "SELECT substring(prosrc from 'pg_advisory_xact_lock\\((-?[0-9]+)\\)')::bigint FROM pg_proc \
+                    WHERE proname = 'purlin_append' AND prosrc LIKE '%follows%'";
+        let lock: i64 = client.query_one(lock, &[]).await.expect("the writer's function").get(0);
+        client.execute("SELECT pg_advisory_lock($1)", &[&lock]).await.expect("the lock of the log");
+        let first = store.commit(append("first", Expected::Version(2)));
+        let second = async {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'purlin follows' \
+                         AND wait_event = 'advisory'";
+            until(&client, waits, |waiting| waiting == 1).await;
+            proxy.look_for("thing-second");
+            store.commit(append("second", Expected::Version(1))).await
+        };
+        let other = async {
+            proxy.found().await;
+            let faster = "INSERT INTO follows._hot(position, stream, version, kind, id, at, schema, public, data) \
+                          SELECT max(position) + 1, 'thing-second', 2, 'x', gen_random_uuid(), 1, 1, false, '1' \
+                          FROM follows._hot; \
+                          INSERT INTO follows._batch(writer, batch, at, revision, format) \
+                          SELECT gen_random_uuid(), 1, max(at), max(revision) + 1, 4 FROM follows._batch";
+            client.batch_execute(faster).await.expect("it is committed");
+            client.execute("SELECT pg_advisory_unlock($1)", &[&lock]).await.expect("it was held");
+        };
+        let (first, second, ()) = join3(first, second, other).await;
+        assert_eq!(first.expect("its stream is as it was").position, Position(5));
+        let Err(CommitError::Conflict(Conflict::Stream { actual: 2, .. })) = second else {
+            panic!("{second:?}");
+        };
+        assert_eq!(store.read_stream(&stream("second"), 1, 100).await.expect("readable").len(), 2);
+        assert_dense(&store).await;
+        // And when both are lost on their way, each of them happens once.
+        client.execute("SELECT pg_advisory_lock($1)", &[&lock]).await.expect("the lock of the log");
+        let first = store.commit(append("first", Expected::Version(3)));
+        let second = async {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'purlin follows' \
+                         AND wait_event = 'advisory'";
+            until(&client, waits, |waiting| waiting == 1).await;
+            proxy.look_for("thing-second");
+            store.commit(append("second", Expected::Version(2))).await
+        };
+        let lost = async {
+            proxy.found().await;
+            proxy.end_all();
+            let given_up = "SELECT count(*) FROM follows._batch WHERE revision = 0";
+            until(&client, given_up, |rows| rows >= 2).await;
+            client.execute("SELECT pg_advisory_unlock($1)", &[&lock]).await.expect("it was held");
+        };
+        let (first, second, ()) = join3(first, second, lost).await;
+        assert_eq!(first.expect("it is done").appended[0].version, 4);
+        assert_eq!(second.expect("it is done").appended[0].version, 3);
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        until(&client, waits, |waiting| waiting == 0).await;
+        assert_eq!(store.read_stream(&stream("second"), 1, 100).await.expect("readable").len(), 3);
         assert_dense(&store).await;
     };
     tokio::select! {

@@ -1,8 +1,8 @@
 //! A way to the server on which replies are lost.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 pub(crate) struct Proxy {
     cut: Arc<AtomicBool>,
     end: Arc<Notify>,
+    wanted: Arc<Mutex<Option<String>>>,
+    found: Arc<Notify>,
 }
 
 impl Proxy {
@@ -25,6 +27,26 @@ impl Proxy {
     /// Whether nothing is left to be lost.
     pub(crate) fn has_lost(&self) -> bool {
         !self.cut.load(Ordering::Relaxed)
+    }
+
+    /// From now on, waits for a text to pass on its way to the server.
+    pub(crate) fn look_for(&self, text: &str) {
+        *self.wanted.lock().expect("no panic holds it") = Some(text.to_owned());
+    }
+
+    /// It has passed.
+    pub(crate) async fn found(&self) {
+        self.found.notified().await;
+    }
+
+    fn look(&self, passed: &[u8]) {
+        let mut wanted = self.wanted.lock().expect("no panic holds it");
+        if let Some(text) = &*wanted
+            && passed.windows(text.len()).any(|part| part == text.as_bytes())
+        {
+            *wanted = None;
+            self.found.notify_one();
+        }
     }
 
     /// Every connection that is there ends for the client; the server does not hear of it.
@@ -56,7 +78,11 @@ impl Proxy {
                 }
                 read = client.read(&mut asked) => match read {
                     Ok(0) | Err(_) => return,
-                    Ok(count) => server.write_all(&asked[..count]).await,
+                    Ok(count) => {
+                        let written = server.write_all(&asked[..count]).await;
+                        self.look(&asked[..count]);
+                        written
+                    }
                 },
                 read = server.read(&mut replied) => match read {
                     Ok(0) | Err(_) => return,

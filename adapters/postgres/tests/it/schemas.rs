@@ -70,7 +70,7 @@ async fn a_newer_format_and_a_foreign_schema_are_refused(server: &Server) {
         .await
         .expect("it is taken");
     let refused = purlin_postgres::open(server.url(), "newer").await.expect_err("it is refused");
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: 3, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 4, .. }), "{refused}");
     assert_eq!(refused.kind(), FaultKind::Rejected);
     client.batch_execute("CREATE SCHEMA mine; CREATE TABLE mine.t(x int)").await.expect("it is taken");
     let refused = purlin_postgres::open(server.url(), "mine").await.expect_err("it is refused");
