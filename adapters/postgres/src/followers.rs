@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_postgres::Error;
 
 use crate::error::said;
@@ -16,18 +17,20 @@ use crate::shared::Shared;
 /// The shortest time between two notices of one process.
 const NOTICES: Duration = Duration::from_millis(5);
 
+/// How long it is believed how many listen; to count them the server looks through all its locks.
+const COUNTS: Duration = Duration::from_secs(3);
+
 /// How often one looks whether a notice was lost.
 const LOOKS: Duration = Duration::from_millis(250);
 
 /// Tells other processes that something was committed: outside of the commit, and many commits at once. When there are
 /// none nobody is told: each notice is a transaction, whose place in the log delays the commits behind it. Who comes is
-/// seen at the next look, and looks by itself until then.
+/// counted later, and looks by itself until then.
 pub(crate) async fn tell(shared: Arc<Shared>, link: Link, mut noticed: watch::Receiver<()>) {
-    let channel = shared.channel();
+    let mut counted = None;
     while noticed.changed().await.is_ok() {
-        if shared.is_heard()
-            && let Some(session) = up(&link)
-            && let Err(error) = notify(&session, &channel, &shared.notice()).await
+        if let Some(session) = up(&link)
+            && let Err(error) = tell_once(&session, &shared, &mut counted).await
         {
             tracing::debug!(
                 error = said(&error),
@@ -38,10 +41,34 @@ pub(crate) async fn tell(shared: Arc<Shared>, link: Link, mut noticed: watch::Re
     }
 }
 
-async fn notify(session: &Session, channel: &str, notice: &str) -> Result<(), Error> {
-    let statement = session.statement("SELECT pg_notify($1, $2)").await?;
-    session.client.execute(&statement, &[&channel, &notice]).await.map(drop)
+/// Tells them, if there are any, as far as was counted.
+async fn tell_once(
+    session: &Session,
+    shared: &Shared,
+    counted: &mut Option<(Instant, i64)>,
+) -> Result<(), Error> {
+    let listeners = match *counted {
+        Some((at, listeners)) if at.elapsed() < COUNTS => listeners,
+        _ => {
+            let statement = session.statement(LISTENERS).await?;
+            let listeners = session.client.query_one(&statement, &[&listeners(shared.id.log)]).await?;
+            let listeners = listeners.try_get(0)?;
+            *counted = Some((Instant::now(), listeners));
+            listeners
+        }
+    };
+    // One of them is this one.
+    if listeners > 1 {
+        let statement = session.statement("SELECT pg_notify($1, $2)").await?;
+        session.client.execute(&statement, &[&shared.channel(), &shared.notice()]).await?;
+    }
+    Ok(())
 }
+
+/// How many listen. A lock by one number is shown as its two halves.
+const LISTENERS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     AND (classid::bigint << 32) | objid::bigint = $1";
 
 /// Looks for what other processes did.
 pub(crate) async fn look(shared: Arc<Shared>, link: Link) {
@@ -56,18 +83,10 @@ pub(crate) async fn look(shared: Arc<Shared>, link: Link) {
     }
 }
 
-/// How many listen. A lock by one number is shown as its two halves.
-const LISTENERS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
-     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-     AND (classid::bigint << 32) | objid::bigint = $1";
-
 async fn look_once(session: &Session, shared: &Shared, sql: &str) -> Result<(), Error> {
     let statement = session.statement(sql).await?;
     let last = Last::of(&session.client.query_one(&statement, &[]).await?)?;
     shared.saw_both(last.position, last.revision);
-    let statement = session.statement(LISTENERS).await?;
-    let listeners = session.client.query_one(&statement, &[&listeners(shared.id.log)]).await?;
-    shared.saw_listeners(listeners.try_get(0)?);
     if last.generation > shared.tables().generation {
         let rows = session.client.query(&collections_sql(&shared.schema), &[]).await?;
         shared.set_tables(read_collections(shared, &rows)?);

@@ -55,13 +55,14 @@ impl Gets {
     }
 }
 
-/// Asks for what is waited for, until nobody can wait any more.
-pub(crate) async fn serve(link: Link, mut asked: Asked) {
+/// Asks for what is waited for, by each connection in turn, until nobody can wait any more.
+pub(crate) async fn serve(links: Vec<Link>, mut asked: Asked) {
     let mut under_way = FuturesUnordered::new();
+    let (mut turn, mut waited_for) = (0, vec![0; links.len()]);
     loop {
         let mut gets = Vec::new();
         tokio::select! {
-            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            Some(link) = under_way.next(), if !under_way.is_empty() => waited_for[link] -= 1,
             count = asked.queue.recv_many(&mut gets, MOST), if under_way.len() < AHEAD => {
                 if count == 0 {
                     return;
@@ -70,7 +71,17 @@ pub(crate) async fn serve(link: Link, mut asked: Asked) {
                 for get in gets {
                     by_table.entry(Arc::as_ptr(&get.table).addr()).or_default().push(get);
                 }
-                under_way.extend(by_table.into_values().map(|gets| ask(link.clone(), gets)));
+                for gets in by_table.into_values() {
+                    // One that has not answered yet may be busy with somebody's long page.
+                    let others = (1..=links.len()).map(|n| (turn + n) % links.len());
+                    turn = others.min_by_key(|link| waited_for[*link]).unwrap_or_default();
+                    waited_for[turn] += 1;
+                    let (link, number) = (links[turn].clone(), turn);
+                    under_way.push(async move {
+                        ask(link, gets).await;
+                        number
+                    });
+                }
             }
         }
     }

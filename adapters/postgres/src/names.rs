@@ -64,8 +64,19 @@ impl Schema {
     }
 }
 
-/// The number of the advisory lock of a log: half of its id.
-pub(crate) fn lock(id: Uuid) -> i64 {
+/// The number of the advisory lock of a log.
+pub(crate) fn log_lock(log: Uuid) -> i64 {
+    lock(derived_id(log, "purlin log of format 4"))
+}
+
+/// The one that programs of formats before 4 take. They look for streams while they hold it, without the index that they
+/// know; so nobody else waits for it.
+pub(crate) fn older_log_lock(log: Uuid) -> i64 {
+    lock(log)
+}
+
+/// The number of the advisory lock of an id: half of it.
+fn lock(id: Uuid) -> i64 {
     (id.as_u64_pair().0).cast_signed()
 }
 

@@ -14,6 +14,7 @@ use crate::codec::{COLUMNS, limit, read_event, signed, unsigned};
 use crate::error::{is_lost, is_stale, unreadable};
 use crate::link::{Link, Session, session};
 use crate::names::Schema;
+use crate::schema::CHANGES;
 use crate::shared::{Shared, Tables};
 use crate::tag;
 
@@ -111,7 +112,7 @@ impl Readers {
 /// The statement of [`read_collections`]; at least one row, so that the count of changes is always told.
 pub(crate) fn collections_sql(schema: &Schema) -> String {
     format!(
-        "SELECT m.value::bigint, c.name, c.fields FROM {} AS m LEFT JOIN {} AS c ON TRUE WHERE m.name = 'collections'",
+        "SELECT m.value::bigint, c.name, c.fields FROM {} AS m LEFT JOIN {} AS c ON TRUE WHERE m.name = '{CHANGES}'",
         schema.table("_meta"),
         schema.table("_collection"),
     )

@@ -1,17 +1,40 @@
 //! The tables of a store, and the version of their format.
 
+use std::time::{Duration, Instant};
+
 use purlin::message::{Uuid, new_id};
 use purlin::store::{Cause, LogId};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::archive;
 use crate::codec::COLUMNS;
 use crate::error::OpenError;
-use crate::names::{Schema, quoted};
+use crate::names::{Schema, older_log_lock, quoted};
 use crate::tag;
 
 /// The newest format that this code reads and writes.
 pub(crate) const FORMAT: i64 = 4;
+
+/// The row of `_meta` that counts the changes of the collections.
+pub(crate) const CHANGES: &str = "generation";
+
+/// The one in which programs of formats before 4 count them.
+const OLDER_CHANGES: &str = "collections";
+
+/// What a program reads that knows only older formats, and wants to write.
+const NEWER: &str = "\"the store is of a newer format than this program\"";
+
+/// How long an upgrade waits for tables that are being read, before it lets others read them, and how long it does so.
+const WAIT: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long it tries.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lets a transaction take the time that it needs, whatever the role's settings are.
+const NO_HURRY: &str = "SELECT set_config(name, '0', TRUE) FROM pg_settings WHERE name IN \
+     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
 
 /// Why a schema is not a store.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +64,7 @@ pub(crate) struct Prepared {
 /// `_batch` has a row for each group of commits that happened, until its writer is at a later one: by it one sees what
 /// became of a group. The greatest revision in it is the last that was given out. Its column `format` has no default:
 /// a program that does not know the format that it writes for cannot commit.
-fn tables(schema: &Schema, tablespace: Option<&str>) -> String {
+fn tables(schema: &Schema, tablespace: Option<&str>, version: i64) -> String {
     let [meta, hot, batch, collection] =
         ["_meta", "_hot", "_batch", "_collection"].map(|name| schema.table(name));
     format!(
@@ -71,11 +94,11 @@ fn tables(schema: &Schema, tablespace: Option<&str>) -> String {
          CREATE INDEX ON {batch}(revision);
          CREATE TABLE {collection}(name text COLLATE \"C\" PRIMARY KEY, fields text NOT NULL);
          {}{}{}",
-        streams(schema),
+        streams(schema, "_hot"),
         guard(),
         tag::table(schema),
         archive::tables(schema, tablespace),
-        stream_function(schema),
+        stream_function(schema, version),
     )
 }
 
@@ -84,27 +107,31 @@ fn tables(schema: &Schema, tablespace: Option<&str>) -> String {
 /// It is a third as large as one of names, and nothing in it is unique: versions are given out under the log's lock, to
 /// heads that were read under it, and a position is there once. The seed is the store's own and random, so that who
 /// chooses names cannot choose them to have one hash.
-fn streams(schema: &Schema) -> String {
-    format!("CREATE INDEX ON {}({}, version);", schema.table("_hot"), schema.hash("stream"))
+fn streams(schema: &Schema, events: &str) -> String {
+    format!("CREATE INDEX ON {}({}, version);", schema.table(events), schema.hash("stream"))
 }
 
-/// Lets no program commit that knows only older formats; one of them may still find out what became of a group.
+/// Lets no program commit that knows only older formats; one of them may still find out what became of a group. (So the
+/// row of a change of collections is let through too: what such a program must not change is in `_meta`.)
 fn guard() -> String {
-    format!(
-        "CONSTRAINT \"the store is of a newer format than this program\" CHECK (format >= {FORMAT} OR revision = 0)"
-    )
+    format!("CONSTRAINT {NEWER} CHECK (format >= {FORMAT} OR revision = 0)")
 }
 
 /// The function by which others find a stream's events.
-fn stream_function(schema: &Schema) -> String {
+fn stream_function(schema: &Schema, version: i64) -> String {
     let event = schema.table("_event");
-    // Nothing that a schema may be named can end the text of the function.
-    let quote = format!("$purlin_{}$", new_id().simple());
+    let select = format!("SELECT {COLUMNS} FROM {event} AS e WHERE {}", schema.of_stream("e", "name"));
+    let body = if version >= 140_000 {
+        format!("BEGIN ATOMIC {select}; END")
+    } else {
+        // A text, with the name that the schema has now: who gives it another has to make the function anew. Nothing
+        // that a schema may be named can end it.
+        let quote = format!("$purlin_{}$", new_id().simple());
+        format!("AS {quote} {select} {quote}")
+    };
     format!(
-        "CREATE FUNCTION {}(name text) RETURNS SETOF {event} LANGUAGE sql STABLE ROWS 100 AS {quote} \
-         SELECT {COLUMNS} FROM {event} AS e WHERE {} {quote};",
+        "CREATE FUNCTION {}(name text) RETURNS SETOF {event} LANGUAGE sql STABLE ROWS 100 {body};",
         schema.table("_stream"),
-        schema.of_stream("e", "name"),
     )
 }
 
@@ -158,6 +185,7 @@ async fn prepare_now(
         return Err(SchemaError::Encoding(encoding));
     }
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+    client.batch_execute(NO_HURRY).await?;
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&schema.lock()]).await?;
     let names = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
     let there = client.query(names, &[&schema.name()]).await?;
@@ -185,19 +213,24 @@ async fn make(
     if client.query_opt(known, &[&schema.name()]).await?.is_none() {
         client.batch_execute(&format!("CREATE SCHEMA {}", schema.quoted())).await?;
     }
-    client.batch_execute(&tables(schema, tablespace)).await?;
+    client.batch_execute(&tables(schema, tablespace, version(client).await?)).await?;
     let insert = format!("INSERT INTO {}(name, value) VALUES($1, $2)", schema.table("_meta"));
     let values = [
         ("format", FORMAT.to_string()),
         ("log", id.log.to_string()),
         ("incarnation", id.incarnation.to_string()),
-        ("collections", "0".to_owned()),
+        (CHANGES, "0".to_owned()),
         ("seed", seed.to_string()),
     ];
     for (name, value) in values {
         client.execute(&insert, &[&name, &value]).await?;
     }
     Ok(Prepared { id, seed })
+}
+
+/// The server's version as a number: 170002.
+async fn version(client: &Client) -> Result<i64, Error> {
+    client.query_one("SELECT current_setting('server_version_num')::bigint", &[]).await?.try_get(0)
 }
 
 /// A seed that nobody can guess.
@@ -226,20 +259,52 @@ async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Res
     Ok(Prepared { id, seed: seed.ok_or(SchemaError::Damaged("no seed of the streams' hash"))? })
 }
 
-/// Gives a store of an older format what it lacks.
+/// Gives a store of an older format what it lacks. Programs of older formats that run go on to read, and cannot commit
+/// any more.
 async fn upgrade(
     client: &Client,
     schema: &Schema,
     format: i64,
     tablespace: Option<&str>,
 ) -> Result<(), SchemaError> {
+    // Whoever commits is between two groups, or has not begun. What they do with this lock later delays nobody else.
+    let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
+    let lock = older_log_lock(log.ok_or(SchemaError::Damaged("no log id"))?);
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
+    // What takes long comes first, while others read.
+    let seed = seed();
+    let schema = &schema.clone().with_seed(seed);
+    let events = if format < 3 { "_event" } else { "_hot" };
+    client.batch_execute(&streams(schema, events)).await?;
+    have_alone(client, &[events, "_batch", "_meta"].map(|name| schema.table(name))).await?;
     if format < 3 {
         archived(client, schema, tablespace).await?;
     }
-    hashed(client, schema).await?;
+    hashed(client, schema, seed).await?;
     let sql = format!("UPDATE {} SET value = $1 WHERE name = 'format'", schema.table("_meta"));
     client.execute(&sql, &[&FORMAT.to_string()]).await?;
     Ok(())
+}
+
+/// Locks tables so that nobody else has them, in the order in which those who read do. Whoever reads long is not waited
+/// for without a pause, as all others would wait behind.
+async fn have_alone(client: &Client, tables: &[String]) -> Result<(), Error> {
+    let lock = format!(
+        "SAVEPOINT alone; SET LOCAL lock_timeout = {}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; \
+         SET LOCAL lock_timeout = 0; RELEASE SAVEPOINT alone",
+        WAIT.as_millis(),
+        tables.join(", ")
+    );
+    let since = Instant::now();
+    loop {
+        let Err(error) = client.batch_execute(&lock).await else { return Ok(()) };
+        let passing = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        if !error.code().is_some_and(|code| passing.contains(code)) || since.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        client.batch_execute("ROLLBACK TO SAVEPOINT alone; RELEASE SAVEPOINT alone").await?;
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// From format 1 or 2 to 3.
@@ -259,13 +324,16 @@ async fn archived(client: &Client, schema: &Schema, tablespace: Option<&str>) ->
     Ok(())
 }
 
-/// From format 3 to 4: streams are found by a hash. Programs of format 3 that run go on to read, but slowly.
-async fn hashed(client: &Client, schema: &Schema) -> Result<(), SchemaError> {
-    let seed = seed();
-    let schema = &schema.clone().with_seed(seed);
-    let insert = format!("INSERT INTO {}(name, value) VALUES('seed', $1)", schema.table("_meta"));
+/// From format 3 to 4: streams are found by a hash. Programs of format 3 that run go on to read, streams of `_hot` only
+/// slowly; also those that look for one in order to commit, under a lock for which nobody else waits.
+async fn hashed(client: &Client, schema: &Schema, seed: i64) -> Result<(), SchemaError> {
+    let [hot, batch, meta] = ["_hot", "_batch", "_meta"].map(|name| schema.table(name));
+    // The older count stays, for those who read; nobody can write it any more, nor change collections by it.
+    let insert = format!(
+        "INSERT INTO {meta}(name, value) \
+         SELECT 'seed', $1::text UNION ALL SELECT '{CHANGES}', value FROM {meta} WHERE name = '{OLDER_CHANGES}'"
+    );
     client.execute(&insert, &[&seed.to_string()]).await?;
-    let (hot, batch) = (schema.table("_hot"), schema.table("_batch"));
     // It is called after the name that the table had when it was made.
     let unique =
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'u'";
@@ -273,8 +341,11 @@ async fn hashed(client: &Client, schema: &Schema) -> Result<(), SchemaError> {
         let name = quoted(row.try_get(0)?);
         client.batch_execute(&format!("ALTER TABLE {hot} DROP CONSTRAINT {name}")).await?;
     }
-    let (streams, guard, function) = (streams(schema), guard(), stream_function(schema));
-    let hashed = format!("{streams} ALTER TABLE {batch} ADD {guard} NOT VALID; {function}");
+    let (guard, function) = (guard(), stream_function(schema, version(client).await?));
+    let hashed = format!(
+        "ALTER TABLE {batch} ADD {guard} NOT VALID; \
+         ALTER TABLE {meta} ADD CONSTRAINT {NEWER} CHECK (name <> '{OLDER_CHANGES}') NOT VALID; {function}"
+    );
     client.batch_execute(&hashed).await?;
     Ok(())
 }
@@ -287,7 +358,7 @@ async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<Str
 /// What is last in the store: the statement of [`Last`].
 pub(crate) fn last_sql(schema: &Schema) -> String {
     format!(
-        "SELECT (SELECT value::bigint FROM {} WHERE name = 'collections'), \
+        "SELECT (SELECT value::bigint FROM {} WHERE name = '{CHANGES}'), \
          coalesce(e.position, 0), coalesce(b.revision, 0), greatest(e.at, b.at), e.at \
          FROM (SELECT) AS one \
          LEFT JOIN LATERAL (SELECT position, at FROM {} ORDER BY position DESC LIMIT 1) AS e ON TRUE \

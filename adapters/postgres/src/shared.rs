@@ -1,7 +1,7 @@
 //! What the parts of an open store know of each other.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use purlin::message::Uuid;
@@ -20,8 +20,6 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Sender<Position>,
     /// One connection was made again: the server is back, and the others need not wait any longer.
     pub(crate) back: Notify,
-    /// So many processes listened when one looked last, this one among them.
-    listeners: AtomicI64,
     /// The last revision of which those who watch were told.
     revision: AtomicU64,
     tables: RwLock<Arc<Tables>>,
@@ -48,7 +46,6 @@ impl Shared {
             writer,
             head,
             back: Notify::new(),
-            listeners: AtomicI64::new(i64::MAX),
             revision: AtomicU64::new(0),
             tables: RwLock::default(),
             waiting: AtomicUsize::new(0),
@@ -103,16 +100,6 @@ impl Shared {
         } else {
             self.saw(Position(position));
         }
-    }
-
-    /// So many processes listen.
-    pub(crate) fn saw_listeners(&self, count: i64) {
-        self.listeners.store(count, Ordering::Relaxed);
-    }
-
-    /// Whether anybody else listens, as far as is known.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.listeners.load(Ordering::Relaxed) > 1
     }
 
     /// What is notified after a commit.

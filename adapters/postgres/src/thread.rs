@@ -80,9 +80,7 @@ async fn run(options: Options, answer: Answer) {
     let others = (1..options.readers.max(1)).map(|_| keep(&target, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
     let (gets, asked) = gets::gets();
-    if let Some(link) = links.last() {
-        tasks.spawn(gets::serve(link.clone(), asked));
-    }
+    tasks.spawn(gets::serve(links.clone(), asked));
     let (notify, noticed) = tokio::sync::watch::channel(());
     tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
     tasks.spawn(followers::look(Arc::clone(&shared), first));

@@ -70,7 +70,7 @@ impl Transaction {
                 vec![Box::new(self.writer), Box::new(self.swept), Box::new(self.landed)];
             sends.push(Send { statement: session.statement(&sql.sweep).await?, values });
         }
-        if self.sweeps_dead() {
+        if self.sweeps_dead {
             let values: Vec<Value<'a>> = vec![Box::new(at - DEAD), Box::new(self.writer)];
             sends.push(Send { statement: session.statement(&sql.sweep_dead).await?, values });
         }

@@ -14,6 +14,7 @@ use crate::error::{is_lost, unavailable};
 use crate::link::Session;
 use crate::names::{self, Schema, column};
 use crate::reader::{collections_sql, read_collections};
+use crate::schema::CHANGES;
 use crate::shared::Shared;
 
 /// How long a change waits for a table that is being read, with the log's lock in hand.
@@ -134,7 +135,7 @@ async fn make(
         Change::Drop(name) => drop_table(session, schema, name).await?,
     }
     let meta = schema.table("_meta");
-    let count = format!("UPDATE {meta} SET value = (value::bigint + 1)::text WHERE name = 'collections'");
+    let count = format!("UPDATE {meta} SET value = (value::bigint + 1)::text WHERE name = '{CHANGES}'");
     client.batch_execute(&count).await?;
     client.execute(number, &[&shared.writer, &batch, &now, &0_i64]).await?;
     client.batch_execute("COMMIT").await.map_err(Failed::Unknown)?;

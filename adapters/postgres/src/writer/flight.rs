@@ -12,9 +12,10 @@ use futures_util::future::{MaybeDone, maybe_done};
 use futures_util::poll;
 use purlin::message::Timestamp;
 
-use super::group::{Failed, Transaction};
+use super::group::{Failed, SWEEP_DEAD, Transaction};
 use super::lean::{Calls, Lean, Tried};
 use super::{Queued, Writer, decision::Asked};
+use crate::error::is_stale;
 use crate::link::Session;
 
 /// Groups that are on their way at once at the most.
@@ -23,6 +24,7 @@ const AHEAD: usize = 2;
 /// A group on its way.
 pub(super) struct Flight {
     session: Arc<Session>,
+    batch: i64,
     commits: usize,
     landing: Landing,
 }
@@ -58,7 +60,7 @@ impl Writer {
             let may_follow = self.flights.len() < AHEAD && !flight.session.is_gone();
             match self.next(may_follow.then_some(enough)).await {
                 Next::Joined => return true,
-                Next::Landed(landed) => self.land(*landed).await,
+                Next::Landed(landed) => self.land(*landed, &mut None).await,
             }
         }
         self.waiting.arrive().await
@@ -89,9 +91,10 @@ impl Writer {
     }
 
     /// Sends a group. If that can be done by what is known here, it is on its way afterwards.
-    pub(super) async fn depart(&mut self, session: &Arc<Session>, group: Vec<Queued>) {
+    pub(super) async fn depart(&mut self, session: &Arc<Session>, mut group: Vec<Queued>) {
         if self.lean.as_ref().is_none_or(|lean| !lean.is_of(session)) {
-            self.land_all().await;
+            let Some(taken) = self.land_all(group).await else { return };
+            group = taken;
             // Another session may be one of another server, which has not all that the one before had.
             self.heads.borrow_mut().forget();
             match self.waiting.beside(Lean::make(session, &self.sql)).await {
@@ -99,33 +102,48 @@ impl Writer {
                 Err(error) => return self.failed(session, group, Failed::NotSent(error)).await,
             }
         }
-        let transaction = self.transaction(session);
-        let calls = self.lean.as_ref().and_then(Lean::calls).filter(|_| !transaction.sweeps_dead());
+        let sweeps_dead = self.batch >= self.dead_at;
+        let calls = self.lean.as_ref().and_then(Lean::calls).filter(|_| !sweeps_dead);
         let Some(calls) = calls.cloned() else {
-            self.land_all().await;
+            let Some(group) = self.land_all(group).await else { return };
             return self.ask(session, group).await;
         };
-        let (commits, sweeps, landed) = (group.len(), transaction.sweeps(), transaction.landed);
+        let transaction = self.transaction(session);
+        if let Err(error) = self.waiting.beside(transaction.prepare_records(&group)).await {
+            let failed = if is_stale(&error) { Failed::Stale } else { Failed::NotSent(error) };
+            return self.land_early(Landed { transaction, group, came: Err(failed) }).await;
+        }
+        let (batch, commits) = (transaction.batch, group.len());
+        let (sweeps, landed) = (transaction.sweeps(), transaction.landed);
         let flight: Pin<Box<dyn Future<Output = Landed>>> =
             Box::pin(fly(transaction, calls, group, self.clock.now()));
         let mut landing: Landing = Box::pin(maybe_done(flight));
-        // It is sent now, so that the next one comes behind it.
+        // It is sent now, as all that it needs is prepared, so that the next one comes behind it.
         let _ = poll!(landing.as_mut());
         match landing.as_mut().take_output() {
             None => {
                 if sweeps {
                     self.swept = landed;
                 }
-                self.flights.push_back(Flight { session: Arc::clone(session), commits, landing });
+                self.flights.push_back(Flight { session: Arc::clone(session), batch, commits, landing });
             }
             Some(Landed { group, came: Ok(Tried::Unsent), .. }) => {
-                self.land_all().await;
-                self.ask(session, group).await;
+                if let Some(group) = self.land_all(group).await {
+                    self.ask(session, group).await;
+                }
             }
-            Some(early) => {
-                self.land_all().await;
-                self.land(early).await;
-            }
+            Some(early) => self.land_early(early).await,
+        }
+    }
+
+    /// Attends to what is on its way, and then to a group that was not sent.
+    async fn land_early(&mut self, early: Landed) {
+        let Landed { transaction, group, came } = early;
+        if let Some(group) = self.land_all(group).await {
+            self.land(Landed { transaction, group, came }, &mut None).await;
+        } else if let Err(Failed::NotSent(_)) = came {
+            // A part of it may have been sent.
+            self.roll_back(&transaction.session).await;
         }
     }
 
@@ -140,22 +158,27 @@ impl Writer {
             batch: self.batch,
             swept: self.swept,
             landed: self.landed,
-            behind: !self.flights.is_empty(),
+            follows: self.flights.back().map(|flight| flight.batch),
+            sweeps_dead: self.batch > self.dead_at,
             heads: Rc::clone(&self.heads),
         }
     }
 
-    /// Attends to what is on its way until nothing is.
-    async fn land_all(&mut self) {
+    /// Attends to what is on its way until nothing is. A group that was taken behind it is given back, unless it waits
+    /// again, because something before it did not happen, and has to come before it.
+    async fn land_all(&mut self, taken: Vec<Queued>) -> Option<Vec<Queued>> {
+        let mut taken = Some(taken);
         while !self.flights.is_empty() {
             if let Next::Landed(landed) = self.next(None).await {
-                self.land(*landed).await;
+                self.land(*landed, &mut taken).await;
             }
         }
+        taken
     }
 
-    /// It is known how the first of those on their way went.
-    async fn land(&mut self, landed: Landed) {
+    /// It is known how the first of those on their way went. If it did not happen, those behind it wait again, and what
+    /// was taken but not sent waits behind them.
+    async fn land(&mut self, landed: Landed, taken: &mut Option<Vec<Queued>>) {
         let Landed { transaction, group, came } = landed;
         let failed = match came {
             Ok(Tried::Done(done)) => return self.happened(group, done),
@@ -168,7 +191,13 @@ impl Writer {
             self.waiting.beside(flight.landing.as_mut()).await;
             behind.extend(flight.landing.as_mut().take_output());
         }
-        self.retract();
+        if let Some(taken) = taken.take() {
+            self.waiting.put_back(taken, false);
+        }
+        let all = std::iter::once(&group).chain(behind.iter().map(|landed| &landed.group)).flatten();
+        self.heads.borrow_mut().retract(self.revision, streams(all));
+        // What it was to remove may be there still.
+        self.swept = transaction.swept;
         let session = transaction.session;
         let again = match failed {
             None => Some(group),
@@ -196,6 +225,11 @@ impl Writer {
             match came {
                 Ok(Tried::Done(done)) => self.happened(group, done),
                 Err(failed @ Failed::Unknown(..)) => self.failed(session, group, failed).await,
+                Err(Failed::NotSent(_)) => {
+                    // A part of it may have been sent.
+                    self.roll_back(session).await;
+                    self.waiting.put_back(group, false);
+                }
                 Ok(Tried::Wrong | Tried::Unsent) | Err(_) => self.waiting.put_back(group, false),
             }
         }
@@ -211,22 +245,23 @@ impl Writer {
         match done {
             Ok(done) => {
                 drop(asked);
+                if transaction.sweeps_dead && done.applied {
+                    self.dead_at = transaction.batch + SWEEP_DEAD;
+                }
                 self.happened(group, done);
             }
             Err(failed) => {
                 drop(asked);
-                self.retract();
+                self.heads.borrow_mut().retract(self.revision, streams(group.iter()));
                 // It may be the function that is at fault.
                 self.lean = None;
                 self.failed(session, group, failed).await;
             }
         }
     }
+}
 
-    /// Forgets what did not happen.
-    fn retract(&mut self) {
-        self.heads.borrow_mut().retract(self.revision);
-        // Whatever was to be removed may be there still.
-        self.swept = 0;
-    }
+/// The streams that commits append to.
+fn streams<'a>(group: impl Iterator<Item = &'a Queued>) -> impl Iterator<Item = &'a str> {
+    group.flat_map(|queued| &queued.commit.appends).map(|append| append.stream.as_str())
 }

@@ -17,7 +17,7 @@ use crate::shared::Tables;
 const SWEEP: i64 = 64;
 
 /// After so many, those of writers that are gone; a writer that is not has a row that is younger than a day.
-const SWEEP_DEAD: i64 = 4096;
+pub(super) const SWEEP_DEAD: i64 = 4096;
 
 /// Why a group was not committed, or is not known to be.
 pub(super) enum Failed {
@@ -54,8 +54,10 @@ pub(super) struct Transaction {
     /// The last one of which it is known that it happened: the rows of those before it are not needed any more, but its own
     /// has the last revision, should this one be withdrawn.
     pub(super) landed: i64,
-    /// Whether it follows one of which it is not known yet that it happened.
-    pub(super) behind: bool,
+    /// The number of the one that it follows, if it is not known yet that it happened.
+    pub(super) follows: Option<i64>,
+    /// Whether it removes the rows of writers that are gone, if it asks.
+    pub(super) sweeps_dead: bool,
     pub(super) heads: Rc<RefCell<Heads>>,
 }
 
@@ -70,10 +72,5 @@ impl Transaction {
     /// Whether it removes the rows of those before it.
     pub(super) fn sweeps(&self) -> bool {
         self.landed - self.swept >= SWEEP
-    }
-
-    /// Whether it removes the rows of writers that are gone.
-    pub(super) fn sweeps_dead(&self) -> bool {
-        self.batch % SWEEP_DEAD == 1
     }
 }

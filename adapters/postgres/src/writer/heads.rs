@@ -110,9 +110,14 @@ impl Heads {
         }
     }
 
-    /// What was learned of groups that did not happen is let go; this is the last revision that was seen to be.
-    pub(super) fn retract(&mut self, revision: u64) {
-        self.forget();
+    /// What was learned of groups that did not happen is let go, which is the ends of their streams; this is the last
+    /// revision that was seen to be. If the server says so too, the rest is as it was.
+    pub(super) fn retract<'a>(&mut self, revision: u64, streams: impl Iterator<Item = &'a str>) {
+        for stream in streams {
+            self.recent.remove(stream);
+            self.older.remove(stream);
+        }
+        self.last = None;
         self.revision = revision;
     }
 
@@ -199,6 +204,20 @@ mod tests {
         assert!(heads.met(77), "nobody has since");
         heads.learn(&Decision::of([].into_iter(), known(77), &Tables::default()), true);
         assert!(apply(&mut heads, &[commit("a", Expected::Version(4))]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_what_did_not_happen_nothing_is_left_and_the_rest_is_kept() {
+        let mut heads = of_an_empty_log();
+        let [a, b] = ["a", "b"].map(|stream| commit(stream, Expected::NoStream));
+        apply(&mut heads, &[a, b]).unwrap();
+        let before = heads.revision;
+        apply(&mut heads, &[commit("a", Expected::Any), commit("c", Expected::NoStream)]).unwrap();
+        heads.retract(before, ["thing-a", "thing-c"].into_iter());
+        assert!(apply(&mut heads, &[commit("b", Expected::Any)]).is_none(), "the server is asked first");
+        assert!(heads.met(before), "nobody has written");
+        assert_eq!((heads.version("thing-a"), heads.version("thing-c")), (None, None));
+        assert_eq!(heads.version("thing-b"), Some(1));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! not, nothing is written, and the group goes the way of two round trips. The function is made anew in each session, in
 //! its temporary schema: it is as new as this program, and no dump has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{Queued, Statements, lone};
 use crate::codec::signed;
 use crate::error::{is_lost, is_of_a_standby, is_stale, said};
 use crate::link::Session;
-use crate::schema::FORMAT;
+use crate::schema::{CHANGES, FORMAT};
 use crate::shared::Shared;
 use crate::tag::Criteria;
 
@@ -90,7 +90,7 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
     format!(
         "SET lock_timeout = {timeout};
          CREATE OR REPLACE FUNCTION pg_temp.purlin_append(
-             alone boolean, known bigint, behind boolean, generation bigint, unknown text[], guesses bigint[],
+             alone boolean, known bigint, follows bigint, generation bigint, unknown text[], guesses bigint[],
              of_writer uuid, number bigint, swept bigint, landed bigint, happened bigint, given bigint, before bigint,
              streams text[], versions bigint[], kinds text[], ids uuid[], schemas integer[], publics boolean[],
              metas bytea[], datas text[], tags text[], tag_positions bigint[], tag_kinds text[],
@@ -99,6 +99,7 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
          DECLARE
              last bigint;
              wrote uuid;
+             its_number bigint;
          BEGIN
              IF NOT alone AND current_setting('purlin.number', TRUE) IS DISTINCT FROM number::text THEN
                  RETURN FALSE;
@@ -106,12 +107,14 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
              IF pg_advisory_xact_lock({lock}) IS NULL THEN
                  RETURN FALSE;
              END IF;
-             SELECT b.revision, b.writer INTO last, wrote FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1;
-             IF coalesce(last, 0) <> known OR behind AND wrote <> of_writer THEN
+             SELECT b.revision, b.writer, b.batch INTO last, wrote, its_number
+             FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1;
+             -- What it follows may not have happened, and the revision be that of another group, also of ours.
+             IF coalesce(last, 0) <> known OR follows IS NOT NULL AND (wrote <> of_writer OR its_number <> follows) THEN
                  RETURN FALSE;
              END IF;
              IF generation IS NOT NULL THEN
-                 PERFORM FROM {meta} AS m WHERE m.name = 'collections' AND m.value::bigint = generation;
+                 PERFORM FROM {meta} AS m WHERE m.name = '{CHANGES}' AND m.value::bigint = generation;
                  IF NOT FOUND THEN
                      RETURN FALSE;
                  END IF;
@@ -163,6 +166,28 @@ pub(super) enum Tried {
 }
 
 impl Transaction {
+    /// Prepares what a group with records is sent with. It would be overtaken by the next one if it had to wait for that
+    /// on its way.
+    pub(super) async fn prepare_records(&self, group: &[Queued]) -> Result<(), Error> {
+        let mut collections: BTreeSet<&str> = BTreeSet::new();
+        for Queued { commit, .. } in group {
+            collections.extend(commit.writes.iter().map(|write| &*write.collection));
+            collections.extend(commit.requirements.iter().map(|required| &*required.collection));
+        }
+        if collections.is_empty() {
+            return Ok(());
+        }
+        for statement in [&self.sql.events, &self.sql.tags] {
+            self.session.statement(statement).await?;
+        }
+        for table in collections.into_iter().filter_map(|name| self.tables.named.get(name)) {
+            for statement in [&table.withdraw, &table.put, &table.delete] {
+                self.session.statement(statement).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a group with what is guessed; what it leaves behind is guessed to be true from then on, before the server
     /// has answered, so that another group can follow.
     pub(super) async fn lean(
@@ -236,7 +261,7 @@ impl Transaction {
         let values: Vec<Value<'a>> = vec![
             Box::new(!records),
             Box::new(revision),
-            Box::new(self.behind),
+            Box::new(self.follows),
             Box::new(records.then_some(self.tables.generation)),
             Box::new(unknown.then_some(streams)),
             Box::new(unknown.then_some(versions)),

@@ -18,7 +18,7 @@ pub(super) fn function(shared: &Shared, lock: i64, quote: &str) -> String {
     let of_stream = shared.schema.of_stream("e", "its_stream");
     format!(
         "CREATE OR REPLACE FUNCTION pg_temp.purlin_append_one(
-             known bigint, behind boolean, look boolean, of_writer uuid, number bigint, swept bigint, landed bigint,
+             known bigint, follows bigint, look boolean, of_writer uuid, number bigint, swept bigint, landed bigint,
              happened bigint, given bigint,
              its_position bigint, its_stream text, its_version bigint, its_kind text, its_id uuid, its_schema integer,
              is_public boolean, its_meta bytea, its_data text
@@ -38,8 +38,8 @@ pub(super) fn function(shared: &Shared, lock: i64, quote: &str) -> String {
              END IF;
              INSERT INTO {batch}(writer, batch, at, revision, format)
              SELECT of_writer, number, happened, given, {FORMAT}
-             FROM (SELECT b.revision, b.writer FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1) AS l
-             WHERE l.revision = known AND (NOT behind OR l.writer = of_writer);
+             FROM (SELECT b.revision, b.writer, b.batch FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1) AS l
+             WHERE l.revision = known AND (follows IS NULL OR l.writer = of_writer AND l.batch = follows);
              IF NOT FOUND THEN
                  RETURN FALSE;
              END IF;
@@ -65,7 +65,7 @@ impl Transaction {
         let events = &decision.events;
         vec![
             Box::new(revision),
-            Box::new(self.behind),
+            Box::new(self.follows),
             Box::new(look),
             Box::new(self.writer),
             Box::new(self.batch),

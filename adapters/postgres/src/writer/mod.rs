@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Away, concerns_all, is_lost, is_of_a_standby, is_of_the_values, said, unavailable};
 use crate::link::{Link, Session, State};
-use crate::names::lock;
+use crate::names::log_lock;
 use crate::options::Options;
 use crate::schema::FORMAT;
 use crate::shared::Shared;
@@ -90,6 +90,8 @@ pub(crate) struct Writer {
     revision: u64,
     /// The rows of earlier ones are gone.
     swept: i64,
+    /// From this number on, the rows of writers that are gone are removed.
+    dead_at: i64,
 }
 
 /// The statements of a group that do not depend on a collection.
@@ -111,7 +113,7 @@ impl Statements {
     fn new(shared: &Shared, patience: Duration) -> Self {
         let schema = &shared.schema;
         let (event, batch) = (schema.table("_hot"), schema.table("_batch"));
-        let (lock, timeout) = (lock(shared.id.log), patience.as_millis().clamp(1, 3_600_000));
+        let (lock, timeout) = (log_lock(shared.id.log), patience.as_millis().clamp(1, 3_600_000));
         Self {
             // Each statement behind the lock has a snapshot of its own, which is what READ COMMITTED means.
             begin: format!(
@@ -172,6 +174,7 @@ impl Writer {
             landed: 0,
             revision: 0,
             swept: 0,
+            dead_at: 0,
         }
     }
 

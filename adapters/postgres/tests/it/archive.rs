@@ -1,13 +1,15 @@
 //! The archive: where it lies, how it is read, and what becomes of an older store and of the programs that use it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{join, join3};
 use purlin::message::Envelope;
 use purlin::store::archive::{Progress, Selection};
-use purlin::store::{Commit, Expected, LogFilter, Position, Recorded, Store, StreamId};
+use purlin::store::{Collection, Commit, Expected, LogFilter, Position, Recorded, Store, StreamId};
 use tokio_postgres::Client;
 
+use crate::groups::until;
 use crate::server::Server;
 
 fn stream(key: impl std::fmt::Display) -> StreamId {
@@ -24,6 +26,7 @@ async fn what_is_seldom_read_lies_apart() {
     it_lies_where_it_was_told_to(&server).await;
     an_older_store_is_split_and_its_programs_read_on_and_cannot_write(&server).await;
     a_store_of_format_3_finds_its_streams_by_a_hash(&server).await;
+    a_store_is_upgraded_under_those_who_use_it(&server).await;
     a_page_is_read_in_the_order_of_two_indexes(&server).await;
     nobody_misses_what_is_moved_under_him(&server).await;
 }
@@ -75,7 +78,7 @@ async fn it_lies_where_it_was_told_to(server: &Server) {
 
 /// Makes of a store one of format 2.
 const AS_IT_WAS: &str = "DROP FUNCTION old._stream; DROP INDEX old._hot_hashtextextended_version_idx; \
-     ALTER TABLE old._hot ADD UNIQUE (stream, version); DELETE FROM old._meta WHERE name = 'seed'; DROP VIEW old._event; DROP TABLE old._archive; ALTER TABLE old._hot RENAME TO _event; \
+     ALTER TABLE old._hot ADD UNIQUE (stream, version); DELETE FROM old._meta WHERE name = 'seed'; UPDATE old._meta SET name = 'collections' WHERE name = 'generation'; DROP VIEW old._event; DROP TABLE old._archive; ALTER TABLE old._hot RENAME TO _event; \
      ALTER TABLE old._batch DROP COLUMN format; UPDATE old._meta SET value = '2' WHERE name = 'format'";
 
 async fn an_older_store_is_split_and_its_programs_read_on_and_cannot_write(server: &Server) {
@@ -111,6 +114,7 @@ async fn an_older_store_is_split_and_its_programs_read_on_and_cannot_write(serve
 /// Makes of a store one of format 3.
 const OF_FORMAT_3: &str = "DROP FUNCTION third._stream; DROP INDEX third._hot_hashtextextended_version_idx; \
      ALTER TABLE third._hot ADD UNIQUE (stream, version); DELETE FROM third._meta WHERE name = 'seed'; \
+     UPDATE third._meta SET name = 'collections' WHERE name = 'generation'; \
      ALTER TABLE third._batch DROP CONSTRAINT \"the store is of a newer format than this program\"; \
      UPDATE third._batch SET format = 3; UPDATE third._meta SET value = '3' WHERE name = 'format'";
 
@@ -150,6 +154,87 @@ async fn a_store_of_format_3_finds_its_streams_by_a_hash(server: &Server) {
     let plan = plan.join("\n");
     assert!(plan.contains("_hot_hashtextextended_version_idx"), "{plan}");
     assert!(plan.contains("_archive_stream_version_key") && !plan.contains("_pkey"), "{plan}");
+    store.close().await;
+    client.batch_execute("ALTER SCHEMA third RENAME TO renamed").await.expect("another name");
+    // Older servers know functions only as texts.
+    if number(&client, "SELECT current_setting('server_version_num')::bigint").await >= 140_000 {
+        assert_eq!(number(&client, "SELECT count(*) FROM renamed._stream('thing-1')").await, 5);
+    }
+    let store = purlin_postgres::open(server.url(), "renamed").await.expect("it is the same store");
+    assert_eq!(store.head(), Position(21));
+}
+
+/// A program of format 3 that commits as it does, until it is refused; how often it did, and what it was told.
+async fn commit_in_format_3(old: &Client, lock: i64) -> (u64, String) {
+    let prepare = async |sql: &str| old.prepare(sql).await.expect("prepared");
+    let last = "SELECT (SELECT value::bigint FROM busy._meta WHERE name = 'collections'), e.position, b.revision \
+                FROM (SELECT) AS one \
+                LEFT JOIN LATERAL (SELECT position FROM busy._hot ORDER BY position DESC LIMIT 1) AS e ON TRUE \
+                LEFT JOIN LATERAL (SELECT revision FROM busy._batch ORDER BY revision DESC LIMIT 1) AS b ON TRUE";
+    let head = prepare("SELECT max(version) FROM busy._hot WHERE stream = 'thing-1'").await;
+    let batch = "INSERT INTO busy._batch(writer, batch, at, revision, format) \
+                 VALUES(gen_random_uuid(), 1, 1, $1, 3)";
+    let event = "INSERT INTO busy._hot(position, stream, version, kind, id, at, schema, public, meta, data) \
+                 VALUES($1, 'thing-1', $2, 'x', gen_random_uuid(), 1, 1, false, NULL, '1')";
+    let (last, batch, event) = (prepare(last).await, prepare(batch).await, prepare(event).await);
+    let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({lock})");
+    for done in 0.. {
+        old.batch_execute(&begin).await.expect("it has the lock");
+        let last = old.query_one(&last, &[]).await.expect("readable");
+        let (position, revision) = (last.get::<_, i64>(1) + 1, last.get::<_, i64>(2) + 1);
+        let version = old.query_one(&head, &[]).await.expect("readable").get::<_, i64>(0) + 1;
+        if let Err(error) = old.execute(&batch, &[&revision]).await {
+            old.batch_execute("ROLLBACK").await.expect("it ends");
+            return (done, error.as_db_error().expect("the server says so").message().to_owned());
+        }
+        old.execute(&event, &[&position, &version]).await.expect("it appends");
+        old.batch_execute("COMMIT").await.expect("it commits");
+    }
+    unreachable!("it commits for ever");
+}
+
+/// A program of format 3 commits all the time, somebody reads for long, and the role's statements may not take long.
+async fn a_store_is_upgraded_under_those_who_use_it(server: &Server) {
+    let store = filled(server.url(), "busy", 5).await;
+    // Of that format, the log's lock was half of its id.
+    let lock = store.log_id().log.as_u64_pair().0.cast_signed();
+    store.close().await;
+    let [client, old, long] = [server.client().await, server.client().await, server.client().await];
+    client.batch_execute(&OF_FORMAT_3.replace("third", "busy")).await.expect("as it was");
+    client.batch_execute("ALTER ROLE postgres SET statement_timeout = '200ms'").await.expect("a setting");
+    long.batch_execute("BEGIN; SELECT FROM busy._event LIMIT 1").await.expect("it reads");
+    let write = commit_in_format_3(&old, lock);
+    let open = async {
+        until(&client, "SELECT count(*) FROM busy._hot", |events| events > 22).await;
+        purlin_postgres::open(server.url(), "busy").await.expect("it is upgraded")
+    };
+    let read = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted";
+        until(&client, waits, |waiting| waiting > 0).await;
+        // Who reads now does not wait for the one who reads long.
+        let read = client.query("SELECT position FROM busy._event", &[]);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await.expect("in time");
+        assert!(read.expect("readable").len() > 22);
+        long.batch_execute("COMMIT").await.expect("it has read");
+    };
+    let ((done, refused), store, ()) = join3(write, open, read).await;
+    client.batch_execute("ALTER ROLE postgres RESET statement_timeout").await.expect("a setting");
+    assert!(refused.contains("the store is of a newer format than this program"), "{refused}");
+    let events = log(&store).await;
+    let versions = events.iter().filter(|event| event.stream == stream(1)).map(|event| event.version);
+    assert!(versions.eq(1..=4 + done));
+    assert!(events.iter().zip(1..).all(|(event, position)| event.position == Position(position)));
+    // It looks for streams while it holds its lock; nobody else waits for that.
+    let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({lock})");
+    old.batch_execute(&begin).await.expect("it has its lock");
+    let next = store.commit(Commit::new().append(stream(1), Expected::Version(4 + done), [event()]));
+    let next = tokio::time::timeout(Duration::from_secs(30), next).await.expect("in time");
+    assert_eq!(next.expect("it is taken").position, Position(21 + done));
+    // Nor does it change collections.
+    let change = "UPDATE busy._meta SET value = (value::bigint + 1)::text WHERE name = 'collections'";
+    assert!(old.batch_execute(change).await.is_err());
+    let things = Collection { name: "things".into(), fields: [].as_slice().into() };
+    store.define_collection(things).await.expect("who knows the format does");
 }
 
 /// Also when the plan was made while the archive was empty, and is used when it no longer is.

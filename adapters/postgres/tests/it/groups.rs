@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
+use futures_util::poll;
 use purlin::message::{Clock, Envelope, Timestamp};
 use purlin::store::{
-    Commit, CommitError, Committed, Conflict, Expected, Field, LogFilter, Position, Revision, Row, Store,
-    StreamId,
+    Commit, CommitError, Committed, Conflict, EventQuery, Expected, Field, LogFilter, Position, Revision,
+    Row, Store, StreamId,
 };
 
 use purlin_postgres::{Options, Postgres};
@@ -40,6 +41,13 @@ async fn a_group_takes_one_round_trip_and_believes_nothing() {
     one_statement_does_it_all(&server).await;
     a_group_that_was_given_up_writes_nothing(&server).await;
     a_group_that_follows_one_that_did_not_happen_writes_nothing(&server).await;
+    a_group_follows_one_and_no_other_of_the_same_revision(&server).await;
+    for rival in [false, true] {
+        a_condition_meets_what_comes_before_its_group(&server, rival).await;
+    }
+    what_nobody_waits_for_follows_no_other_either(&server).await;
+    commits_keep_their_order_when_the_first_is_lost(&server).await;
+    rows_of_writers_that_are_gone_are_removed(&server).await;
     who_may_not_have_functions_writes_all_the_same(&server).await;
     a_function_that_is_gone_is_made_again(&server).await;
     who_is_wrong_about_a_stream_fails_alone(&server).await;
@@ -244,8 +252,198 @@ async fn a_group_that_follows_one_that_did_not_happen_writes_nothing(server: &Se
     }
 }
 
+/// Those who wait for the lock of a log.
+const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+
+/// Groups that were given up.
+fn given_up(name: &str) -> String {
+    format!("SELECT count(*) FROM {name}._batch WHERE revision = 0")
+}
+
+/// Lets something be done to a store behind a proxy while a client has the lock of the log, whose number it is told. The
+/// clock stands: each commit gives the revision behind the last one. The streams `first` (of two events) and `second` (of
+/// one) are known to the writer, and how records are written.
+async fn held(server: &Server, name: &str, queue: usize, test: impl AsyncFnOnce(Store, Client, Proxy, i64)) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("postgres://postgres@{}/postgres", listener.local_addr().expect("it is bound"));
+    let proxy = Proxy::default();
+    let scenario = async {
+        let (clock, _) = Clock::manual(Timestamp::UNIX_EPOCH);
+        let options = Options { patience: Duration::from_secs(60), clock, queue, ..Options::new(url, name) };
+        let store = Store::new(Postgres::open(options).await.expect("a store"));
+        store.define::<Count>().await.expect("a collection");
+        for key in ["first", "second"] {
+            store.commit(append(key, Expected::Any)).await.expect("nobody else writes");
+        }
+        let record = append("first", Expected::Any).put("a", &Count { n: 0 });
+        store.commit(record).await.expect("nobody else writes");
+        let client = server.client().await;
+        let lock = format!(
+            "SELECT substring(prosrc from 'pg_advisory_xact_lock\\((-?[0-9]+)\\)')::bigint FROM pg_proc \
+             WHERE proname = 'purlin_append' AND prosrc LIKE '%\"{name}\"%'"
+        );
+        let lock: i64 = client.query_one(&lock, &[]).await.expect("the writer's function").get(0);
+        client.execute("SELECT pg_advisory_lock($1)", &[&lock]).await.expect("the lock of the log");
+        test(store, client, proxy.clone(), lock).await;
+    };
+    tokio::select! {
+        () = scenario => {}
+        () = proxy.serve(listener, server.address()) => {}
+    }
+}
+
+async fn let_go(client: &Client, lock: i64) {
+    client.execute("SELECT pg_advisory_unlock($1)", &[&lock]).await.expect("it was held");
+}
+
+/// The revision that a group relies on is there, and this very writer has given it, but to another group.
+async fn a_group_follows_one_and_no_other_of_the_same_revision(server: &Server) {
+    held(server, "same", 1000, async |store, client, proxy, lock| {
+        let first = store.commit(append("first", Expected::Version(2)));
+        let second = async {
+            until(&client, WAITING, |waiting| waiting == 1).await;
+            proxy.look_for("thing-second");
+            store.commit(append("second", Expected::Version(1)).put("a", &Count { n: 7 })).await
+        };
+        let other = async {
+            proxy.found().await;
+            let faster = "INSERT INTO same._hot(position, stream, version, kind, id, at, schema, public, data) \
+                          SELECT max(position) + 1, 'thing-second', 2, 'x', gen_random_uuid(), 1, 1, false, '1' \
+                          FROM same._hot; \
+                          INSERT INTO same._batch(writer, batch, at, revision, format) \
+                          SELECT writer, 1000, at, revision + 1, 4 FROM same._batch ORDER BY revision DESC LIMIT 1";
+            client.batch_execute(faster).await.expect("it is committed");
+            let_go(&client, lock).await;
+        };
+        let (first, second, ()) = join3(first, second, other).await;
+        assert_eq!(first.expect("its stream is as it was").position, Position(5));
+        let Err(CommitError::Conflict(Conflict::Stream { actual: 2, .. })) = second else {
+            panic!("{second:?}");
+        };
+        assert_eq!(store.get::<Count>("a").await.expect("readable"), Some(Count { n: 0 }));
+        assert_dense(&store).await;
+    })
+    .await;
+}
+
+/// Two groups are on their way, and the second must not be if there is an event with a tag, which the first has; whether
+/// the first happens as it was guessed, or a rival was faster.
+async fn a_condition_meets_what_comes_before_its_group(server: &Server, rival: bool) {
+    let name = if rival { "met_late" } else { "met" };
+    held(server, name, 1000, async |store, client, proxy, lock| {
+        let tagged = |key: &str, version: u64, tag: &'static str| {
+            let event = Envelope::raw("thing.counted", "1").tagged([tag]);
+            Commit::new().append(stream(key), Expected::Version(version), [event])
+        };
+        let first = store.commit(tagged("first", 2, "wanted"));
+        let second = async {
+            until(&client, WAITING, |waiting| waiting == 1).await;
+            proxy.look_for("thing-second");
+            let wanted = EventQuery::tagged(["wanted"]);
+            store.commit(tagged("second", 1, "other").unless(wanted, Position(3))).await
+        };
+        let others = async {
+            proxy.found().await;
+            if rival {
+                let faster = "INSERT INTO met_late._hot(position, stream, version, kind, id, at, schema, public, data) \
+                              VALUES(4, 'thing-third', 1, 'x', gen_random_uuid(), 1, 1, false, '1'); \
+                              INSERT INTO met_late._tag(tag, position, kind) VALUES('wanted', 4, 'x'); \
+                              INSERT INTO met_late._batch(writer, batch, at, revision, format) SELECT \
+                              gen_random_uuid(), 1, at, revision + 1, 4 FROM met_late._batch ORDER BY revision DESC LIMIT 1";
+                client.batch_execute(faster).await.expect("it is committed");
+            }
+            let_go(&client, lock).await;
+        };
+        let (first, second, ()) = join3(first, second, others).await;
+        let position = first.expect("its stream is as it was").position;
+        assert_eq!(position, Position(4 + u64::from(rival)));
+        let Err(CommitError::Conflict(Conflict::Condition { found, .. })) = second else {
+            panic!("{second:?}");
+        };
+        assert_eq!(found, position);
+        assert_eq!(assert_dense(&store).await, position.0);
+    })
+    .await;
+}
+
+/// Two groups are lost on their way. Nobody waits for the second any more, so it is not found out what became of it; the
+/// first is given up, and sent anew. The server still has what was sent of the second, and finds the revision that it
+/// relies on.
+async fn what_nobody_waits_for_follows_no_other_either(server: &Server) {
+    held(server, "nobody", 1000, async |store, client, proxy, lock| {
+        let first = store.commit(append("first", Expected::Version(2)));
+        let second = async {
+            until(&client, WAITING, |waiting| waiting == 1).await;
+            proxy.look_for("thing-second");
+            tokio::select! {
+                early = store.commit(append("second", Expected::Version(1))) => panic!("{early:?}"),
+                () = proxy.found() => {}
+            }
+            proxy.end_all();
+            // What was sent of the first, and the first anew.
+            until(&client, WAITING, |waiting| waiting == 2).await;
+            let_go(&client, lock).await;
+        };
+        let (first, ()) = join(first, second).await;
+        assert_eq!(first.expect("it is done").appended[0].version, 3);
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'purlin nobody' AND state = 'active'";
+        until(&client, busy, |busy| busy == 0).await;
+        assert_eq!(store.read_stream(&stream("second"), 1, 100).await.expect("readable").len(), 1);
+        assert_dense(&store).await;
+    })
+    .await;
+}
+
+/// A group is lost on its way, and behind it one was taken of which it cannot be guessed how it goes.
+async fn commits_keep_their_order_when_the_first_is_lost(server: &Server) {
+    // Of those that wait, only one has a place: whoever finds it free knows that the one before was taken.
+    held(server, "kept", 1, async |store, client, proxy, lock| {
+        let first = store.commit(append("first", Expected::Version(2)));
+        let rest = async {
+            until(&client, WAITING, |waiting| waiting == 1).await;
+            let [known, unknown] = ["first", "new"].map(stream);
+            let event = || [Envelope::raw("thing.counted", "2")];
+            let second = Commit::new().append(known, Expected::Any, event());
+            let mut second = Box::pin(store.commit(second.append(unknown, Expected::Any, event())));
+            assert!(poll!(second.as_mut()).is_pending());
+            let third = loop {
+                let mut third = Box::pin(store.commit(append("second", Expected::Any)));
+                match poll!(third.as_mut()) {
+                    std::task::Poll::Pending => break third,
+                    std::task::Poll::Ready(Err(CommitError::Overloaded)) => tokio::task::yield_now().await,
+                    std::task::Poll::Ready(early) => panic!("{early:?}"),
+                }
+            };
+            proxy.end_all();
+            until(&client, &given_up("kept"), |rows| rows >= 2).await;
+            let_go(&client, lock).await;
+            (second.await, third.await)
+        };
+        let (first, (second, third)) = join(first, rest).await;
+        let version = |done: Result<Committed, CommitError>| done.expect("it is done").appended[0].version;
+        assert_eq!([first, second, third].map(version), [3, 4, 2]);
+        assert_dense(&store).await;
+    })
+    .await;
+}
+
+/// Also while this is the only writer.
+async fn rows_of_writers_that_are_gone_are_removed(server: &Server) {
+    let store = purlin_postgres::open(server.url(), "dead").await.expect("a store");
+    store.commit(append(1, Expected::NoStream)).await.expect("it is taken");
+    store.close().await;
+    let client = server.client().await;
+    let dead = "INSERT INTO dead._batch(writer, batch, at, revision, format) \
+                SELECT gen_random_uuid(), 1, at - 172800000000, 1, 4 FROM dead._batch ORDER BY revision DESC LIMIT 1";
+    client.execute(dead, &[]).await.expect("a row two days old");
+    let store = purlin_postgres::open(server.url(), "dead").await.expect("a store");
+    store.commit(append(1, Expected::Version(1))).await.expect("it is taken");
+    let left = client.query_one("SELECT count(*) FROM dead._batch WHERE revision = 1", &[]).await;
+    assert_eq!(left.expect("a number").get::<_, i64>(0), 0);
+}
+
 /// Asks for a number until it is as wanted.
-async fn until(client: &Client, sql: &str, wanted: impl Fn(i64) -> bool) {
+pub(crate) async fn until(client: &Client, sql: &str, wanted: impl Fn(i64) -> bool) {
     let asked = async {
         while !wanted(client.query_one(sql, &[]).await.expect("a number").get(0)) {
             tokio::task::yield_now().await;

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// Passes bytes on, until it is told to lose some.
 #[derive(Clone, Default)]
 pub(crate) struct Proxy {
     cut: Arc<AtomicBool>,
-    end: Arc<Notify>,
+    end: Arc<watch::Sender<()>>,
     wanted: Arc<Mutex<Option<String>>>,
     found: Arc<Notify>,
 }
@@ -51,7 +51,7 @@ impl Proxy {
 
     /// Every connection that is there ends for the client; the server does not hear of it.
     pub(crate) fn end_all(&self) {
-        self.end.notify_waiters();
+        self.end.send_replace(());
     }
 
     /// Serves for ever.
@@ -68,9 +68,11 @@ impl Proxy {
 
     async fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
         let (mut asked, mut replied) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+        // Also when it is told while something is passed on.
+        let mut end = self.end.subscribe();
         loop {
             let passed = tokio::select! {
-                () = self.end.notified() => {
+                _ = end.changed() => {
                     drop(client);
                     // To the server nothing has happened: it goes on with what it was sent.
                     while server.read(&mut replied).await.is_ok_and(|count| count > 0) {}
