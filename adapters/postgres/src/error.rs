@@ -112,16 +112,24 @@ pub(crate) fn unreadable(error: tokio_postgres::Error) -> ReadError {
 
 /// Whether the connection is gone, so that it is not known what became of what was sent last.
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
-    let fatal = |error: &tokio_postgres::error::DbError| {
-        matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-    };
     match error.as_db_error() {
-        Some(refused) => fatal(refused),
+        Some(said) => !refuses(said.parsed_severity(), said.code()),
         None => {
             error.is_closed()
                 || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
         }
     }
+}
+
+/// Whether an error that came in words is of a server that goes on to serve the connection, and rolled back what it
+/// speaks of.
+///
+/// What a server itself says has a severity that is not translated. What stands between, and has lost the server, says
+/// something without one, or of the class of connections: PgBouncer, for example.
+fn refuses(severity: Option<Severity>, code: &SqlState) -> bool {
+    let of_a_connection = code.code().starts_with("08");
+    let ends = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    matches!(severity, Some(Severity::Error)) && !of_a_connection && !ends.contains(code)
 }
 
 /// Whether it is the values that the server does not take: they never will be.
@@ -168,3 +176,19 @@ pub(crate) struct Closed;
 #[derive(Debug, thiserror::Error)]
 #[error("the PostgreSQL server did not take the commit in time")]
 pub(crate) struct Away;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_goes_on_has_rolled_back() {
+        let unique = SqlState::UNIQUE_VIOLATION;
+        assert!(refuses(Some(Severity::Error), &unique));
+        assert!(!refuses(Some(Severity::Fatal), &unique) && !refuses(Some(Severity::Panic), &unique));
+        // A pool that has lost its server: no severity that is not translated, a protocol violation.
+        assert!(!refuses(None, &SqlState::PROTOCOL_VIOLATION) && !refuses(None, &unique));
+        assert!(!refuses(Some(Severity::Error), &SqlState::CONNECTION_FAILURE));
+        assert!(!refuses(Some(Severity::Error), &SqlState::ADMIN_SHUTDOWN));
+    }
+}

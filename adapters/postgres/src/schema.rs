@@ -32,9 +32,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long it tries.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lets a transaction take the time that it needs, whatever the role's settings are.
-const NO_HURRY: &str = "SELECT set_config(name, '0', TRUE) FROM pg_settings WHERE name IN \
-     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
+/// Lets a transaction take the time that it needs, whatever the role's settings are; only for what others hold it does
+/// not wait longer than it tries.
+fn no_hurry() -> String {
+    format!(
+        "SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '{}' ELSE '0' END, TRUE) FROM pg_settings WHERE name IN \
+         ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')",
+        PATIENCE.as_millis()
+    )
+}
 
 /// Why a schema is not a store.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +55,23 @@ enum SchemaError {
     Encoding(String),
     #[error("the schema's own description is damaged: {0}")]
     Damaged(&'static str),
+    #[error(
+        "another session holds what is needed to open or upgrade it, for more than {} s: \
+         SELECT pid, query, pg_blocking_pids(pid) FROM pg_stat_activity shows which",
+        PATIENCE.as_secs()
+    )]
+    Held(#[source] Error),
     #[error("PostgreSQL refuses")]
-    Postgres(#[from] Error),
+    Postgres(#[source] Error),
+}
+
+impl From<Error> for SchemaError {
+    fn from(error: Error) -> Self {
+        match error.code() {
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Self::Held(error),
+            _ => Self::Postgres(error),
+        }
+    }
 }
 
 /// A log, and the seed of the hash of its streams' names.
@@ -185,7 +206,7 @@ async fn prepare_now(
         return Err(SchemaError::Encoding(encoding));
     }
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
-    client.batch_execute(NO_HURRY).await?;
+    client.batch_execute(&no_hurry()).await?;
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&schema.lock()]).await?;
     let names = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
     let there = client.query(names, &[&schema.name()]).await?;
@@ -291,9 +312,10 @@ async fn upgrade(
 async fn have_alone(client: &Client, tables: &[String]) -> Result<(), Error> {
     let lock = format!(
         "SAVEPOINT alone; SET LOCAL lock_timeout = {}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; \
-         SET LOCAL lock_timeout = 0; RELEASE SAVEPOINT alone",
+         SET LOCAL lock_timeout = {}; RELEASE SAVEPOINT alone",
         WAIT.as_millis(),
-        tables.join(", ")
+        tables.join(", "),
+        PATIENCE.as_millis()
     );
     let since = Instant::now();
     loop {
@@ -359,7 +381,7 @@ async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<Str
 pub(crate) fn last_sql(schema: &Schema) -> String {
     format!(
         "SELECT (SELECT value::bigint FROM {} WHERE name = '{CHANGES}'), \
-         coalesce(e.position, 0), coalesce(b.revision, 0), greatest(e.at, b.at), e.at \
+         coalesce(e.position, 0), greatest(b.revision, 0), greatest(e.at, b.at), e.at \
          FROM (SELECT) AS one \
          LEFT JOIN LATERAL (SELECT position, at FROM {} ORDER BY position DESC LIMIT 1) AS e ON TRUE \
          LEFT JOIN LATERAL (SELECT revision, at FROM {} ORDER BY revision DESC LIMIT 1) AS b ON TRUE",

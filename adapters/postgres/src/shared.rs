@@ -128,6 +128,12 @@ impl Shared {
         Arc::clone(&self.tables.read().expect("no panic holds the tables"))
     }
 
+    /// The collections were read by whoever writes: so they are, also when the server is another one, which has not all
+    /// that the one before had.
+    pub(crate) fn replace_tables(&self, tables: Tables) {
+        *self.tables.write().expect("no panic holds the tables") = Arc::new(tables);
+    }
+
     /// The collections were read; what is older than what is known is let go.
     pub(crate) fn set_tables(&self, tables: Tables) {
         let mut known = self.tables.write().expect("no panic holds the tables");

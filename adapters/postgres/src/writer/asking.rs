@@ -8,15 +8,12 @@ use tokio_postgres::{Error, Row};
 
 use super::Queued;
 use super::decision::{Asked, Decision, Known};
-use super::group::{Done, Failed, Transaction};
+use super::group::{DEAD, Done, Failed, Transaction};
 use super::write::{Send, Value, Written, send_all};
 use crate::codec::{signed, unsigned};
 use crate::error::is_stale;
 use crate::schema::Last;
 use crate::tag::Criteria;
-
-/// Microseconds after which a row is one of a writer that is gone.
-const DEAD: i64 = 24 * 3600 * 1_000_000;
 
 impl Transaction {
     /// Asks, decides, writes.

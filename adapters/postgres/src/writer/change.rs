@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 
-use super::{Change, Writer, away};
+use super::settle::Lost;
+use super::{Change, Job, Writer, away};
 use crate::collection::{Column, Table};
 use crate::error::{is_lost, unavailable};
 use crate::link::Session;
@@ -42,7 +43,7 @@ impl Writer {
     /// Reads the collections again.
     pub(super) async fn read_collections(&self, session: &Session) -> Result<(), Error> {
         let rows = session.client.query(&collections_sql(&self.shared.schema), &[]).await?;
-        self.shared.set_tables(read_collections(&self.shared, &rows)?);
+        self.shared.replace_tables(read_collections(&self.shared, &rows)?);
         Ok(())
     }
 
@@ -65,10 +66,10 @@ impl Writer {
                 Ok(changed) => break changed,
                 Err(Failed::Unknown(error)) => {
                     session.discard();
-                    match self.settle(batch, || answer.is_closed()).await {
+                    match self.settle(Lost { batch, at: now.as_microsecond() }, || answer.is_closed()).await {
                         Some(true) => break Ok(()),
                         Some(false) => error,
-                        None => break Err(unavailable(error)),
+                        None => return self.set_aside([Job::Change { change, since, answer }]),
                     }
                 }
                 Err(Failed::NotSent(error)) => {

@@ -60,7 +60,7 @@ impl Writer {
             let may_follow = self.flights.len() < AHEAD && !flight.session.is_gone();
             match self.next(may_follow.then_some(enough)).await {
                 Next::Joined => return true,
-                Next::Landed(landed) => self.land(*landed, &mut None).await,
+                Next::Landed(landed) => self.land(*landed).await,
             }
         }
         self.waiting.arrive().await
@@ -90,11 +90,15 @@ impl Writer {
         self.flights.front().map(|flight| Arc::clone(&flight.session))
     }
 
-    /// Sends a group. If that can be done by what is known here, it is on its way afterwards.
-    pub(super) async fn depart(&mut self, session: &Arc<Session>, mut group: Vec<Queued>) {
-        if self.lean.as_ref().is_none_or(|lean| !lean.is_of(session)) {
-            let Some(taken) = self.land_all(group).await else { return };
-            group = taken;
+    /// Sends a group. If that can be done by what is known here, it is on its way afterwards; if not, it comes once nothing
+    /// else is.
+    pub(super) async fn depart(&mut self, session: &Arc<Session>, group: Vec<Queued>) {
+        let has_lean = self.lean.as_ref().is_some_and(|lean| lean.is_of(session));
+        let sweeps_dead = self.batch >= self.dead_at;
+        if (!has_lean || sweeps_dead) && !self.flights.is_empty() {
+            return self.wait_behind(group).await;
+        }
+        if !has_lean {
             // Another session may be one of another server, which has not all that the one before had.
             self.heads.borrow_mut().forget();
             match self.waiting.beside(Lean::make(session, &self.sql)).await {
@@ -102,12 +106,8 @@ impl Writer {
                 Err(error) => return self.failed(session, group, Failed::NotSent(error)).await,
             }
         }
-        let sweeps_dead = self.batch >= self.dead_at;
         let calls = self.lean.as_ref().and_then(Lean::calls).filter(|_| !sweeps_dead);
-        let Some(calls) = calls.cloned() else {
-            let Some(group) = self.land_all(group).await else { return };
-            return self.ask(session, group).await;
-        };
+        let Some(calls) = calls.cloned() else { return self.ask(session, group).await };
         let transaction = self.transaction(session);
         if let Err(error) = self.waiting.beside(transaction.prepare_records(&group)).await {
             let failed = if is_stale(&error) { Failed::Stale } else { Failed::NotSent(error) };
@@ -127,23 +127,30 @@ impl Writer {
                 }
                 self.flights.push_back(Flight { session: Arc::clone(session), batch, commits, landing });
             }
-            Some(Landed { group, came: Ok(Tried::Unsent), .. }) => {
-                if let Some(group) = self.land_all(group).await {
-                    self.ask(session, group).await;
-                }
-            }
             Some(early) => self.land_early(early).await,
         }
     }
 
-    /// Attends to what is on its way, and then to a group that was not sent.
+    /// A group was not sent, or not whole. Behind others it has to wait for them; what is wrong is met again then.
     async fn land_early(&mut self, early: Landed) {
+        if self.flights.is_empty() {
+            return self.land(early).await;
+        }
         let Landed { transaction, group, came } = early;
-        if let Some(group) = self.land_all(group).await {
-            self.land(Landed { transaction, group, came }, &mut None).await;
-        } else if let Err(Failed::NotSent(_)) = came {
-            // A part of it may have been sent.
+        if let Err(Failed::NotSent(_)) = came {
             self.roll_back(&transaction.session).await;
+            self.heads.borrow_mut().retract(self.revision, streams(group.iter()));
+        }
+        self.wait_behind(group).await;
+    }
+
+    /// Lets a group wait until nothing is on its way; it is the next one then.
+    async fn wait_behind(&mut self, group: Vec<Queued>) {
+        self.waiting.put_back(group, false);
+        while !self.flights.is_empty() {
+            if let Next::Landed(landed) = self.next(None).await {
+                self.land(*landed).await;
+            }
         }
     }
 
@@ -164,21 +171,8 @@ impl Writer {
         }
     }
 
-    /// Attends to what is on its way until nothing is. A group that was taken behind it is given back, unless it waits
-    /// again, because something before it did not happen, and has to come before it.
-    async fn land_all(&mut self, taken: Vec<Queued>) -> Option<Vec<Queued>> {
-        let mut taken = Some(taken);
-        while !self.flights.is_empty() {
-            if let Next::Landed(landed) = self.next(None).await {
-                self.land(*landed, &mut taken).await;
-            }
-        }
-        taken
-    }
-
-    /// It is known how the first of those on their way went. If it did not happen, those behind it wait again, and what
-    /// was taken but not sent waits behind them.
-    async fn land(&mut self, landed: Landed, taken: &mut Option<Vec<Queued>>) {
+    /// It is known how the first of those on their way went. If it did not happen, those behind it wait again.
+    async fn land(&mut self, landed: Landed) {
         let Landed { transaction, group, came } = landed;
         let failed = match came {
             Ok(Tried::Done(done)) => return self.happened(group, done),
@@ -190,9 +184,6 @@ impl Writer {
         while let Some(mut flight) = self.flights.pop_front() {
             self.waiting.beside(flight.landing.as_mut()).await;
             behind.extend(flight.landing.as_mut().take_output());
-        }
-        if let Some(taken) = taken.take() {
-            self.waiting.put_back(taken, false);
         }
         let all = std::iter::once(&group).chain(behind.iter().map(|landed| &landed.group)).flatten();
         self.heads.borrow_mut().retract(self.revision, streams(all));

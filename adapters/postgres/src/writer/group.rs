@@ -19,6 +19,9 @@ const SWEEP: i64 = 64;
 /// After so many, those of writers that are gone; a writer that is not has a row that is younger than a day.
 pub(super) const SWEEP_DEAD: i64 = 4096;
 
+/// Microseconds after which a row is one of a writer that is gone.
+pub(super) const DEAD: i64 = 24 * 3600 * 1_000_000;
+
 /// Why a group was not committed, or is not known to be.
 pub(super) enum Failed {
     /// The collections have been changed by another process. Nothing was written.
@@ -33,8 +36,9 @@ pub(super) enum Failed {
 
 /// What is true when the transaction happened.
 pub(super) struct Done {
-    /// The transaction's number.
+    /// The transaction's number, and when its row says that it happened.
     pub(super) batch: i64,
+    pub(super) at: i64,
     /// Whether any commit was applied.
     pub(super) applied: bool,
     pub(super) position: u64,
@@ -65,8 +69,9 @@ impl Transaction {
     /// What is true if it happens.
     pub(super) fn done(&self, decision: Decision<'_>) -> Done {
         let (position, revision) = (decision.position(), decision.revision());
+        let at = decision.at().as_microsecond();
         let (applied, outcomes) = (decision.applied, decision.outcomes);
-        Done { batch: self.batch, applied, position, revision, outcomes }
+        Done { batch: self.batch, at, applied, position, revision, outcomes }
     }
 
     /// Whether it removes the rows of those before it.

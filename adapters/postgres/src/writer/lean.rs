@@ -110,7 +110,7 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
              SELECT b.revision, b.writer, b.batch INTO last, wrote, its_number
              FROM {batch} AS b ORDER BY b.revision DESC LIMIT 1;
              -- What it follows may not have happened, and the revision be that of another group, also of ours.
-             IF coalesce(last, 0) <> known OR follows IS NOT NULL AND (wrote <> of_writer OR its_number <> follows) THEN
+             IF greatest(last, 0) <> known OR follows IS NOT NULL AND (wrote <> of_writer OR its_number <> follows) THEN
                  RETURN FALSE;
              END IF;
              IF generation IS NOT NULL THEN

@@ -32,6 +32,7 @@ use flight::Flight;
 use group::Failed;
 use heads::Heads;
 use lean::Lean;
+use settle::Lost;
 use waiting::{Turn, Waiting};
 
 /// What the writer is asked to do.
@@ -92,6 +93,8 @@ pub(crate) struct Writer {
     swept: i64,
     /// From this number on, the rows of writers that are gone are removed.
     dead_at: i64,
+    /// What may have happened or not, and never can be found out.
+    undecided: Vec<Job>,
 }
 
 /// The statements of a group that do not depend on a collection.
@@ -106,6 +109,7 @@ struct Statements {
     sweep: String,
     sweep_dead: String,
     tombstone: String,
+    latest_of_others: String,
     lean_function: String,
 }
 
@@ -143,8 +147,10 @@ impl Statements {
                 "DELETE FROM {batch} WHERE at < $1 AND writer <> $2 AND revision < (SELECT max(revision) FROM {batch})"
             ),
             tombstone: format!(
-                "INSERT INTO {batch}(writer, batch, at, revision, format) VALUES($1, $2, $3, 0, {FORMAT}) ON CONFLICT DO NOTHING"
+                "INSERT INTO {batch} AS b (writer, batch, at, revision, format) VALUES($1, $2, $3, $4, {FORMAT}) \
+                 ON CONFLICT (writer, batch) DO UPDATE SET at = b.at RETURNING b.revision"
             ),
+            latest_of_others: format!("SELECT max(at) FROM {batch} WHERE writer <> $1"),
             lean_function: lean::function(shared, lock, timeout),
         }
     }
@@ -175,6 +181,7 @@ impl Writer {
             revision: 0,
             swept: 0,
             dead_at: 0,
+            undecided: Vec::new(),
         }
     }
 
@@ -261,14 +268,24 @@ impl Writer {
             Failed::Unknown(done, error) => {
                 self.lose(session, &error);
                 let nobody = || group.iter().all(|queued| queued.answer.is_closed());
-                match self.settle(done.batch, nobody).await {
+                match self.settle(Lost { batch: done.batch, at: done.at }, nobody).await {
                     Some(true) => self.happened(group, *done),
                     Some(false) => self.waiting.put_back(group, false),
-                    // Nobody is told of positions that may never come.
-                    None => {}
+                    // Nobody is told of positions that may never come, nor that nothing was applied.
+                    None => self.set_aside(group.into_iter().map(Job::Commit)),
                 }
             }
         }
+    }
+
+    /// Keeps those waiting who cannot be told the truth, until they go or the store is closed.
+    fn set_aside(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        self.undecided.extend(jobs);
+        self.undecided.retain(|job| match job {
+            Job::Commit(queued) => !queued.answer.is_closed(),
+            Job::Change { answer, .. } => !answer.is_closed(),
+            Job::Close(_) => false,
+        });
     }
 
     /// Tells each what became of its commit, and the others that there was one.

@@ -2,19 +2,36 @@
 
 use std::time::{Duration, Instant};
 
-use super::Writer;
+use purlin::message::Uuid;
+use tokio_postgres::Error;
+
+use super::group::DEAD;
+use super::{Statements, Writer};
 use crate::error::{is_lost, said};
 use crate::link::Session;
 
+/// The revision in the row of a transaction that did not happen. (One that changed collections has 0, all others more.)
+const IN_VAIN: i64 = -1;
+
+/// A transaction of which it is not known whether it happened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lost {
+    /// Its number.
+    pub(super) batch: i64,
+    /// When its row says that it happened.
+    pub(super) at: i64,
+}
+
 impl Writer {
-    /// Whether a transaction happened; nothing when it was not found out, because nobody waits for it any more.
+    /// Whether a transaction happened; nothing when it was not found out, because nobody waits for it any more, or because
+    /// nobody knows any more: then nobody may be told anything.
     ///
-    /// Its number is written once more, on another connection. If the transaction happened, the number is there; if it
-    /// is still on its way, this waits for its end; and if it did not happen, it never can from now on. As long as
-    /// the server does not tell, those who wait for this transaction go on waiting, because nothing could be said
-    /// truthfully to them.
+    /// Its number is written once more, on another connection, in a row that says that it did not happen. If the
+    /// transaction happened, its own row is met there; if it is still on its way, this waits for its end; and if it did
+    /// not happen, it never can from now on. As long as the server does not tell, those who wait for this transaction go
+    /// on waiting, because nothing could be said truthfully to them.
     #[cold]
-    pub(super) async fn settle(&mut self, batch: i64, nobody_waits: impl Fn() -> bool) -> Option<bool> {
+    pub(super) async fn settle(&mut self, lost: Lost, nobody_waits: impl Fn() -> bool) -> Option<bool> {
         let since = Instant::now();
         loop {
             if nobody_waits() {
@@ -29,13 +46,19 @@ impl Writer {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (shared, sql, now) = (&self.shared, &self.sql, self.clock.now().as_microsecond());
-            let asked = bury(&session, &sql.tombstone, shared.writer, batch, now);
+            let asked = bury(&session, &self.sql, self.shared.writer, lost, self.clock.now().as_microsecond());
             match self.waiting.beside(asked).await {
-                Ok(happened) => {
+                Ok(Some(happened)) => {
                     let took = since.elapsed();
                     tracing::info!(happened, ?took, "what became of a transaction was found out");
                     return Some(happened);
+                }
+                Ok(None) => {
+                    tracing::error!(
+                        "what became of a transaction can no longer be found out: it is more than a day old, and the \
+                         rows of writers that were not heard of so long have been removed; who waits for it waits on"
+                    );
+                    return None;
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -52,14 +75,25 @@ impl Writer {
     }
 }
 
-/// Whether the number was there already.
+/// Writes down that a transaction did not happen, unless it did: whether it did; nothing when its row, had there been
+/// one, would have been removed as that of a writer that is gone.
+///
+/// This may be asked more than once, when its own answer was lost: what it wrote then says the same. The row that is met is
+/// written anew, so that this is on the disk, and at a standby that is waited for, no sooner than what it tells of.
 async fn bury(
     session: &Session,
-    sql: &str,
-    writer: purlin::message::Uuid,
-    batch: i64,
+    sql: &Statements,
+    writer: Uuid,
+    lost: Lost,
     now: i64,
-) -> Result<bool, tokio_postgres::Error> {
-    let statement = session.statement(sql).await?;
-    Ok(session.client.execute(&statement, &[&writer, &batch, &now]).await? == 0)
+) -> Result<Option<bool>, Error> {
+    let tombstone = session.statement(&sql.tombstone).await?;
+    let row = session.client.query_one(&tombstone, &[&writer, &lost.batch, &now, &IN_VAIN]).await?;
+    if row.try_get::<_, i64>(0)? != IN_VAIN {
+        return Ok(Some(true));
+    }
+    // Who removes such rows leaves a row of its own in the same transaction.
+    let latest = session.statement(&sql.latest_of_others).await?;
+    let latest: Option<i64> = session.client.query_one(&latest, &[&writer]).await?.try_get(0)?;
+    Ok(latest.is_none_or(|latest| latest - lost.at < DEAD).then_some(false))
 }

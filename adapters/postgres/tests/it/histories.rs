@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt};
-use purlin::store::Store;
+use purlin::store::{ReadError, Store};
 use purlin::testing::Dice;
 use purlin::testing::gaps::{gapless, how_long};
 use purlin::testing::history::{Counts, History, Journal, Workload, how_many};
@@ -164,7 +164,14 @@ async fn history(server: &RwLock<Server>, seed: u64) -> Counts {
         let last = Journal::file(&journal, 4).expect("the journal is there");
         Workload { operations: 2, ..workload }.run(&one, &last).await;
         let _server = server.read().await;
-        Workload::finish(&one, &last).await.expect("what is left can be read");
+        // A server that has just come up may take longer to get ready than a read waits.
+        let finished = async {
+            while let Err(error) = Workload::finish(&one, &last).await {
+                assert!(matches!(error, ReadError::Unavailable(_)), "what is left can be read: {error:?}");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), finished).await.expect("the server is up");
         one.close().await;
         other.close().await;
     };

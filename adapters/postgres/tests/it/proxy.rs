@@ -16,12 +16,20 @@ pub(crate) struct Proxy {
     end: Arc<watch::Sender<()>>,
     wanted: Arc<Mutex<Option<String>>>,
     found: Arc<Notify>,
+    /// What is asked whose reply is lost, and how many come before it.
+    doomed: Arc<Mutex<Option<(String, usize)>>>,
 }
 
 impl Proxy {
     /// The next bytes that come from the server do not arrive, and their connection ends.
     pub(crate) fn lose_a_reply(&self) {
         self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Once a text has passed on its way to the server, so many replies to its connection arrive, and the next one does
+    /// not; then it is [`found`](Self::found).
+    pub(crate) fn lose_the_reply(&self, text: &str, behind: usize) {
+        *self.doomed.lock().expect("no panic holds it") = Some((text.to_owned(), behind));
     }
 
     /// Whether nothing is left to be lost.
@@ -42,11 +50,18 @@ impl Proxy {
     fn look(&self, passed: &[u8]) {
         let mut wanted = self.wanted.lock().expect("no panic holds it");
         if let Some(text) = &*wanted
-            && passed.windows(text.len()).any(|part| part == text.as_bytes())
+            && has(passed, text)
         {
             *wanted = None;
             self.found.notify_one();
         }
+    }
+
+    /// How many replies arrive before one does not, if what passes is what that was told of.
+    fn doom(&self, passed: &[u8]) -> Option<usize> {
+        let mut doomed = self.doomed.lock().expect("no panic holds it");
+        let (_, behind) = doomed.take_if(|(text, _)| has(passed, text))?;
+        Some(behind)
     }
 
     /// Every connection that is there ends for the client; the server does not hear of it.
@@ -68,6 +83,7 @@ impl Proxy {
 
     async fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
         let (mut asked, mut replied) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+        let mut doomed = None;
         // Also when it is told while something is passed on.
         let mut end = self.end.subscribe();
         loop {
@@ -83,13 +99,18 @@ impl Proxy {
                     Ok(count) => {
                         let written = server.write_all(&asked[..count]).await;
                         self.look(&asked[..count]);
+                        doomed = self.doom(&asked[..count]).or(doomed);
                         written
                     }
                 },
                 read = server.read(&mut replied) => match read {
                     Ok(0) | Err(_) => return,
                     Ok(_) if self.cut.swap(false, Ordering::Relaxed) => return,
-                    Ok(count) => client.write_all(&replied[..count]).await,
+                    Ok(_) if doomed == Some(0) => return self.found.notify_one(),
+                    Ok(count) => {
+                        doomed = doomed.map(|behind| behind - 1);
+                        client.write_all(&replied[..count]).await
+                    }
                 },
             };
             if passed.is_err() {
@@ -97,4 +118,8 @@ impl Proxy {
             }
         }
     }
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
