@@ -88,6 +88,11 @@ impl Table {
         Select::new(self.one.clone()).with(key)
     }
 
+    /// The records of keys.
+    pub(crate) fn get_many(&self, keys: Vec<String>) -> Select {
+        Select::new(self.many.clone()).with(keys)
+    }
+
     /// At most `most` records that are due and whose keys begin with a prefix.
     pub(crate) fn due(&self, until: i64, prefix: Option<&str>, most: usize) -> Select {
         let mut select = Select::new(String::new());

@@ -15,7 +15,6 @@ use crate::archive;
 use crate::codec::{read_event, read_record, storable};
 use crate::collection::Table;
 use crate::error::{Closed, OpenError, unavailable};
-use crate::gets::Gets;
 use crate::options::Options;
 use crate::reader::{self, Readers, Select};
 use crate::shared::Shared;
@@ -28,7 +27,6 @@ pub struct Postgres {
     jobs: mpsc::Sender<Job>,
     archiver: mpsc::Sender<archive::Job>,
     readers: Readers,
-    gets: Gets,
 }
 
 impl Postgres {
@@ -55,9 +53,8 @@ impl Postgres {
         jobs: mpsc::Sender<Job>,
         archiver: mpsc::Sender<archive::Job>,
         readers: Readers,
-        gets: Gets,
     ) -> Self {
-        Self { shared, jobs, archiver, readers, gets }
+        Self { shared, jobs, archiver, readers }
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
@@ -188,13 +185,21 @@ impl Engine for Postgres {
             if key.contains('\0') {
                 return self.table(&collection).await.map(|_| None);
             }
-            if let Some(table) = self.known(&collection)
-                && let Ok(found) = self.gets.get(table, key.clone()).await
-            {
-                return Ok(found);
-            }
             let mut found = self.records(&collection, |table| Ok(table.get(key.clone()))).await?;
             Ok(found.pop())
+        })
+    }
+
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        Box::pin(async move {
+            // No record has a key that PostgreSQL does not take.
+            let storable: Vec<String> = keys.iter().filter(|key| !key.contains('\0')).cloned().collect();
+            let found = self.records(&collection, |table| Ok(table.get_many(storable.clone()))).await?;
+            Ok(Record::by_keys(&keys, &found))
         })
     }
 

@@ -17,8 +17,10 @@
 //! Streams are found by a hash of their names. With SQL it is `SELECT * FROM orders._stream('order-1')`.
 //!
 //! A connection that is lost in the middle of a COMMIT leaves nothing to guess: each transaction writes the number of
-//! its group under a unique key, and so does, on a new connection, who wants to know what became of it. One of the two
-//! comes first.
+//! its group under a unique key, and who wants to know what became of it writes under the same key, on a new connection,
+//! that it did not happen. One of the two comes first, and stays. (Unless nothing is heard of a process for a day while others
+//! commit: then its rows are removed. What it had on its way and cannot find out, it answers nobody.) A pool in front of the
+//! server that has lost it, and says so in words, is taken for a lost connection too.
 //!
 //! What is archived goes to a table of its own, `_archive`, which may lie in another tablespace
 //! ([`Options::archive_tablespace`]); `_event` is a view of it and of the rest, for whoever reads. With several servers
@@ -63,7 +65,6 @@ mod collection;
 mod engine;
 mod error;
 mod followers;
-mod gets;
 mod inspect;
 mod link;
 mod names;
@@ -75,6 +76,7 @@ mod tag;
 mod target;
 mod thread;
 mod tls;
+mod upgrade;
 mod url;
 mod writer;
 

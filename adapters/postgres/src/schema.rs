@@ -1,6 +1,6 @@
 //! The tables of a store, and the version of their format.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use purlin::message::{Uuid, new_id};
 use purlin::store::{Cause, LogId};
@@ -10,8 +10,9 @@ use tokio_postgres::{Client, Error};
 use crate::archive;
 use crate::codec::COLUMNS;
 use crate::error::OpenError;
-use crate::names::{Schema, older_log_lock, quoted};
+use crate::names::Schema;
 use crate::tag;
+use crate::upgrade::upgrade;
 
 /// The newest format that this code reads and writes.
 pub(crate) const FORMAT: i64 = 4;
@@ -19,18 +20,11 @@ pub(crate) const FORMAT: i64 = 4;
 /// The row of `_meta` that counts the changes of the collections.
 pub(crate) const CHANGES: &str = "generation";
 
-/// The one in which programs of formats before 4 count them.
-const OLDER_CHANGES: &str = "collections";
-
 /// What a program reads that knows only older formats, and wants to write.
-const NEWER: &str = "\"the store is of a newer format than this program\"";
+pub(crate) const NEWER: &str = "\"the store is of a newer format than this program\"";
 
-/// How long an upgrade waits for tables that are being read, before it lets others read them, and how long it does so.
-const WAIT: Duration = Duration::from_millis(300);
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long it tries.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one waits for what others hold while a store is opened, or upgraded.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets a transaction take the time that it needs, whatever the role's settings are; only for what others hold it does
 /// not wait longer than it tries.
@@ -44,7 +38,7 @@ fn no_hurry() -> String {
 
 /// Why a schema is not a store.
 #[derive(Debug, thiserror::Error)]
-enum SchemaError {
+pub(crate) enum SchemaError {
     #[error("the schema was written by a newer version (format {0})")]
     Newer(i64),
     #[error("there are tables in the schema, but not those of a store")]
@@ -83,7 +77,7 @@ pub(crate) struct Prepared {
 /// Everything but the collections. Names begin with `_`, so that no collection has one of them.
 ///
 /// `_batch` has a row for each group of commits that happened, until its writer is at a later one: by it one sees what
-/// became of a group. The greatest revision in it is the last that was given out. Its column `format` has no default:
+/// became of a group. Of one that did not happen, and was asked for, the row has a revision below zero. The greatest revision in it is the last that was given out. Its column `format` has no default:
 /// a program that does not know the format that it writes for cannot commit.
 fn tables(schema: &Schema, tablespace: Option<&str>, version: i64) -> String {
     let [meta, hot, batch, collection] =
@@ -128,18 +122,18 @@ fn tables(schema: &Schema, tablespace: Option<&str>, version: i64) -> String {
 /// It is a third as large as one of names, and nothing in it is unique: versions are given out under the log's lock, to
 /// heads that were read under it, and a position is there once. The seed is the store's own and random, so that who
 /// chooses names cannot choose them to have one hash.
-fn streams(schema: &Schema, events: &str) -> String {
+pub(crate) fn streams(schema: &Schema, events: &str) -> String {
     format!("CREATE INDEX ON {}({}, version);", schema.table(events), schema.hash("stream"))
 }
 
 /// Lets no program commit that knows only older formats; one of them may still find out what became of a group. (So the
 /// row of a change of collections is let through too: what such a program must not change is in `_meta`.)
-fn guard() -> String {
+pub(crate) fn guard() -> String {
     format!("CONSTRAINT {NEWER} CHECK (format >= {FORMAT} OR revision = 0)")
 }
 
 /// The function by which others find a stream's events.
-fn stream_function(schema: &Schema, version: i64) -> String {
+pub(crate) fn stream_function(schema: &Schema, version: i64) -> String {
     let event = schema.table("_event");
     let select = format!("SELECT {COLUMNS} FROM {event} AS e WHERE {}", schema.of_stream("e", "name"));
     let body = if version >= 140_000 {
@@ -250,12 +244,12 @@ async fn make(
 }
 
 /// The server's version as a number: 170002.
-async fn version(client: &Client) -> Result<i64, Error> {
+pub(crate) async fn version(client: &Client) -> Result<i64, Error> {
     client.query_one("SELECT current_setting('server_version_num')::bigint", &[]).await?.try_get(0)
 }
 
 /// A seed that nobody can guess.
-fn seed() -> i64 {
+pub(crate) fn seed() -> i64 {
     let (high, low) = new_id().as_u64_pair();
     // The upper halves are the time; of an id's random bits, 74 are left.
     (low ^ (high << 52)).cast_signed()
@@ -280,99 +274,7 @@ async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Res
     Ok(Prepared { id, seed: seed.ok_or(SchemaError::Damaged("no seed of the streams' hash"))? })
 }
 
-/// Gives a store of an older format what it lacks. Programs of older formats that run go on to read, and cannot commit
-/// any more.
-async fn upgrade(
-    client: &Client,
-    schema: &Schema,
-    format: i64,
-    tablespace: Option<&str>,
-) -> Result<(), SchemaError> {
-    // Whoever commits is between two groups, or has not begun. What they do with this lock later delays nobody else.
-    let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
-    let lock = older_log_lock(log.ok_or(SchemaError::Damaged("no log id"))?);
-    client.execute("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
-    // What takes long comes first, while others read.
-    let seed = seed();
-    let schema = &schema.clone().with_seed(seed);
-    let events = if format < 3 { "_event" } else { "_hot" };
-    client.batch_execute(&streams(schema, events)).await?;
-    have_alone(client, &[events, "_batch", "_meta"].map(|name| schema.table(name))).await?;
-    if format < 3 {
-        archived(client, schema, tablespace).await?;
-    }
-    hashed(client, schema, seed).await?;
-    let sql = format!("UPDATE {} SET value = $1 WHERE name = 'format'", schema.table("_meta"));
-    client.execute(&sql, &[&FORMAT.to_string()]).await?;
-    Ok(())
-}
-
-/// Locks tables so that nobody else has them, in the order in which those who read do. Whoever reads long is not waited
-/// for without a pause, as all others would wait behind.
-async fn have_alone(client: &Client, tables: &[String]) -> Result<(), Error> {
-    let lock = format!(
-        "SAVEPOINT alone; SET LOCAL lock_timeout = {}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; \
-         SET LOCAL lock_timeout = {}; RELEASE SAVEPOINT alone",
-        WAIT.as_millis(),
-        tables.join(", "),
-        PATIENCE.as_millis()
-    );
-    let since = Instant::now();
-    loop {
-        let Err(error) = client.batch_execute(&lock).await else { return Ok(()) };
-        let passing = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
-        if !error.code().is_some_and(|code| passing.contains(code)) || since.elapsed() > PATIENCE {
-            return Err(error);
-        }
-        client.batch_execute("ROLLBACK TO SAVEPOINT alone; RELEASE SAVEPOINT alone").await?;
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// From format 1 or 2 to 3.
-async fn archived(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<(), SchemaError> {
-    // 2: events may have tags.
-    client.batch_execute(&tag::table(schema)).await?;
-    // 3: events may be archived. Programs of older formats that run go on to read, by the view, and cannot write: one
-    // does not insert into a view, nor into `_batch` without saying for which format.
-    let (event, batch) = (schema.table("_event"), schema.table("_batch"));
-    let split = format!(
-        "ALTER TABLE {event} RENAME TO _hot; {} \
-         ALTER TABLE {batch} ADD COLUMN format smallint NOT NULL DEFAULT 3; \
-         ALTER TABLE {batch} ALTER COLUMN format DROP DEFAULT",
-        archive::tables(schema, tablespace)
-    );
-    client.batch_execute(&split).await?;
-    Ok(())
-}
-
-/// From format 3 to 4: streams are found by a hash. Programs of format 3 that run go on to read, streams of `_hot` only
-/// slowly; also those that look for one in order to commit, under a lock for which nobody else waits.
-async fn hashed(client: &Client, schema: &Schema, seed: i64) -> Result<(), SchemaError> {
-    let [hot, batch, meta] = ["_hot", "_batch", "_meta"].map(|name| schema.table(name));
-    // The older count stays, for those who read; nobody can write it any more, nor change collections by it.
-    let insert = format!(
-        "INSERT INTO {meta}(name, value) \
-         SELECT 'seed', $1::text UNION ALL SELECT '{CHANGES}', value FROM {meta} WHERE name = '{OLDER_CHANGES}'"
-    );
-    client.execute(&insert, &[&seed.to_string()]).await?;
-    // It is called after the name that the table had when it was made.
-    let unique =
-        "SELECT conname::text FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'u'";
-    for row in client.query(unique, &[&hot]).await? {
-        let name = quoted(row.try_get(0)?);
-        client.batch_execute(&format!("ALTER TABLE {hot} DROP CONSTRAINT {name}")).await?;
-    }
-    let (guard, function) = (guard(), stream_function(schema, version(client).await?));
-    let hashed = format!(
-        "ALTER TABLE {batch} ADD {guard} NOT VALID; \
-         ALTER TABLE {meta} ADD CONSTRAINT {NEWER} CHECK (name <> '{OLDER_CHANGES}') NOT VALID; {function}"
-    );
-    client.batch_execute(&hashed).await?;
-    Ok(())
-}
-
-async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<String>, Error> {
+pub(crate) async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<String>, Error> {
     let sql = format!("SELECT value FROM {} WHERE name = $1", schema.table("_meta"));
     client.query_opt(&sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()
 }

@@ -13,7 +13,6 @@ use crate::archive;
 use crate::engine::Postgres;
 use crate::error::{OpenError, is_lost};
 use crate::followers;
-use crate::gets;
 use crate::link::Keeper;
 use crate::names::{Schema, listeners};
 use crate::options::Options;
@@ -79,8 +78,6 @@ async fn run(options: Options, answer: Answer) {
     let first = keep(&target, listening);
     let others = (1..options.readers.max(1)).map(|_| keep(&target, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
-    let (gets, asked) = gets::gets();
-    tasks.spawn(gets::serve(links.clone(), asked));
     let (notify, noticed) = tokio::sync::watch::channel(());
     tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
     tasks.spawn(followers::look(Arc::clone(&shared), first));
@@ -88,7 +85,7 @@ async fn run(options: Options, answer: Answer) {
     let writer = Writer::new(Arc::clone(&shared), writing, queue, notify, &options);
     let (archiver, archiving) = mpsc::channel(16);
     tasks.spawn(archive::serve(Arc::clone(&shared), writable, options.patience, archiving));
-    if answer.send(Ok(Postgres::new(shared, jobs, archiver, Readers::new(links), gets))).is_err() {
+    if answer.send(Ok(Postgres::new(shared, jobs, archiver, Readers::new(links)))).is_err() {
         return;
     }
     let closing = writer.serve().await;

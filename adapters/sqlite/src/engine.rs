@@ -461,6 +461,23 @@ impl Engine for Sqlite {
         })
     }
 
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        Box::pin(async move {
+            let table = self.table(&collection)?;
+            let read =
+                move |reader: &mut Reader| keys.iter().map(|key| table.get(&reader.hot, key)).collect();
+            let found: Vec<Option<Record>> = self.readers.read(read).await?;
+            if found.iter().any(Option::is_none) {
+                self.shared.damage().knows_all_of(&collection)?;
+            }
+            Ok(found)
+        })
+    }
+
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let table = self.table(&collection)?;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::try_join_all;
-
 use crate::store::{ReadError, Recorded, Store};
 
 use super::cores::Cores;
@@ -12,8 +10,13 @@ use super::loaded::{Address, Loaded};
 use super::rows::Wanted;
 use super::share::{End, Share};
 
-/// How many rows are read at a time.
-const READS: usize = 64;
+/// How many rows are read at a time at the most, and at the least; between them, as many as are expected to have so many
+/// bytes.
+const READS: usize = 1024;
+const READS_LEAST: usize = 16;
+const READS_BYTES: usize = 4 << 20;
+/// As long as nothing is known of their size.
+const READS_FIRST: usize = 64;
 
 /// Events that are to be folded, and how.
 pub(super) struct Batch<'a> {
@@ -97,14 +100,20 @@ pub(super) async fn load(
 ) -> Result<(), ReadError> {
     wanted.sort_unstable();
     wanted.dedup();
-    for chunk in wanted.chunks(READS) {
-        let mut reads = Vec::with_capacity(chunk.len());
-        for (kind, key) in chunk {
-            reads.push(store.get_record(&loaded.collection(*kind).name, key));
-        }
-        let records = try_join_all(reads).await?;
-        for (address, record) in chunk.iter().zip(records) {
-            loaded.insert(address.clone(), record);
+    for wanted in wanted.chunk_by(|(one, _), (another, _)| one == another) {
+        let mut rest = wanted;
+        while let Some(&(kind, _)) = rest.first() {
+            let most = match loaded.mean_bytes() {
+                Some(bytes) => (READS_BYTES / bytes.max(1)).clamp(READS_LEAST, READS),
+                None => READS_FIRST,
+            };
+            let (chunk, behind) = rest.split_at(most.min(rest.len()));
+            let keys = chunk.iter().map(|(_, key)| key.clone()).collect();
+            let records = store.get_records(&loaded.collection(kind).name, keys).await?;
+            for (address, record) in chunk.iter().zip(records) {
+                loaded.insert(address.clone(), record);
+            }
+            rest = behind;
         }
     }
     Ok(())
@@ -117,6 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt;
+    use futures_util::future::try_join_all;
     use serde::{Deserialize, Serialize};
 
     use super::*;
@@ -201,6 +211,14 @@ mod tests {
                 Next::Fails => Box::pin(async { Err(ReadError::Unavailable("told to fail".into())) }),
                 Next::Hangs => Box::pin(std::future::pending()),
             }
+        }
+
+        fn get_many(
+            &self,
+            collection: String,
+            keys: Vec<String>,
+        ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+            Box::pin(try_join_all(keys.into_iter().map(move |key| Layer::get(self, collection.clone(), key))))
         }
     }
 

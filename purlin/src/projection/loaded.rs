@@ -108,6 +108,11 @@ impl Loaded {
         self.place(kind, key, Cell { revision, ..Cell::unread(stored) });
     }
 
+    /// How many bytes a row has on the average, as it is stored; none as long as there is none.
+    pub(super) fn mean_bytes(&self) -> Option<usize> {
+        self.bytes.checked_div(self.count)
+    }
+
     fn place(&mut self, kind: usize, key: String, cell: Cell) {
         self.bytes += cell.bytes();
         match self.kinds[kind].cells.insert(key, cell) {

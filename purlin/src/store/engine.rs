@@ -69,6 +69,13 @@ pub trait Engine: Send + Sync + 'static {
     /// The record of a key.
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>>;
 
+    /// The records of keys, in the order of the keys.
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>>;
+
     /// The records that a query asks for, one more than its limit if there are more. What
     /// [`Collection::check`] refuses is refused whatever records there are.
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>>;

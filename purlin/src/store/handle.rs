@@ -393,6 +393,16 @@ impl Store {
         self.engine.get(collection.to_owned(), key.to_owned()).await
     }
 
+    /// The records of keys, in the order of the keys: read together, which costs an engine less than one by one. All are
+    /// in memory at once.
+    pub async fn get_records(
+        &self,
+        collection: &str,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<Record>>, ReadError> {
+        self.engine.get_many(collection.to_owned(), keys).await
+    }
+
     /// The rows that a query asks for.
     pub async fn list<R: Row>(&self, query: Query) -> Result<Page, ReadError> {
         self.list_records(R::COLLECTION, query).await

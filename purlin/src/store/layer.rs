@@ -74,6 +74,15 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().get(collection, key)
     }
 
+    /// As [`Engine::get_many`].
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        self.inner().get_many(collection, keys)
+    }
+
     /// As [`Engine::list`].
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         self.inner().list(collection, query)
@@ -172,6 +181,14 @@ impl<L: Layer> Engine for L {
 
     fn get(&self, collection: String, key: String) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Layer::get(self, collection, key)
+    }
+
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        Layer::get_many(self, collection, keys)
     }
 
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {

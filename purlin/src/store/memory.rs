@@ -351,6 +351,19 @@ impl Engine for Memory {
         Box::pin(std::future::ready(get()))
     }
 
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        let get = || {
+            let state = self.state_to_read()?;
+            let records = &state.table(&collection)?.records;
+            Ok(keys.iter().map(|key| records.get(key).cloned()).collect())
+        };
+        Box::pin(std::future::ready(get()))
+    }
+
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         let list = || {
             let state = self.state_to_read()?;

@@ -1,6 +1,7 @@
 //! Records: values under a key in a collection, found again by key, by indexed fields, or by the time they are due.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -90,6 +91,12 @@ impl Record {
             what: format!("the record `{}`", self.key),
             source: source.into(),
         })
+    }
+
+    /// Puts records in the order of the keys that were asked for; none where there is none. (For engines.)
+    pub fn by_keys(keys: &[String], records: &[Self]) -> Vec<Option<Self>> {
+        let found: HashMap<&str, &Self> = records.iter().map(|record| (&*record.key, record)).collect();
+        keys.iter().map(|key| found.get(&**key).map(|record| (*record).clone())).collect()
     }
 }
 

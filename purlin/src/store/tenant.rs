@@ -221,6 +221,18 @@ impl Engine for Tenanted {
         })
     }
 
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        Box::pin(async move {
+            let outer = keys.iter().map(|key| self.outer(key)).collect();
+            let records = self.engine.get_many(collection, outer).await?;
+            Ok(Record::by_keys(&keys, &self.own_records(records.into_iter().flatten().collect())))
+        })
+    }
+
     fn list(&self, collection: String, mut query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         query.prefix = Some(self.outer(query.prefix.as_deref().unwrap_or_default()));
         query.after = query.after.map(|after| self.outer(&after));

@@ -212,6 +212,14 @@ impl<E: Engine> Layer for Mortal<E> {
         self.answer(self.engine.get(collection, key))
     }
 
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        self.answer(self.engine.get_many(collection, keys))
+    }
+
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         self.answer(self.engine.list(collection, query))
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use purlin::store::{
     Archived, BoxFuture, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage,
     Position, ReadError, Record, Recorded, Store, StreamId,
@@ -245,6 +246,14 @@ impl Layer for Faulty {
             }
             self.engine.get(collection, key).await
         })
+    }
+
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        Box::pin(try_join_all(keys.into_iter().map(move |key| Layer::get(self, collection.clone(), key))))
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -168,6 +168,7 @@ impl Writer {
             follows: self.flights.back().map(|flight| flight.batch),
             sweeps_dead: self.batch > self.dead_at,
             heads: Rc::clone(&self.heads),
+            trusts: self.doubt.is_over(),
         }
     }
 
@@ -175,8 +176,19 @@ impl Writer {
     async fn land(&mut self, landed: Landed) {
         let Landed { transaction, group, came } = landed;
         let failed = match came {
-            Ok(Tried::Done(done)) => return self.happened(group, done),
-            Ok(Tried::Wrong | Tried::Unsent) => None,
+            Ok(Tried::Done { done, guesses }) => {
+                self.doubt.guessed(guesses, true);
+                return self.happened(group, done);
+            }
+            Ok(Tried::Wrong { guesses }) => {
+                self.doubt.guessed(guesses, false);
+                None
+            }
+            Ok(Tried::Doubted) => {
+                self.doubt.wane();
+                None
+            }
+            Ok(Tried::Unsent) => None,
             Err(failed) => Some(failed),
         };
         // What was sent behind it relies on it.
@@ -214,14 +226,16 @@ impl Writer {
     ) {
         for Landed { group, came, .. } in behind.rev() {
             match came {
-                Ok(Tried::Done(done)) => self.happened(group, done),
+                Ok(Tried::Done { done, .. }) => self.happened(group, done),
                 Err(failed @ Failed::Unknown(..)) => self.failed(session, group, failed).await,
                 Err(Failed::NotSent(_)) => {
                     // A part of it may have been sent.
                     self.roll_back(session).await;
                     self.waiting.put_back(group, false);
                 }
-                Ok(Tried::Wrong | Tried::Unsent) | Err(_) => self.waiting.put_back(group, false),
+                Ok(Tried::Wrong { .. } | Tried::Unsent | Tried::Doubted) | Err(_) => {
+                    self.waiting.put_back(group, false);
+                }
             }
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct Transaction {
     /// Whether it removes the rows of writers that are gone, if it asks.
     pub(super) sweeps_dead: bool,
     pub(super) heads: Rc<RefCell<Heads>>,
+    /// Whether it may guess what is not known here.
+    pub(super) trusts: bool,
 }
 
 impl Transaction {

@@ -158,11 +158,38 @@ pub(super) fn function(shared: &Shared, lock: i64, timeout: u128) -> String {
 
 /// What became of a group that was sent with what was guessed.
 pub(super) enum Tried {
-    Done(Done),
+    Done {
+        done: Done,
+        guesses: bool,
+    },
     /// It cannot be guessed how it goes. Nothing was sent.
     Unsent,
-    /// Something is not as it was guessed. Nothing was written.
-    Wrong,
+    /// It could be, but guesses were wrong of late. Nothing was sent.
+    Doubted,
+    /// Something is not as it was known or, if it is one that guesses, as it was guessed. Nothing was written.
+    Wrong {
+        guesses: bool,
+    },
+}
+
+/// What the function looks at before it writes.
+struct Guessed<'a> {
+    /// The revision behind which the group comes.
+    revision: i64,
+    streams: Vec<&'a str>,
+    versions: Vec<i64>,
+    criteria: &'a Criteria<'a>,
+}
+
+/// What there is of a group.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// Records come behind the call, in its transaction.
+    records: bool,
+    /// The call writes the events, and not only the group's number.
+    events: bool,
+    /// It removes the rows of earlier groups.
+    sweeps: bool,
 }
 
 impl Transaction {
@@ -204,6 +231,10 @@ impl Transaction {
         }
         let Some(guess) = self.heads.borrow().guess(&asked, now) else { return Ok(Tried::Unsent) };
         let Guess { known, streams, versions, records } = guess;
+        let guesses = !(streams.is_empty() && records.is_empty() && asked.criteria.first.is_empty());
+        if guesses && !self.trusts {
+            return Ok(Tried::Doubted);
+        }
         let revision = signed(known.revision);
         let decision = Decision::of(group.iter().map(|queued| &queued.commit), known, &self.tables);
         if !decision.applied {
@@ -220,8 +251,9 @@ impl Transaction {
             let values = self.lone_values(revision, !streams.is_empty(), &decision, swept);
             Send { statement: calls.lone.clone(), values }
         } else {
-            let guesses = (streams, versions, &asked.criteria);
-            self.call(&calls.group, revision, guesses, &decision, (with_records, events, swept))
+            let guessed = Guessed { revision, streams, versions, criteria: &asked.criteria };
+            let parts = Parts { records: with_records, events, sweeps: swept };
+            self.call(&calls.group, guessed, &decision, parts)
         };
         let went = match with_records {
             false => self.go_alone(call, &decision).await,
@@ -232,7 +264,7 @@ impl Transaction {
         };
         match went {
             Ok(true) => {}
-            Ok(false) => return Ok(Tried::Wrong),
+            Ok(false) => return Ok(Tried::Wrong { guesses }),
             Err(Written::Unknown(error)) => {
                 return Err(Failed::Unknown(Box::new(self.done(decision)), error));
             }
@@ -242,18 +274,19 @@ impl Transaction {
             Err(Written::Refused(error)) => return Err(Failed::Refused(error)),
             Err(Written::NotSent(error)) => return Err(Failed::NotSent(error)),
         }
-        Ok(Tried::Done(self.done(decision)))
+        Ok(Tried::Done { done: self.done(decision), guesses })
     }
 
-    /// The call of the function; without `events` it writes only the group's number.
+    /// The call of the function.
     fn call<'a>(
         &self,
         call: &Statement,
-        revision: i64,
-        (streams, versions, criteria): (Vec<&'a str>, Vec<i64>, &'a Criteria<'a>),
+        guessed: Guessed<'a>,
         decision: &'a Decision<'a>,
-        (records, events, sweeps): (bool, bool, bool),
+        parts: Parts,
     ) -> Send<'a> {
+        let Guessed { revision, streams, versions, criteria } = guessed;
+        let Parts { records, events, sweeps } = parts;
         let unknown = !streams.is_empty();
         let events = Some(&decision.events).filter(|all| events && !all.ids.is_empty());
         let tags = events.map(|events| &events.tags).filter(|tags| !tags.tags.is_empty());

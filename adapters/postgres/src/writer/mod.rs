@@ -3,6 +3,7 @@
 mod asking;
 mod change;
 mod decision;
+mod doubt;
 mod flight;
 mod group;
 mod heads;
@@ -28,6 +29,7 @@ use crate::names::log_lock;
 use crate::options::Options;
 use crate::schema::FORMAT;
 use crate::shared::Shared;
+use doubt::Doubt;
 use flight::Flight;
 use group::Failed;
 use heads::Heads;
@@ -84,6 +86,7 @@ pub(crate) struct Writer {
     heads: Rc<RefCell<Heads>>,
     lean: Option<Lean>,
     flights: VecDeque<Flight>,
+    doubt: Doubt,
     /// The number of the last transaction that was sent.
     batch: i64,
     /// That of the last one that is known to have happened, and the last revision that was seen to be.
@@ -176,6 +179,7 @@ impl Writer {
             heads: Rc::default(),
             lean: None,
             flights: VecDeque::new(),
+            doubt: Doubt::default(),
             batch: 0,
             landed: 0,
             revision: 0,

@@ -46,7 +46,8 @@ impl Writer {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let asked = bury(&session, &self.sql, self.shared.writer, lost, self.clock.now().as_microsecond());
+            let asked =
+                bury(&session, &self.sql, self.shared.writer, lost, self.clock.now().as_microsecond());
             match self.waiting.beside(asked).await {
                 Ok(Some(happened)) => {
                     let took = since.elapsed();

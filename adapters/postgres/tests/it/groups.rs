@@ -80,6 +80,17 @@ async fn one_statement_does_it_all(server: &Server) {
     assert!(matches!(refused, Err(CommitError::Conflict(_))), "{refused:?}");
     store.commit(append(1, Expected::Version(5))).await.expect("nothing was spoiled");
     assert_ne!(said_last(server, "lean").await, "COMMIT");
+    // What is not known here is guessed, until that was wrong; then it is asked a few times.
+    store.close().await;
+    let store = cold(server, "lean").await;
+    let refused = store.commit(append(1, Expected::NoStream)).await;
+    assert!(matches!(refused, Err(CommitError::Conflict(_))), "{refused:?}");
+    let mut asked = Vec::new();
+    for key in 100..106 {
+        store.commit(append(key, Expected::NoStream)).await.expect("it is new");
+        asked.push(said_last(server, "lean").await == "COMMIT");
+    }
+    assert_eq!(asked, [true, true, true, true, false, false]);
 }
 
 async fn who_may_not_have_functions_writes_all_the_same(server: &Server) {

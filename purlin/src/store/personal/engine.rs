@@ -148,6 +148,19 @@ impl Engine for Personalized {
         })
     }
 
+    fn get_many(
+        &self,
+        collection: String,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
+        Box::pin(async move {
+            let records = self.engine.get_many(collection, keys.clone()).await?;
+            let mut records: Vec<Record> = records.into_iter().flatten().collect();
+            self.open_records(&mut records).await?;
+            Ok(Record::by_keys(&keys, &records))
+        })
+    }
+
     fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let mut records = self.engine.list(collection, query).await?;

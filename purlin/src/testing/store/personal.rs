@@ -89,7 +89,10 @@ async fn what_is_forgotten_is_gone_from_everywhere(store: &Store) {
     assert_eq!(names(&whole_log(store).await), both, "and so is the log");
     let page = store.read_log(Position::START, &LogFilter::public(), 9).await.expect("readable");
     assert_eq!(names(&page.events), both[1..], "or a part of it");
-    assert_eq!(store.get::<Card>("c").await.expect("readable"), Some(card), "and a row");
+    assert_eq!(store.get::<Card>("c").await.expect("readable").as_ref(), Some(&card), "and a row");
+    let rows = store.get_records("cards", vec!["none".into(), "c".into()]).await.expect("readable");
+    let rows: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.decode::<Card>().ok())).collect();
+    assert_eq!(rows, [None, Some(Some(card))], "and rows");
     let found = store.list::<Card>(Query::all().and("id", "1")).await.expect("readable").records;
     assert_eq!(found[0].decode::<Card>().expect("a card").names[0].get().map(String::as_str), Some("Ada"));
 

@@ -14,6 +14,7 @@ use super::{Harness, Note, event, notes, stream};
 
 pub(super) async fn run<H: Harness>(harness: &H) {
     revisions_are_never_used_twice(&harness.open("revisions").await).await;
+    records_of_keys_come_in_the_order_of_the_keys(&harness.open("keys").await).await;
     records_are_found_by_their_fields(&harness.open("queries").await).await;
     records_are_found_when_they_are_due(&harness.open("due").await).await;
     a_collection_can_get_other_fields(&harness.open("fields").await).await;
@@ -61,6 +62,31 @@ async fn revisions_are_never_used_twice(store: &Store) {
     let twice = Commit::new().put("b", &Note::new("first", 1)).put("b", &Note::new("second", 2));
     store.commit(twice).await.expect("the last write of a commit wins");
     assert_eq!(store.get::<Note>("b").await.expect("readable"), Some(Note::new("second", 2)));
+}
+
+async fn records_of_keys_come_in_the_order_of_the_keys(store: &Store) {
+    let read = async |keys: &[&str]| {
+        store.get_records("notes", keys.iter().map(|key| (*key).to_owned()).collect()).await
+    };
+    assert!(matches!(read(&["a"]).await, Err(ReadError::Invalid(_))), "the collection is not there yet");
+    store.define::<Note>().await.expect("defined");
+    let mut commit = Commit::new();
+    for n in 0..40 {
+        commit = commit.put(format!("k{n:02}"), &Note::new("a", n));
+    }
+    store.commit(commit).await.expect("a put");
+    assert_eq!(read(&[]).await.expect("readable"), []);
+    // One twice, some that are not there, one that not every engine could store.
+    let keys = ["k07", "none", "k31", "k07", "K07", "", "k07\0", "k00"];
+    let found = read(&keys).await.expect("readable");
+    for (key, found) in keys.iter().zip(&found) {
+        assert_eq!(*found, store.get_record("notes", key).await.expect("readable"), "{key:?}");
+    }
+    let there: Vec<bool> = found.iter().map(Option::is_some).collect();
+    assert_eq!(there, [true, false, true, true, false, false, false, true]);
+    let many: Vec<String> = (0..4000).map(|n| format!("k{n:02}")).collect();
+    let found = store.get_records("notes", many).await.expect("readable");
+    assert_eq!((found.len(), found.iter().flatten().count()), (4000, 40));
 }
 
 async fn records_are_found_by_their_fields(store: &Store) {

@@ -59,7 +59,11 @@ async fn tenants_are_apart(store: &Store) {
             assert!(page.events.is_empty(), "a tenant's tenant, of which there is none");
         }
         let number = i64::try_from(n).expect("small");
-        assert_eq!(tenant.get::<Note>("one").await.expect("readable"), Some(Note::new("mine", number)));
+        let mine = Some(Note::new("mine", number));
+        assert_eq!(tenant.get::<Note>("one").await.expect("readable"), mine);
+        let rows = tenant.get_records("notes", vec!["none".into(), "one".into()]).await.expect("readable");
+        assert_eq!((rows[0].as_ref(), rows[1].as_ref().map(|row| &*row.key)), (None, Some("one")));
+        assert_eq!(rows[1].as_ref().and_then(|row| row.decode().ok()), mine);
         for query in [
             Query::all(),
             Query::all().prefix("o"),
