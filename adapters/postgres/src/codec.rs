@@ -15,6 +15,9 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 /// The columns, in the order in which [`read_event`] wants them.
 pub(crate) const COLUMNS: &str = "position, stream, version, kind, id, at, schema, public, meta, data";
 
+/// Which of them is the event's data.
+pub(crate) const DATA: usize = 9;
+
 /// The event of a row of [`COLUMNS`].
 pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
     let position: i64 = row.try_get(0).map_err(damaged("an event"))?;

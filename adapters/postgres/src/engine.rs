@@ -1,5 +1,6 @@
 //! The engine as purlin sees it: a queue to the writer, and readers beside it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +12,7 @@ use purlin::store::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::ahead::{Ahead, Begin, Next};
 use crate::archive;
 use crate::codec::{read_event, read_record, storable};
 use crate::collection::Table;
@@ -26,7 +28,9 @@ pub struct Postgres {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
     archiver: mpsc::Sender<archive::Job>,
-    readers: Readers,
+    readers: Arc<Readers>,
+    ahead: Ahead,
+    begin: Begin,
 }
 
 impl Postgres {
@@ -52,9 +56,10 @@ impl Postgres {
         shared: Arc<Shared>,
         jobs: mpsc::Sender<Job>,
         archiver: mpsc::Sender<archive::Job>,
-        readers: Readers,
+        readers: Arc<Readers>,
+        begin: Begin,
     ) -> Self {
-        Self { shared, jobs, archiver, readers }
+        Self { shared, jobs, archiver, readers, ahead: Ahead::default(), begin }
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
@@ -88,6 +93,38 @@ impl Postgres {
 
     fn known(&self, name: &str) -> Option<Arc<Table>> {
         self.shared.tables().named.get(name).cloned()
+    }
+
+    /// A part of the log, which may have been asked for before; who goes on has the next one asked for.
+    async fn part_of_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> Result<LogPage, ReadError> {
+        let schema = &self.shared.schema;
+        let expected = self.ahead.take(after, &filter, limit);
+        let goes_on = expected.is_some();
+        let begun = match expected.and_then(|mut next| next.pages.pop_front()) {
+            Some((_, begun)) => begun.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let rows = match begun {
+            Some(rows) => rows,
+            // What failed then may be well by now.
+            None => self.readers.ask_all(reader::log(schema, after, &filter, limit)).await?,
+        };
+        let through = reader::through(after, limit, &rows)?;
+        let has_page = self.shared.head.borrow().0 >= through.0.saturating_add(limit as u64);
+        if through > after && has_page {
+            let mut next = Next { after: through, filter, limit, pages: VecDeque::new() };
+            if goes_on {
+                let begun = self.begin.page(reader::log(schema, through, &next.filter, limit));
+                next.pages.extend(begun.map(|begun| (through, begun)));
+            }
+            self.ahead.expect(next);
+        }
+        reader::read_page(through, &rows)
     }
 
     /// The collection; another process may have made it.
@@ -163,10 +200,7 @@ impl Engine for Postgres {
                 Some(query) if query.is_by_tag() => {
                     self.readers.tagged(schema, after, (&filter, query), limit).await?
                 }
-                _ => {
-                    let selects = reader::log(schema, after, &filter, limit);
-                    reader::read_page(after, limit, &self.readers.ask_all(selects).await?)?
-                }
+                _ => self.part_of_log(after, filter, limit).await?,
             };
             // It may be known here before the writer, or the process that committed, has told.
             if page.through > after {
@@ -271,6 +305,7 @@ impl Engine for Postgres {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
+            self.ahead.clear();
             if self.jobs.send(Job::Close(answer)).await.is_ok() {
                 let _ = answered.await;
             }

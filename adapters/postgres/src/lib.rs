@@ -59,6 +59,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod archive;
 mod codec;
 mod collection;

@@ -1,8 +1,10 @@
 //! Reads: connections of their own, so that no reader waits for the writer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 use purlin::store::{
     Cause, EventQuery, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId,
@@ -10,7 +12,7 @@ use purlin::store::{
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
-use crate::codec::{COLUMNS, limit, read_event, signed, unsigned};
+use crate::codec::{COLUMNS, DATA, limit, read_event, signed, unsigned};
 use crate::error::{is_lost, is_stale, unreadable};
 use crate::link::{Link, Session, session};
 use crate::names::Schema;
@@ -22,11 +24,35 @@ use crate::tag;
 pub(crate) struct Select {
     pub(crate) sql: String,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
+    /// It reads events.
+    events: Option<Events>,
+}
+
+/// A statement of events, which otherwise is cut by the server once their data have too many bytes. That costs it more than
+/// all the rest.
+struct Events {
+    /// The statement that is cut only here, where the rest is then thrown away: for events that are thought to be small.
+    uncut: String,
+    /// How many there can be.
+    most: usize,
 }
 
 impl Select {
     pub(crate) fn new(sql: String) -> Self {
-        Self { sql, values: Vec::new() }
+        Self { sql, values: Vec::new(), events: None }
+    }
+
+    /// The same for events, `most` at the most.
+    fn of_events((sql, uncut): (String, String), most: usize) -> Self {
+        Self { sql, values: Vec::new(), events: Some(Events { uncut, most }) }
+    }
+
+    /// What is said to the server when events have so many bytes.
+    fn said(&self, size: &EventSize) -> &str {
+        match &self.events {
+            Some(Events { uncut, most }) if size.is_small(*most) => uncut,
+            _ => &self.sql,
+        }
     }
 
     /// The next value.
@@ -41,31 +67,67 @@ impl Select {
         format!("${}", self.values.len())
     }
 
-    async fn run(&self, session: &Session, statement: &Statement) -> Result<Vec<Row>, Error> {
+    async fn run(
+        &self,
+        session: &Session,
+        statement: &Statement,
+        size: &EventSize,
+    ) -> Result<Vec<Row>, Error> {
         let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| &**value as _).collect();
-        session.client.query(statement, &values).await
+        if self.events.is_none() {
+            return session.client.query(statement, &values).await;
+        }
+        let mut rows = pin!(session.client.query_raw(statement, values).await?);
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while bytes < Limits::PAGE
+            && let Some(row) = rows.try_next().await?
+        {
+            bytes += row.try_get::<_, &str>(DATA)?.len();
+            events.push(row);
+        }
+        size.saw(events.len(), bytes);
+        Ok(events)
     }
 }
 
 /// The rows of each statement. All are prepared before the first is sent: they reach the server in this order.
-async fn run_all(selects: &[Select], session: &Session) -> Result<Vec<Vec<Row>>, Error> {
+async fn run_all(selects: &[Select], session: &Session, size: &EventSize) -> Result<Vec<Vec<Row>>, Error> {
     let mut statements = Vec::with_capacity(selects.len());
     for select in selects {
-        statements.push(session.statement(&select.sql).await?);
+        statements.push(session.statement(select.said(size)).await?);
     }
     let prepared = selects.iter().zip(&statements);
-    try_join_all(prepared.map(|(select, statement)| select.run(session, statement))).await
+    try_join_all(prepared.map(|(select, statement)| select.run(session, statement, size))).await
+}
+
+/// How many bytes an event has that was read lately, on the average of a page; 0 as long as none was. It falls slowly.
+#[derive(Default)]
+struct EventSize(AtomicUsize);
+
+impl EventSize {
+    /// Whether so many events are thought to be far from filling a page.
+    fn is_small(&self, most: usize) -> bool {
+        let each = self.0.load(Ordering::Relaxed);
+        each > 0 && most.saturating_mul(each) <= Limits::PAGE / 4
+    }
+
+    fn saw(&self, events: usize, bytes: usize) {
+        let Some(each) = bytes.checked_div(events) else { return };
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(each.max(before - before / 8).max(1), Ordering::Relaxed);
+    }
 }
 
 /// The connections that read, in turn.
 pub(crate) struct Readers {
     links: Vec<Link>,
     next: AtomicUsize,
+    size: EventSize,
 }
 
 impl Readers {
     pub(crate) fn new(links: Vec<Link>) -> Self {
-        Self { links, next: AtomicUsize::new(0) }
+        Self { links, next: AtomicUsize::new(0), size: EventSize::default() }
     }
 
     /// The rows of a statement.
@@ -83,7 +145,7 @@ impl Readers {
         loop {
             let session = session(&mut link, failed.as_ref()).await;
             let session = session.map_err(|error| ReadError::Unavailable(Cause::from(error)))?;
-            match run_all(&selects, &session).await {
+            match run_all(&selects, &session, &self.size).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) if is_lost(&error) => failed = Some(session),
                 Err(error) => return Err(unreadable(error)),
@@ -146,22 +208,24 @@ pub(crate) fn read_collections(shared: &Shared, rows: &[Row]) -> Result<Tables, 
     Ok(tables)
 }
 
-/// The statement of events, cut once their data reach [`Limits::PAGE`] bytes.
-fn events(schema: &Schema, conditions: &str, order: &str, most: &str) -> String {
-    format!(
+/// The statement of events, cut once their data reach [`Limits::PAGE`] bytes; and the one that is not cut.
+fn events(schema: &Schema, conditions: &str, order: &str, most: &str) -> (String, String) {
+    let event = schema.table("_event");
+    let uncut =
+        format!("SELECT {COLUMNS} FROM {event} AS e WHERE {conditions} ORDER BY {order} LIMIT {most}");
+    let cut = format!(
         "SELECT {COLUMNS} FROM (\
          SELECT *, sum(octet_length(data)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - octet_length(data) AS before \
-         FROM (SELECT {COLUMNS} FROM {} AS e WHERE {conditions} ORDER BY {order} LIMIT {most}) AS wanted\
-         ) AS page WHERE before < {} ORDER BY {order}",
-        schema.table("_event"),
+         FROM ({uncut}) AS wanted) AS page WHERE before < {} ORDER BY {order}",
         Limits::PAGE,
-    )
+    );
+    (cut, uncut)
 }
 
 /// A part of a stream.
 pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize) -> Select {
     let conditions = format!("{} AND version >= $2", schema.of_stream("e", "$1::text"));
-    Select::new(events(schema, &conditions, "version", "$3"))
+    Select::of_events(events(schema, &conditions, "version", "$3"), most)
         .with(stream.as_str().to_owned())
         .with(signed(from))
         .with(limit(most))
@@ -170,7 +234,7 @@ pub(crate) fn stream(schema: &Schema, stream: &StreamId, from: u64, most: usize)
 /// A part of a stream, the newest first.
 pub(crate) fn stream_back(schema: &Schema, stream: &StreamId, before: u64, most: usize) -> Select {
     let conditions = format!("{} AND version < $2", schema.of_stream("e", "$1::text"));
-    Select::new(events(schema, &conditions, "version DESC", "$3"))
+    Select::of_events(events(schema, &conditions, "version DESC", "$3"), most)
         .with(stream.as_str().to_owned())
         .with(signed(before))
         .with(limit(most))
@@ -206,7 +270,9 @@ pub(crate) fn log(schema: &Schema, after: Position, filter: &LogFilter, most: us
         conditions.push_str(" AND ");
         conditions.push_str(&tag::matching(schema, query, &mut page));
     }
-    page.sql = events(schema, &conditions, "position", "$3");
+    let (cut, uncut) = events(schema, &conditions, "position", "$3");
+    page.sql = cut;
+    page.events = Some(Events { uncut, most });
     vec![Select::new(head), page]
 }
 
@@ -234,7 +300,7 @@ impl Readers {
         }
         let last = positions.last().copied().unwrap_or_default();
         let wanted = events(schema, "position = ANY ($1::bigint[])", "position", "$2");
-        let rows = self.ask(Select::new(wanted).with(positions).with(limit(many))).await?;
+        let rows = self.ask(Select::of_events(wanted, many).with(positions).with(limit(many))).await?;
         let found = rows.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
         // Large events are cut: what was not read is left for the next page.
         if let Some(cut) = found.last().filter(|event| event.position.0 < unsigned(last)) {
@@ -251,23 +317,32 @@ impl Readers {
     }
 }
 
-/// The page that the rows of [`log`] make.
-pub(crate) fn read_page(after: Position, most: usize, answers: &[Vec<Row>]) -> Result<LogPage, ReadError> {
+/// How far the rows of [`log`] go.
+pub(crate) fn through(after: Position, most: usize, answers: &[Vec<Row>]) -> Result<Position, ReadError> {
     let [head, events] = answers else {
         return Err(ReadError::Invalid("a page is read by two statements".into()));
     };
-    let head: i64 = head.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
-    let until = unsigned(head).min(after.0.saturating_add(WINDOW)).max(after.0);
-    let events = events.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
-    let bytes: usize = events.iter().map(|event| event.envelope.data.len()).sum();
-    let (found, cut) = (events.len(), events.len() >= most || bytes >= Limits::PAGE);
-    // What came in between the two statements is left for the next page.
-    let events: Vec<Recorded> = events.into_iter().take_while(|event| event.position.0 <= until).collect();
-    let through = match events.last() {
+    let position = |row: &Row| row.try_get::<_, i64>(0).map(unsigned).map_err(unreadable);
+    let head = head.first().map_or(Ok(0), position)?;
+    let until = head.min(after.0.saturating_add(WINDOW)).max(after.0);
+    let mut bytes = 0;
+    for event in events {
+        bytes += event.try_get::<_, &str>(DATA).map_err(unreadable)?.len();
+    }
+    let cut = events.len() >= most || bytes >= Limits::PAGE;
+    match events.last().map(position).transpose()? {
         // There may be more behind the last one.
-        Some(last) if cut && events.len() == found => last.position,
-        None if most == 0 => after,
-        _ => Position(until),
-    };
+        Some(last) if cut && last <= until => Ok(Position(last)),
+        None if most == 0 => Ok(after),
+        _ => Ok(Position(until)),
+    }
+}
+
+/// The page that the rows of [`log`] make, which go so far.
+pub(crate) fn read_page(through: Position, answers: &[Vec<Row>]) -> Result<LogPage, ReadError> {
+    let events = answers.last().map_or(&[][..], Vec::as_slice).iter().map(read_event);
+    let mut events = events.collect::<Result<Vec<Recorded>, _>>()?;
+    // What came in between the two statements is left for the next page.
+    events.retain(|event| event.position <= through);
     Ok(LogPage { events, through })
 }

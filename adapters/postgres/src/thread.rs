@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use crate::ahead;
 use crate::archive;
 use crate::engine::Postgres;
 use crate::error::{OpenError, is_lost};
@@ -78,6 +79,9 @@ async fn run(options: Options, answer: Answer) {
     let first = keep(&target, listening);
     let others = (1..options.readers.max(1)).map(|_| keep(&target, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
+    let readers = Arc::new(Readers::new(links));
+    let (begin, wanted) = ahead::begin();
+    tasks.spawn(ahead::serve(Arc::clone(&readers), wanted));
     let (notify, noticed) = tokio::sync::watch::channel(());
     tasks.spawn(followers::tell(Arc::clone(&shared), first.clone(), noticed));
     tasks.spawn(followers::look(Arc::clone(&shared), first));
@@ -85,7 +89,7 @@ async fn run(options: Options, answer: Answer) {
     let writer = Writer::new(Arc::clone(&shared), writing, queue, notify, &options);
     let (archiver, archiving) = mpsc::channel(16);
     tasks.spawn(archive::serve(Arc::clone(&shared), writable, options.patience, archiving));
-    if answer.send(Ok(Postgres::new(shared, jobs, archiver, Readers::new(links)))).is_err() {
+    if answer.send(Ok(Postgres::new(shared, jobs, archiver, readers, begin))).is_err() {
         return;
     }
     let closing = writer.serve().await;

@@ -1,21 +1,15 @@
 //! Pages of the log that are read before they are asked for: who goes through the log decodes one page while a thread
 //! reads the next.
 //!
-//! Nothing that is committed changes, so that a page is as good as it was when it was read. One is begun only for a
-//! reader who was seen to go on where he stood, and only where the log has a whole page: who reads once, or follows the
-//! end of the log, causes none. Where all events are wanted it is known where the pages behind the next one begin, and
-//! some of them are begun too: whoever decodes and the thread that reads then seldom wait for each other.
+//! One is begun only for a reader who was seen to go on where he stood, and only where the log has a whole page: who reads
+//! once, or follows the end of the log, causes none. Where all events are wanted it is known where the pages behind the
+//! next one begin, and some of them are begun too: whoever decodes and the thread that reads then seldom wait for each
+//! other. What nobody fetches has few bytes, or is one page of at most [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes
+//! or so.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
-
-use purlin::store::{LogFilter, LogPage, Position};
+use purlin::store::{LogPage, ahead};
 
 use crate::reader::Begun;
-
-/// Readers who are kept in mind. Each may have left pages that nobody fetches: [`PAGES`] whose like had few bytes, or one
-/// of at most [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes or so.
-const READERS: usize = 4;
 
 /// Pages that are begun for a reader.
 pub(crate) const PAGES: usize = 4;
@@ -24,55 +18,16 @@ pub(crate) const PAGES: usize = 4;
 pub(crate) const FEW_BYTES: usize = 1 << 20;
 
 /// The next pages of those who read lately.
-#[derive(Default)]
-pub(crate) struct Ahead(Mutex<VecDeque<Next>>);
+pub(crate) type Ahead = ahead::Ahead<Begun<LogPage>>;
 
 /// What somebody is expected to ask for.
-pub(crate) struct Next {
-    pub(crate) after: Position,
-    pub(crate) filter: LogFilter,
-    pub(crate) limit: usize,
-    /// The page, and those behind it, as far as they are begun: where each begins, if those before it are whole.
-    pub(crate) pages: Pages,
-}
-
-/// Pages that are on their way, or there.
-pub(crate) type Pages = VecDeque<(Position, Begun<LogPage>)>;
-
-impl Ahead {
-    /// What is asked for, if it was expected.
-    pub(crate) fn take(&self, after: Position, filter: &LogFilter, limit: usize) -> Option<Next> {
-        let mut expected = self.expected();
-        let asked = |next: &Next| next.after == after && next.limit == limit && next.filter == *filter;
-        let at = expected.iter().position(asked)?;
-        expected.remove(at)
-    }
-
-    /// Expects something, in place of what has been expected longest.
-    pub(crate) fn expect(&self, next: Next) {
-        let mut expected = self.expected();
-        if expected.len() == READERS {
-            expected.pop_front();
-        }
-        expected.push_back(next);
-    }
-
-    /// Expects nothing any more.
-    pub(crate) fn clear(&self) {
-        self.expected().clear();
-    }
-
-    fn expected(&self) -> MutexGuard<'_, VecDeque<Next>> {
-        self.0.lock().expect("no panic holds what is expected")
-    }
-}
+pub(crate) type Next = ahead::Next<Begun<LogPage>>;
 
 #[cfg(test)]
 mod tests {
     use purlin::message::{Envelope, new_id};
-    use purlin::store::{Commit, Engine, Expected, StreamId};
+    use purlin::store::{Commit, Engine, Expected, LogFilter, Position, StreamId};
 
-    use super::*;
     use crate::{Options, Sqlite};
 
     #[tokio::test]
@@ -82,7 +37,7 @@ mod tests {
         let stream = StreamId::new("thing", 1).unwrap();
         let events = (0..100).map(|n| Envelope::raw("thing.counted", n.to_string()));
         engine.commit(Commit::new().append(stream, Expected::Any, events)).await.unwrap();
-        let begun = || engine.ahead.expected().iter().filter(|next| !next.pages.is_empty()).count();
+        let begun = || engine.ahead.begun().iter().filter(|pages| **pages > 0).count();
         let read = async |after: u64| {
             let page = engine.read_log(Position(after), LogFilter::all(), 30).await.unwrap();
             assert_eq!(page.events[0].position, Position(after + 1));
@@ -94,7 +49,7 @@ mod tests {
         assert_eq!((read(60).await, begun()), (90, 0), "there is no whole page behind it");
         assert_eq!((read(90).await, begun()), (100, 0));
         // Who takes small pages of all has some of them begun, as far as there are whole ones.
-        let pages = || engine.ahead.expected().back().map_or(0, |next| next.pages.len());
+        let pages = || engine.ahead.begun().last().copied().unwrap_or_default();
         for (after, ahead) in [(0, 0), (10, 4), (20, 4), (30, 4), (40, 4), (50, 4), (60, 3), (70, 2), (80, 1)]
         {
             let page = engine.read_log(Position(after), LogFilter::all(), 10).await.unwrap();
@@ -104,9 +59,9 @@ mod tests {
         for after in 0..10 {
             read(after).await;
         }
-        assert_eq!(engine.ahead.expected().len(), READERS);
+        assert_eq!(engine.ahead.begun().len(), 4, "of so many readers something is kept in mind");
         engine.close().await;
-        assert!(engine.ahead.expected().is_empty());
+        assert!(engine.ahead.begun().is_empty());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

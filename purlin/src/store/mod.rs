@@ -18,6 +18,7 @@
 //! # });
 //! ```
 
+pub mod ahead;
 pub mod archive;
 pub mod audit;
 mod commit;
