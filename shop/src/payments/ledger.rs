@@ -1,7 +1,7 @@
 //! Which payments these are.
 
-use purlin::message::{Uuid, new_id};
-use purlin::store::{Cause, Commit, CommitError, LogId, Revision, Row, Store};
+use purlin::message::{Timestamp, Uuid, new_id};
+use purlin::store::{Cause, Commit, CommitError, LogId, ReadError, Revision, Row, Store};
 use serde::{Deserialize, Serialize};
 
 /// What tells these payments from all others, as long as their data lasts.
@@ -12,6 +12,9 @@ struct Ledger {
     /// what was paid since the backup. None: it was written by a program that did not say so.
     #[serde(default)]
     log: Option<LogId>,
+    /// When the operator said that these are the payments although they do not know of all.
+    #[serde(default)]
+    said: Option<Timestamp>,
 }
 
 impl Row for Ledger {
@@ -49,7 +52,7 @@ pub async fn of(store: &Store, known: Known) -> Result<Uuid, Cause> {
                 restored,
                 "the payments are this ledger from now on, whatever they know of it, as the operator says"
             );
-            begin(store, said, Revision::Any).await
+            begin(store, Ledger { said: Some(store.now()), ..Ledger::of(store, said) }, Revision::Any).await
         }
         // Nothing at all, or a backup of the time before ledgers.
         (own, _, Some(paid)) if own != Some(paid) => Err(format!(
@@ -64,16 +67,27 @@ pub async fn of(store: &Store, known: Known) -> Result<Uuid, Cause> {
              docs/problems/other-ledger.md"
         )
         .into()),
-        (Some(own), ..) if unmarked => begin(store, own, Revision::Any).await,
+        (Some(own), ..) if unmarked => begin(store, Ledger::of(store, own), Revision::Any).await,
         (Some(own), ..) => Ok(own),
-        (None, ..) => begin(store, new_id(), Revision::Absent).await,
+        (None, ..) => begin(store, Ledger::of(store, new_id()), Revision::Absent).await,
     }
 }
 
-async fn begin(store: &Store, id: Uuid, before: Revision) -> Result<Uuid, Cause> {
-    let ledger = Ledger { id, log: Some(store.log_id()) };
+/// Until when payments that did not know of all may have taken money of which these know nothing, if that may be.
+pub async fn unknown_until(store: &Store) -> Result<Option<Timestamp>, ReadError> {
+    Ok(store.get::<Ledger>(KEY).await?.and_then(|ledger| ledger.said))
+}
+
+impl Ledger {
+    /// One that is kept in a store.
+    fn of(store: &Store, id: Uuid) -> Self {
+        Self { id, log: Some(store.log_id()), said: None }
+    }
+}
+
+async fn begin(store: &Store, ledger: Ledger, before: Revision) -> Result<Uuid, Cause> {
     match store.commit(Commit::new().put_expecting(KEY, &ledger, before, None)).await {
-        Ok(_) => Ok(id),
+        Ok(_) => Ok(ledger.id),
         Err(CommitError::Conflict(_)) => Err("another process has the same payments".into()),
         Err(error) => Err(error.into()),
     }

@@ -63,7 +63,8 @@ pub async fn service(
     let choreographed = match bus {
         Some(bus) => {
             let errands = Errands::new(&base.store, &base.clock, &till);
-            Some((choreography::group(bus, &base, till.payments()), errands))
+            let unknown_until = ledger::unknown_until(&base.store).await?;
+            Some((choreography::group(bus, &base, till.payments(), unknown_until), errands))
         }
         None => {
             nothing_choreographed(&base.store).await?;

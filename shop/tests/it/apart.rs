@@ -520,6 +520,73 @@ async fn store_of(shop: &Shop, name: &str) -> Store {
     Store::new(Sqlite::open(Options::new(file)).await.expect("a store"))
 }
 
+/// Sweeps away what a shop that does not run has in a store.
+fn lose(shop: &Shop, name: &str) {
+    for file in std::fs::read_dir(shop.folder.join("data")).expect("a folder") {
+        let file = file.expect("a file");
+        if file.file_name().to_string_lossy().starts_with(&format!("{name}.db")) {
+            std::fs::remove_file(file.path()).expect("it is lost");
+        }
+    }
+}
+
+/// Lets the relay of payments that were lost go on with their new log, as `purlin store accept --service payments --after 0
+/// --yes` does.
+async fn accept_the_payments(shop: &Shop) {
+    let (bus, payments) = (store_of(shop, "bus").await, store_of(shop, "payments").await);
+    let relays = followers(&bus).await.expect("they are read");
+    let relay = relays.into_iter().find(|one| one.kind == FollowerKind::Relay && one.name == "payments");
+    let relay = relay.expect("it has copied");
+    assert_ne!(relay.log.log, payments.log_id().log);
+    let accepted = Acceptance::of_successor(&bus, &relay, &payments, Position::START).await;
+    accepted.expect("it may").apply().await.expect("it goes on");
+    bus.close().await;
+    payments.close().await;
+}
+
+/// How many charges the card network has for each of some orders.
+async fn charges(shop: &Shop, admin: &Client, orders: &[String]) -> Vec<usize> {
+    let admin = Client { base: shop.gateway.clone(), ..admin.clone() };
+    let ledger = admin.all("/admin/ledger").await;
+    let of = |order: &String| ledger.iter().filter(|entry| entry["order_id"] == order.as_str()).count();
+    orders.iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_card_network_lost_as_well_nobody_is_charged_again_for_what_the_bus_still_says() {
+    let mut shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let is_paid = async |shop: &Shop| {
+        let ada = Client { base: shop.gateway.clone(), ..ada.clone() };
+        let order = ada.draft(&product, 1).await;
+        ada.submit(&order, "tok_ok", "choreographed").await.expect(202);
+        assert_eq!(ada.ended(&order).await["status"], "shipped");
+        order
+    };
+    let old = is_paid(&shop).await;
+    // The orders know their ledger by an orchestrated one.
+    let other = ada.draft(&product, 1).await;
+    ada.submit(&other, "tok_ok", "orchestrated").await.expect(202);
+    assert_eq!(ada.ended(&other).await["status"], "shipped");
+    assert_eq!(shop.stop().await, Some(0));
+    let payments = store_of(&shop, "payments").await;
+    payments.define::<Ledger>().await.expect("a collection");
+    let ledger =
+        payments.get::<Ledger>("own").await.expect("it is read").expect("it is there").id.to_string();
+    payments.close().await;
+
+    lose(&shop, "payments");
+    lose(&shop, "card-network");
+    shop.restart_with(&["--payments-ledger", &ledger]).await;
+    assert_eq!(shop.stop().await, Some(0));
+    accept_the_payments(&shop).await;
+    shop.restart_with(&[]).await;
+    // A message behind all that is on the bus: they have heard the rest before.
+    let new = is_paid(&shop).await;
+    assert_eq!(charges(&shop, &admin, &[old, new]).await, [0, 1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_that_know_nothing_or_too_little_are_taken_only_if_the_operator_says_so() {
     let mut shop = Shop::start().await;
@@ -548,13 +615,7 @@ async fn payments_that_know_nothing_or_too_little_are_taken_only_if_the_operator
     orders.push(is_paid(&shop, "choreographed").await);
     assert_eq!(shop.stop().await, Some(0));
 
-    let data = shop.folder.join("data");
-    for file in std::fs::read_dir(&data).expect("a folder") {
-        let file = file.expect("a file");
-        if file.file_name().to_string_lossy().starts_with("payments.db") {
-            std::fs::remove_file(file.path()).expect("it is lost");
-        }
-    }
+    lose(&shop, "payments");
     let said = refused(&[], &shop.folder).await;
     assert!(said.contains(&format!("--payments-ledger {ledger}")), "{said}");
     let other = purlin::message::new_id().to_string();
@@ -568,27 +629,12 @@ async fn payments_that_know_nothing_or_too_little_are_taken_only_if_the_operator
     .await;
     assert_eq!(shop.stop().await, Some(0));
 
-    // As `purlin store accept --service payments --after 0 --yes` does.
-    let (bus, payments) = (store_of(&shop, "bus").await, store_of(&shop, "payments").await);
-    let relays = followers(&bus).await.expect("they are read");
-    let relay = relays.into_iter().find(|one| one.kind == FollowerKind::Relay && one.name == "payments");
-    let relay = relay.expect("it has copied");
-    assert_ne!(relay.log.log, payments.log_id().log);
-    let accepted = Acceptance::of_successor(&bus, &relay, &payments, Position::START).await;
-    accepted.expect("it may").apply().await.expect("it goes on");
-    bus.close().await;
-    payments.close().await;
+    accept_the_payments(&shop).await;
     shop.restart_with(&[]).await;
     for flow in ["choreographed", "orchestrated"] {
         orders.push(is_paid(&shop, flow).await);
     }
-    // The card network knows what it was asked for, and is asked under the same keys.
-    let admin = Client { base: shop.gateway.clone(), ..admin };
-    let ledger = admin.all("/admin/ledger").await;
-    for order in &orders {
-        let charges = ledger.iter().filter(|entry| entry["order_id"] == order.as_str()).count();
-        assert_eq!(charges, 1, "{order}");
-    }
+    assert_eq!(charges(&shop, &admin, &orders).await, vec![1; orders.len()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
