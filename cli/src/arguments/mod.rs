@@ -119,6 +119,9 @@ pub(crate) enum Calls {
         callee: Option<String>,
     },
     /// Read them again, from the file of the process.
+    ///
+    /// What a process lets be read with them is too: the shop how many requests each role answers at once (`[places.*]`).
+    /// Either all of it makes sense, or everything stays as it was. Everything else in a file needs a restart.
     Reload,
 }
 

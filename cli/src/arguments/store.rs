@@ -39,6 +39,9 @@ pub(crate) enum Store {
     /// or handled, even if it was before. Nobody is set forward: who had not come so far goes on from where he was. If the
     /// position is before the end of the backup, some things happen again; if it is behind it, some of what the log says
     /// now may never be published or handled. Read models are restored with their store, and have nothing to accept.
+    ///
+    /// The relay of a service whose store was lost, and that has begun another log, is let go on with that in the same way:
+    /// what the new log says behind the position is published.
     Accept(Accept),
     /// Write a store, which nobody uses meanwhile, as JSON Lines.
     Export(Export),

@@ -110,10 +110,14 @@ fn told(plan: &Value) -> String {
         true => format!("up to {position}"),
         false => format!("up to {position}, and parts of it up to {furthest}"),
     };
-    let mut said = format!(
-        "{called} knows incarnation {knows} of the log of {log} {known}, and goes on with incarnation {found}, which \
-         ends at {head}:\n  all up to {from} counts as {done}"
-    );
+    let lives = match plan["other_log"] == true {
+        true => format!("another log of {log}, which is not here, {known}, and goes on with the one that is"),
+        false => {
+            format!("incarnation {knows} of the log of {log} {known}, and goes on with incarnation {found}")
+        }
+    };
+    let mut said =
+        format!("{called} knows {lives}, which ends at {head}:\n  all up to {from} counts as {done}");
     said += &match (from == after, relay) {
         (true, _) => format!("; what is behind it is {done}, even if it was before\n"),
         (false, true) => format!(", as it had come no further; what is behind it is {done}\n"),
@@ -146,6 +150,20 @@ mod tests {
             failure.told(),
             "group mailer (in bus): it has moved; done already, and not undone: relay orders (in bus), group printer \
              (in bus)"
+        );
+    }
+
+    #[test]
+    fn that_a_log_is_another_altogether_is_said() {
+        let plan = json!({
+            "kind": "relay", "name": "payments", "service": "bus", "log": "payments", "knows": 1, "found": 1,
+            "position": 400, "furthest": 400, "after": 3, "from": 3, "head": 9, "dropped": 0, "other_log": true,
+        });
+        assert_eq!(
+            told(&plan),
+            "relay payments (in bus) knows another log of payments, which is not here, up to 400, and goes on with the one \
+             that is, which ends at 9:\n  all up to 3 counts as published; what is behind it is published, even if it was \
+             before\n"
         );
     }
 

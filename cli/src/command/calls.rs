@@ -24,13 +24,18 @@ pub(super) async fn run(operator: &Operator, command: &Calls) -> Result<Outcome,
         }
         Calls::Reload => {
             let answer = operator.post("/calls/reload").await?;
-            let changed = answer["changed"].as_array().map_or(0, Vec::len);
-            Ok(Outcome::Done {
-                said: format!("read again; {changed} callees are called differently"),
-                answer,
-            })
+            Ok(Outcome::Done { said: reloaded(&answer), answer })
         }
     }
+}
+
+/// What a process did when it had read its file again.
+fn reloaded(answer: &Value) -> String {
+    let changed = answer["changed"].as_array().map_or(0, Vec::len);
+    let also = answer["also"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let also =
+        also.iter().filter_map(Value::as_str).map(|part| format!(", {part} is another")).collect::<String>();
+    format!("read again; {changed} callees are called differently{also}")
 }
 
 /// The values of all policies, or of a callee's.
@@ -44,4 +49,19 @@ pub(super) fn values(answer: &Value, callee: Option<&str>) -> Vec<Value> {
         })
     };
     wanted.flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_with_the_policies_is_named_too() {
+        let said = |answer: Value| reloaded(&answer);
+        assert_eq!(said(json!({ "changed": ["a"] })), "read again; 1 callees are called differently");
+        assert_eq!(
+            said(json!({ "changed": [], "also": ["places.orders"] })),
+            "read again; 0 callees are called differently, places.orders is another"
+        );
+    }
 }

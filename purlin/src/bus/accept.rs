@@ -52,11 +52,33 @@ impl Acceptance {
         if after > head {
             return Err(AcceptError::Ahead { after, head });
         }
+        let from = follower.position.min(after);
         let (commit, dropped) = match follower.kind {
-            FollowerKind::Relay => (relay(store, follower, found, after).await?, 0),
+            FollowerKind::Relay => (relay(store, follower, found, from).await?, 0),
             FollowerKind::Group => group(store, follower, found, after).await?,
         };
-        Ok(Self { from: follower.position.min(after), dropped, store: store.clone(), commit })
+        Ok(Self { from, dropped, store: store.clone(), commit })
+    }
+
+    /// As [`Acceptance::of`], also where `followed` is another log altogether, which a service has begun since its store was
+    /// lost. Only a relay can go on with one: it copies whatever the service says, from the position on that is said,
+    /// while what a group has handled is of the log that is lost.
+    pub async fn of_successor(
+        store: &Store,
+        follower: &Follower,
+        followed: &Store,
+        after: Position,
+    ) -> Result<Self, AcceptError> {
+        let found = followed.log_id();
+        if follower.log.log == found.log || follower.kind != FollowerKind::Relay {
+            return Self::of(store, follower, followed, after).await;
+        }
+        let head = followed.head_up_to(after).await?;
+        if after > head {
+            return Err(AcceptError::Ahead { after, head });
+        }
+        let commit = relay(store, follower, found, after).await?;
+        Ok(Self { from: after, dropped: 0, store: store.clone(), commit })
     }
 
     /// Does it, unless somebody has changed something since it was looked at. Who follows notices when it is run next.
@@ -69,7 +91,7 @@ async fn relay(
     store: &Store,
     follower: &Follower,
     found: LogId,
-    after: Position,
+    from: Position,
 ) -> Result<Commit, AcceptError> {
     let record = if_any(store.get_record(Cursor::COLLECTION, &follower.name).await)?;
     let record = record.ok_or_else(|| AcceptError::NotFound(follower.name.clone()))?;
@@ -77,7 +99,7 @@ async fn relay(
     if (known.log, known.position) != (follower.log, follower.position) {
         return Err(AcceptError::Moved(follower.name.clone()));
     }
-    let cursor = Cursor { log: found, position: after.min(known.position) };
+    let cursor = Cursor { log: found, position: from };
     Ok(Commit::new().put_expecting(&follower.name, &cursor, Revision::Exact(record.revision), None))
 }
 

@@ -9,7 +9,8 @@ use axum::body::Body;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use purlin::bus::{
-    AcceptError, Acceptance, Bus, Failure, Follower, Group, GroupError, Message, RelayError, followers,
+    AcceptError, Acceptance, Bus, Failure, Follower, FollowerKind, Group, GroupError, Message, RelayError,
+    followers,
 };
 use purlin::message::{Clock, Envelope, Fault, FaultKind};
 use purlin::resilience::Retry;
@@ -88,6 +89,49 @@ async fn a_relay_goes_on_with_a_restored_log_behind_the_position_that_is_said() 
         let copies = bus.read_stream(&StreamId::new("order", key).unwrap(), 1, 9).await.unwrap();
         assert_eq!(copies.len(), 1, "and nothing else: {key}");
     }
+}
+
+#[tokio::test]
+async fn a_relay_whose_service_has_lost_its_store_goes_on_with_the_log_that_it_has_now() {
+    let (bus, lost, found) = (Store::memory(), Store::memory(), Store::memory());
+    for key in ["a", "b", "c"] {
+        publish(&lost, key).await;
+    }
+    relay(&lost, &bus, 3).await;
+    for key in ["d", "e"] {
+        publish(&found, key).await;
+    }
+    let refused = Bus::embedded(bus.clone()).relay("orders", &found).await;
+    assert!(matches!(refused, Err(RelayError::OtherLog { .. })), "{refused:?}");
+    let stores = [("bus", &bus), ("orders", &found)];
+    let (_, listed) = ask(&stores, Method::GET, "/followers").await;
+    let item = &listed["items"][0];
+    assert_eq!(
+        (&item["refuses"], &item["other_log"], &item["log"]),
+        (&true.into(), &true.into(), &"orders".into())
+    );
+    let accept = async |after: u64| {
+        let path = format!("/followers/accept?service=bus&kind=relay&name=orders&after={after}");
+        ask(&stores, Method::POST, &path).await
+    };
+    assert_eq!(accept(3).await.0, 422, "it does not go so far");
+    let (status, done) = accept(1).await;
+    assert_eq!((status, &done["from"], &done["done"]), (200, &1.into(), &true.into()), "{done}");
+    relay(&found, &bus, 4).await;
+    let copies =
+        async |key| bus.read_stream(&StreamId::new("order", key).unwrap(), 1, 9).await.unwrap().len();
+    assert_eq!(
+        (copies("d").await, copies("e").await),
+        (0, 1),
+        "what is behind the position was copied, and no more"
+    );
+    let (_, listed) = ask(&stores, Method::GET, "/followers").await;
+    assert_eq!(listed["items"][0]["refuses"], false);
+
+    // A group follows the bus itself: what it has handled is of the bus that is lost.
+    let follower = Follower { kind: FollowerKind::Group, ..only(&bus).await };
+    let another = Acceptance::of_successor(&bus, &follower, &lost, Position(0)).await;
+    assert!(matches!(another, Err(AcceptError::Another { .. })), "{another:?}");
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub(super) struct Said {
 /// A process and its breakers.
 pub(super) struct Process {
     pub(super) name: String,
+    /// Which one it is.
+    pub(super) id: String,
     /// Where it is asked; none: here.
     pub(super) at: Option<Peer>,
     /// Where it is, as far as this one was told: it may have several addresses.
@@ -62,25 +64,23 @@ impl Peers {
         let answers = join_all(self.others.iter().map(ask)).await;
         let own = Process {
             name: self.here.process.to_owned(),
+            id: self.here.id.to_string(),
             at: None,
             endpoints: Vec::new(),
             items: self.here.list(),
         };
         let mut said = Said { processes: vec![own], unreached: Vec::new() };
-        let mut known = vec![self.here.id.to_string()];
         for (peer, answer) in answers {
             match answer {
-                Ok(listed) => match known.iter().position(|id| *id == listed.id) {
+                Ok(listed) => match said.processes.iter().position(|known| known.id == listed.id) {
                     Some(at) => said.processes[at].endpoints.push(peer.endpoint),
-                    None => {
-                        known.push(listed.id);
-                        said.processes.push(Process {
-                            name: listed.process,
-                            endpoints: vec![peer.endpoint.clone()],
-                            at: Some(peer),
-                            items: listed.items,
-                        });
-                    }
+                    None => said.processes.push(Process {
+                        name: listed.process,
+                        id: listed.id,
+                        endpoints: vec![peer.endpoint.clone()],
+                        at: Some(peer),
+                        items: listed.items,
+                    }),
                 },
                 Err(error) => said.unreached.push(Unreached {
                     process: peer.role,

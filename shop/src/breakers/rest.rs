@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::Peers;
 use super::peers::{Process, Said, Unreached};
+use crate::contracts::clients::Holding;
 use crate::contracts::who::{Admin, bearer, unauthorized};
 
 /// The gateway's pool of these routes.
@@ -116,7 +117,10 @@ impl Asked {
         };
         let held = match &process.at {
             None => self.peers.here.hold(&self.name, forced, self.admin.0, &why.0),
-            Some(peer) => Some(peer.breakers.hold(&self.token, &self.name, forced, &why.0).await?),
+            Some(peer) => {
+                let holding = Holding { process: &process.id, name: &self.name, forced, why: &why.0 };
+                Some(peer.breakers.hold(&self.token, holding).await?)
+            }
         };
         Ok(Answer(process.shown(held.ok_or_else(|| self.not_found(&[]))?)))
     }

@@ -4,6 +4,7 @@ mod calls;
 mod duration;
 mod options;
 mod places;
+mod reread;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,9 +20,12 @@ use purlin::telemetry::logs::Format;
 
 use crate::contracts::numbers::SHORTEST_PASSWORD;
 
-pub use calls::{breakers_of, reread as reread_calls};
+#[cfg(test)]
+pub use calls::policies as call_policies;
+pub use calls::{Peers, breakers_of};
 pub use options::{Options, Role};
 pub use places::Places;
+pub use reread::Reread;
 
 /// How the program runs.
 #[derive(Debug, Clone)]
@@ -41,7 +45,7 @@ pub struct Config {
     /// Where a single role listens.
     pub listen: Option<SocketAddr>,
     /// Where the roles of other processes are: `host:port`, at least one of each role that is named.
-    pub peers: BTreeMap<Role, Vec<String>>,
+    pub peers: Peers,
     /// Which ledger the payments are, whatever they know of it.
     pub payments_ledger: Option<Uuid>,
     /// How long work in hand may take once the process is to stop.
@@ -70,7 +74,8 @@ pub struct Config {
     pub calls: Policies,
     /// How many requests each role answers at once.
     pub places: Places,
-    /// The file that says so; it is read again when the operator wants it (`purlin calls reload`), and not by itself.
+    /// The file that says so; of these two it is read again when the operator wants it (`purlin calls reload`), and not by
+    /// itself.
     pub file: PathBuf,
 }
 

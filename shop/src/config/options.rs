@@ -42,7 +42,8 @@ pub struct Options {
     #[arg(long, env = "SHOP_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// Where a role of another process is, as often as needed; of several for one role the gateway takes each in turn,
-    /// and a service the first. Without a role, this process has all but those: users, products, payments and the
+    /// and a service the first. They are called in plain http, with passwords and tokens, those of administrators too: to
+    /// another machine the network must be one that nobody else reads (a tunnel, a service mesh). Without a role, this process has all but those: users, products, payments and the
     /// assistant may be apart. With the payments apart no event reaches them, and the choreographed flow is refused
     /// (409 flow-unavailable) [default: the role's own port on 127.0.0.1]
     #[arg(long = "peer", env = "SHOP_PEERS", value_name = "ROLE=URL", value_delimiter = ',')]

@@ -3,13 +3,12 @@
 //! Payments that know nothing of the money that was taken would take it again. So the orders remember the ledger of those
 //! whom they asked first, before they let them charge anything, and pay in no other.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use purlin::message::{Fault, FaultKind, Uuid};
 use purlin::store::{Commit, CommitError, ReadError, Revision, Row, Store};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
 
 use crate::contracts::clients::{Charged, Payments};
 use crate::contracts::line::LineError;
@@ -38,7 +37,7 @@ pub async fn paid_in(store: &Store) -> Result<Option<Uuid>, ReadError> {
 pub struct Purse {
     store: Store,
     payments: Payments,
-    ledger: Arc<OnceCell<Uuid>>,
+    ledger: Arc<OnceLock<Uuid>>,
 }
 
 impl Purse {
@@ -66,8 +65,14 @@ impl Purse {
         Ok(self.payments.refund(self.ledger().await?, key, order_id).await?)
     }
 
+    /// Whoever does not know it asks himself: behind one who waits for an answer all others would wait, and then each in turn
+    /// as long as he did.
     async fn ledger(&self) -> Result<Uuid, PaymentError> {
-        self.ledger.get_or_try_init(|| self.first()).await.copied()
+        if let Some(known) = self.ledger.get() {
+            return Ok(*known);
+        }
+        let first = self.first().await?;
+        Ok(*self.ledger.get_or_init(|| first))
     }
 
     /// The one that is known, or that of whoever answers first.
@@ -135,5 +140,45 @@ impl Fault for PaymentError {
             Self::Line(error) => error.retry_after(),
             Self::Pending(_) | Self::Read(_) | Self::Commit(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use purlin::message::new_id;
+    use purlin::resilience::{Breakers, Calls};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::call_policies;
+    use crate::contracts::line::Line;
+
+    #[tokio::test(start_paused = true)]
+    async fn with_payments_that_hang_nobody_waits_behind_another_and_they_are_soon_left_alone() {
+        // It takes connections and answers nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let policies = call_policies(None, Path::new("no file"), &BTreeMap::new()).unwrap();
+        let calls = Calls::new(policies, &Breakers::new());
+        let caller = calls.caller("payments").without_repeats();
+        let store = Store::memory();
+        store.define::<PaidIn>().await.unwrap();
+        let purse = Purse::new(&store, Payments::new(Line::new(&url, caller.clone()).unwrap()));
+        let charge = async || {
+            let charged = purse.charge("key", new_id(), "tok_ok", Money::eur(100)).await;
+            let error = charged.unwrap_err();
+            assert!(error.kind().is_transient() && error.is_of_another(), "{error:?}");
+        };
+
+        let (begun, attempt) = (Instant::now(), caller.policy().attempt);
+        futures_util::future::join_all((0..8).map(|_| charge())).await;
+        assert!(begun.elapsed() < attempt + attempt / 4, "eight at once took {:?}", begun.elapsed());
+        assert!(caller.breaker().is_closed(), "eight may be chance");
+        futures_util::future::join_all((0..8).map(|_| charge())).await;
+        assert!(!caller.breaker().is_closed(), "after {:?}", begun.elapsed());
     }
 }

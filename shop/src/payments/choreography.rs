@@ -3,7 +3,7 @@
 
 use purlin::aggregate::Repository;
 use purlin::bus::{Bus, Failure, Group, Message};
-use purlin::message::{Clock, FaultKind};
+use purlin::message::{Clock, FaultKind, Timestamp};
 use purlin::store::{Commit, Revision, Row, Store};
 use serde::{Deserialize, Serialize};
 
@@ -32,11 +32,27 @@ struct Desk {
     store: Store,
     clock: Clock,
     payments: Repository<Payment>,
+    /// Until then money may have been taken of which these payments know nothing.
+    unknown_until: Option<Timestamp>,
 }
 
-/// What the payments listen to.
-pub fn group(bus: &Bus, base: &Base, payments: &Repository<Payment>) -> Group {
-    let desk = Desk { store: base.store.clone(), clock: base.clock.clone(), payments: payments.clone() };
+impl Desk {
+    /// Whether what was asked for with this message may have been paid already, though nothing is known of it.
+    fn may_be_paid(&self, message: &Message) -> bool {
+        self.unknown_until.is_some_and(|until| message.event.at <= until)
+    }
+}
+
+/// What the payments listen to. Those that took the place of lost ones hear all of it again, and take nothing for what was
+/// asked for until then: nobody knows what of it was paid.
+pub fn group(
+    bus: &Bus,
+    base: &Base,
+    payments: &Repository<Payment>,
+    unknown_until: Option<Timestamp>,
+) -> Group {
+    let (store, clock, payments) = (base.store.clone(), base.clock.clone(), payments.clone());
+    let desk = Desk { store, clock, payments, unknown_until };
     bus.group("payments", &base.store)
         .clock(base.clock.clone())
         .metrics(&base.metrics)
@@ -63,6 +79,9 @@ async fn request(desk: Desk, message: Message) -> Result<Commit, Failure> {
         return Ok(Commit::new());
     }
     let key = order_id.to_string();
+    if desk.may_be_paid(&message) {
+        return Ok(Commit::new().delete::<Terms>(key, Revision::Any));
+    }
     let Some(terms) = desk.store.get::<Terms>(&key).await? else {
         if desk.payments.load(order_id).await?.exists() {
             // The payment was asked for, or given up, before: nobody needs to know any more how it is paid.
@@ -93,7 +112,10 @@ async fn forget(_: Desk, message: Message) -> Result<Commit, Failure> {
 /// The card network is asked by an errand: it may take its time, and nothing waits behind it.
 async fn charge(desk: Desk, message: Message) -> Result<Commit, Failure> {
     let InFlow { flow, order_id } = message.data()?;
-    if flow != Some(FLOW) || desk.payments.load(order_id).await?.state != State::Requested {
+    if flow != Some(FLOW) || desk.may_be_paid(&message) {
+        return Ok(Commit::new());
+    }
+    if desk.payments.load(order_id).await?.state != State::Requested {
         return Ok(Commit::new());
     }
     Ok(Errand::new(order_id, Kind::Charge).begin(Commit::new(), desk.clock.now()))

@@ -13,11 +13,15 @@ mod rest;
 mod rpc;
 mod till;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
 use purlin::bus::Bus;
 use purlin::message::Uuid;
 use purlin::resilience::Caller;
 use purlin::store::{Cause, Query, Store};
+use purlin::telemetry::RarelyEach;
 
 use crate::contracts::service::{Base, Service};
 use card_network::CardNetwork;
@@ -33,6 +37,15 @@ struct Payments {
     till: Till,
     network: CardNetwork,
     ledger: Uuid,
+    /// Warns of those who have paid elsewhere, each now and then.
+    warning: Arc<RarelyEach>,
+}
+
+impl Payments {
+    fn new(till: Till, network: CardNetwork, ledger: Uuid) -> Self {
+        let warning = Arc::new(RarelyEach::every(Duration::from_secs(1)));
+        Self { till, network, ledger, warning }
+    }
 }
 
 /// Makes the service; `line` is how it reaches the card network. Without a bus it carries out what it is asked for, and
@@ -50,14 +63,15 @@ pub async fn service(
     let choreographed = match bus {
         Some(bus) => {
             let errands = Errands::new(&base.store, &base.clock, &till);
-            Some((choreography::group(bus, &base, till.payments()), errands))
+            let unknown_until = ledger::unknown_until(&base.store).await?;
+            Some((choreography::group(bus, &base, till.payments(), unknown_until), errands))
         }
         None => {
             nothing_choreographed(&base.store).await?;
             None
         }
     };
-    let payments = Payments { till, network, ledger };
+    let payments = Payments::new(till, network, ledger);
     let doors = Router::new().merge(rest::router(payments.clone())).merge(rpc::router(payments));
     let service = base.service(doors);
     let Some((group, errands)) = choreographed else { return Ok(service) };

@@ -57,7 +57,10 @@ impl Payments {
         if !ledger.is_empty() && id(ledger)? == self.ledger {
             return Ok(());
         }
-        tracing::warn!(asked = ledger, own = %self.ledger, "somebody asks who has paid in another ledger");
+        // Whoever waits for the right ones asks again and again, and nobody has shown who he is.
+        if let Some(more) = self.warning.due(ledger) {
+            tracing::warn!(asked = ledger, own = %self.ledger, more, "somebody asks who has paid in another ledger");
+        }
         Err(grpc::status_from_fault(&OtherLedger))
     }
 }
@@ -81,6 +84,8 @@ impl Fault for OtherLedger {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use purlin::message::{Clock, new_id};
@@ -88,6 +93,8 @@ mod tests {
     use purlin::service::{ServeConfig, serve};
     use purlin::store::Store;
     use tokio_util::sync::CancellationToken;
+    use tracing::span::{self, Attributes, Record};
+    use tracing::{Event, Metadata, Subscriber};
 
     use super::super::card_network::CardNetwork;
     use super::super::till::Till;
@@ -109,7 +116,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let ledger = new_id();
-        let payments = Payments { till, network, ledger };
+        let payments = Payments::new(till, network, ledger);
         let served = serve(listener, router(payments), ServeConfig::default(), stop.clone());
         let asking = async {
             let line = Line::new(&url, calls.caller("payments").without_repeats()).unwrap();
@@ -130,5 +137,54 @@ mod tests {
         assert_eq!(error.kind(), FaultKind::Unavailable);
         let after = error.retry_after().expect("it says when");
         assert!(after > Duration::from_millis(250) && after < Duration::from_secs(60), "{after:?}");
+    }
+
+    /// Counts what is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let is_ours = event.metadata().target().ends_with("payments::rpc");
+            self.0.fetch_add(usize::from(is_ours), Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_and_again_in_another_ledger_is_warned_of_now_and_then() {
+        let calls = Calls::new(Policies::built_in(), &Breakers::new());
+        let store = Store::memory();
+        let network = CardNetwork::new(&Store::memory(), &Clock::system()).await.unwrap();
+        let till = Till::new(&store, network.clone(), calls.caller("card-network"));
+        let payments = Payments::new(till, network, new_id());
+        let lines = Lines::default();
+        let _logged = tracing::subscriber::set_default(lines.clone());
+        let (one, other) = (new_id().to_string(), new_id().to_string());
+        for _ in 0..100 {
+            assert!(payments.is_meant(&one).is_err());
+        }
+        assert_eq!(lines.0.load(Ordering::Relaxed), 1);
+        assert!(payments.is_meant(&other).is_err());
+        assert_eq!(lines.0.load(Ordering::Relaxed), 2, "one hides nothing of another");
+        assert!(payments.is_meant("no id").is_err());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(payments.clone().is_meant(&one).is_err());
+        assert_eq!(lines.0.load(Ordering::Relaxed), 3);
     }
 }

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Peers, Role};
 
 /// The listeners of this process, and where each role is reached.
 pub struct Addresses {
     listeners: BTreeMap<Role, TcpListener>,
     local: BTreeMap<Role, SocketAddr>,
-    peers: BTreeMap<Role, Vec<String>>,
+    peers: Peers,
     /// Where the process with the gateway answers administrators about breakers: nobody but the gateway asks there.
     breakers: Option<(TcpListener, SocketAddr)>,
 }
@@ -108,5 +108,42 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         (true, true) => ([127, 0, 0, 1], address.port()).into(),
         (true, false) => ([0, 0, 0, 0, 0, 0, 0, 1], address.port()).into(),
         _ => address,
+    }
+}
+
+/// The peers that are not on this machine, as far as their addresses say so.
+pub fn elsewhere(peers: &Peers) -> Vec<&str> {
+    peers.values().flatten().map(String::as_str).filter(|endpoint| !is_loopback(endpoint)).collect()
+}
+
+/// Whether `host:port` is this machine itself.
+fn is_loopback(endpoint: &str) -> bool {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    match endpoint.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_elsewhere_unless_their_address_is_of_this_machine() {
+        let endpoints = [
+            "127.0.0.1:1",
+            "127.8.0.1:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+            "localhost:1",
+            "LocalHost:1",
+            "10.0.0.7:1",
+            "[fe80::1]:1",
+            "users:1",
+            "localhost.example.org:1",
+        ];
+        let peers = Peers::from([(Role::Users, endpoints.map(str::to_owned).to_vec())]);
+        assert_eq!(elsewhere(&peers), ["10.0.0.7:1", "[fe80::1]:1", "users:1", "localhost.example.org:1"]);
     }
 }

@@ -10,6 +10,7 @@ mod operator;
 mod process;
 mod rates;
 mod roles;
+mod served;
 mod stores;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     } else {
         None
     };
+    warn_of_plain_peers(&config);
     let process = Process::new(&config, Clock::system())?;
     let stores = Opened::default();
     let mut told = pin!(process.on_signals(&mut signals));
@@ -69,6 +71,18 @@ async fn start(
     roles.prepare(process).await?;
     greeting::tell(config, &addresses);
     Ok(())
+}
+
+/// What goes to peers is not encrypted, and whoever reads it can do what those may whose tokens he has read.
+fn warn_of_plain_peers(config: &Config) {
+    let elsewhere = addresses::elsewhere(&config.peers);
+    if !elsewhere.is_empty() {
+        tracing::warn!(
+            peers = elsewhere.join(", "),
+            "these are called in plain http, with passwords and with the tokens of customers and of administrators: the \
+             network between must be one that nobody else reads or writes (a private one, a tunnel, a service mesh)"
+        );
+    }
 }
 
 /// Which roles this process has; one that needs others to hear it needs a bus that others can reach.

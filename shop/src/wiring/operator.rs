@@ -8,7 +8,7 @@ use purlin::service::operator::{self, OperatedCalls, Served};
 use tokio::net::UnixListener;
 
 use super::process::Process;
-use crate::config::{Config, Role, reread_calls};
+use crate::config::{Config, Reread, Role};
 use crate::console::Watched;
 
 /// Answers the operator until the services stop: on the socket of the data folder for whoever holds all of it, on that
@@ -33,8 +33,12 @@ pub(super) async fn serve(process: &Process, config: &Config, services: &[Watche
         }
     };
     let served = |service: &Watched| Served { name: service.name.to_owned(), store: service.store.clone() };
-    let (file, peers) = (config.file.clone(), config.peers.clone());
-    let calls = OperatedCalls::new(&process.calls, move || reread_calls(&file, &peers));
+    let (file, peers, rooms) = (config.file.clone(), config.peers.clone(), process.served.clone());
+    let calls = OperatedCalls::new(&process.calls, move || {
+        let Reread { calls, places } = Reread::of(&file, &peers)?;
+        let rooms = rooms.clone();
+        anyhow::Ok(operator::Reread::with(calls, move || rooms.reconfigure(places)))
+    });
     process.serve_operator(listener, operator::process(services.iter().map(served), calls));
     Ok(())
 }

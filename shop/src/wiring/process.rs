@@ -1,14 +1,14 @@
 //! The process: its tasks in two groups, because doors close before rooms.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use purlin::http::{Edge, layers};
 use purlin::message::Clock;
-use purlin::resilience::{BreakerClock, Breakers, Bulkhead, Calls};
+use purlin::resilience::{BreakerClock, Breakers, Calls};
 use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, raise_descriptors, serve};
 use purlin::store::{Cause, Store};
 use purlin::telemetry::{Health, Metrics, service};
@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::crash::Crash;
-use crate::config::{Config, Places};
+use super::served::Served;
+use crate::config::Config;
 use crate::contracts::service::Task;
 
 /// What every role of the process shares.
@@ -40,8 +41,8 @@ pub struct Process {
     pub crash: Crash,
     /// How many files and connections it may have open.
     pub descriptors: u64,
-    places: Places,
-    served: Served,
+    /// How many requests each of its services answers at once.
+    pub served: Served,
     doors_close: Shutdown,
     rooms_close: Shutdown,
     drain: Duration,
@@ -65,8 +66,7 @@ impl Process {
             (Health::new(), Metrics::new(), Breakers::with_clock(BreakerClock::Coarse));
         breakers.observe(&metrics);
         let calls = Calls::observed(config.calls.clone(), &breakers, &metrics);
-        let served = Served::default();
-        show_shed(&served, &metrics);
+        let served = Served::new(config.places.clone(), &metrics);
         let crash = Crash::from_environment(&metrics)?;
         let (doors_close, rooms_close) = (Shutdown::new(), Shutdown::new());
         Ok(Self {
@@ -79,7 +79,6 @@ impl Process {
             calls,
             crash,
             descriptors: raise_descriptors(),
-            places: config.places.clone(),
             served,
             doors_close,
             rooms_close,
@@ -126,17 +125,10 @@ impl Process {
     /// at once as it has places, and refuses the least critical first; who watches over it is always answered.
     pub fn serve_room(&self, name: &'static str, listener: TcpListener, room: Room<'_>) {
         let edge = self.edge(name);
-        let places = self.places(name);
+        let places = self.served.places(name);
         let served = room.log.into_iter().fold(edge.clone().places(&places), Edge::log);
         let router = layers(room.router, served).merge(layers(room.watching, edge));
         self.serve(&self.rooms, self.rooms_close.token(), name, listener, router);
-    }
-
-    /// The places of a service, which metrics show.
-    fn places(&self, name: &'static str) -> Bulkhead {
-        let places = Bulkhead::new(self.places.of(name));
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).push((name, places.clone()));
-        places
     }
 
     /// Answers who watches over the process until the rooms close.
@@ -218,25 +210,6 @@ impl Process {
         });
         self.doors.spawn_once(name, work);
     }
-}
-
-/// The places of services, by name.
-type Served = Arc<Mutex<Vec<(&'static str, Bulkhead)>>>;
-
-/// Shows how many requests found no place.
-fn show_shed(served: &Served, metrics: &Metrics) {
-    let served = Arc::clone(served);
-    let help = "Requests that found no place at a service, since the start";
-    metrics.gauges_from("shop_shed", help, ["service", "criticality"], move || {
-        let served = served.lock().unwrap_or_else(PoisonError::into_inner);
-        let shed = served.iter().flat_map(|(name, places)| {
-            places
-                .status()
-                .shed
-                .map(|(class, count)| ([*name, class.as_str()].map(str::to_owned), count as f64))
-        });
-        shed.collect()
-    });
 }
 
 /// A task failed.

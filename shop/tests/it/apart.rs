@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use purlin::bus::{Acceptance, FollowerKind, followers};
 use purlin::message::Uuid;
 use purlin::service::operator;
-use purlin::store::{Commit, Revision, Row, Store};
+use purlin::store::{Commit, Position, Revision, Row, Store};
 use purlin_sqlite::{Options, Sqlite};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -17,23 +18,24 @@ use crate::client::{Answer, Client, eventually};
 use crate::invariants;
 use crate::shop::{Shop, program};
 
-/// How a shop calls what is apart here: so long may all of a call take.
-const CALLS: &str = "
-[calls.products]
-timeout = \"2s\"
-attempt = \"500ms\"
-breaker = { timeout = \"1s\" }
-[calls.payments]
-timeout = \"5s\"
-attempt = \"5s\"
-breaker = { timeout = \"1s\" }
-";
+/// So long a call waits here for products that hang, and no call waits for less. Whoever takes as long has waited for somebody;
+/// all else is at once, on a busy machine too.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// So long a call waits for payments that hang.
+const CHARGE: Duration = Duration::from_secs(5);
 
 /// No request may hang beyond the deadline of the call it makes; the rest is for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(6);
 
-/// What waits for nobody is at once.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// How a shop calls what is apart here.
+fn calls() -> String {
+    let (products, payments) = (AT_ONCE.as_millis(), CHARGE.as_millis());
+    format!(
+        "[calls.products]\ntimeout = \"{products}ms\"\nattempt = \"{products}ms\"\nbreaker = {{ timeout = \"1s\" }}\n\
+         [calls.payments]\ntimeout = \"{payments}ms\"\nattempt = \"{payments}ms\"\nbreaker = {{ timeout = \"1s\" }}\n"
+    )
+}
 
 /// The process that has one role, and nothing else.
 struct Apart {
@@ -94,7 +96,7 @@ fn free_port() -> u16 {
 
 /// A shop without a role, which is a process of its own.
 async fn shop_and(role: &'static str) -> (Shop, Apart) {
-    shop_with(CALLS, role).await
+    shop_with(&calls(), role).await
 }
 
 /// The same, as this file says.
@@ -130,8 +132,11 @@ async fn breaker(admin: &Client, process: &str, name: &str) -> Value {
 /// Asks for what needs the products until it is refused at once, because they are known to be away.
 async fn until_refused_at_once(customer: &Client, product: &str) {
     eventually("it is refused at once", async || {
-        let (answer, took) = draft(customer, product).await;
-        assert!(took < IN_TIME, "it took {took:?}");
+        // Several at once, as customers come: one after another they would find out together in a minute.
+        let drafts = futures_util::future::join_all((0..4).map(|_| draft(customer, product))).await;
+        let slowest = drafts.iter().map(|(_, took)| *took).max();
+        assert!(slowest < Some(IN_TIME), "it took {slowest:?}");
+        let (answer, took) = drafts.into_iter().next().expect("there are four");
         let status = answer.status.as_u16();
         assert!([503, 504].contains(&status), "{status}: {}", answer.body);
         if answer.body["type"] != "/problems/circuit-open" {
@@ -422,7 +427,7 @@ async fn several_processes_of_a_role_are_asked_alike_and_each_is_known_by_all_it
         format!("products=http://127.0.0.1:{there}"),
     ];
     let shop =
-        Shop::configured(CALLS, &["--peer", &peers[0], "--peer", &peers[1], "--peer", &peers[2]]).await;
+        Shop::configured(&calls(), &["--peer", &peers[0], "--peer", &peers[1], "--peer", &peers[2]]).await;
     let _one = Apart::start(&shop, "products", here).await;
     let folder = shop.folder.join("another");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -509,48 +514,127 @@ impl Row for Ledger {
     const COLLECTION: &'static str = "ledger";
 }
 
+/// The store of a shop that does not run.
+async fn store_of(shop: &Shop, name: &str) -> Store {
+    let file = shop.folder.join("data").join(format!("{name}.db"));
+    Store::new(Sqlite::open(Options::new(file)).await.expect("a store"))
+}
+
+/// Sweeps away what a shop that does not run has in a store.
+fn lose(shop: &Shop, name: &str) {
+    for file in std::fs::read_dir(shop.folder.join("data")).expect("a folder") {
+        let file = file.expect("a file");
+        if file.file_name().to_string_lossy().starts_with(&format!("{name}.db")) {
+            std::fs::remove_file(file.path()).expect("it is lost");
+        }
+    }
+}
+
+/// Lets the relay of payments that were lost go on with their new log, as `purlin store accept --service payments --after 0
+/// --yes` does.
+async fn accept_the_payments(shop: &Shop) {
+    let (bus, payments) = (store_of(shop, "bus").await, store_of(shop, "payments").await);
+    let relays = followers(&bus).await.expect("they are read");
+    let relay = relays.into_iter().find(|one| one.kind == FollowerKind::Relay && one.name == "payments");
+    let relay = relay.expect("it has copied");
+    assert_ne!(relay.log.log, payments.log_id().log);
+    let accepted = Acceptance::of_successor(&bus, &relay, &payments, Position::START).await;
+    accepted.expect("it may").apply().await.expect("it goes on");
+    bus.close().await;
+    payments.close().await;
+}
+
+/// How many charges the card network has for each of some orders.
+async fn charges(shop: &Shop, admin: &Client, orders: &[String]) -> Vec<usize> {
+    let admin = Client { base: shop.gateway.clone(), ..admin.clone() };
+    let ledger = admin.all("/admin/ledger").await;
+    let of = |order: &String| ledger.iter().filter(|entry| entry["order_id"] == order.as_str()).count();
+    orders.iter().map(of).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn payments_of_the_time_before_ledgers_are_the_right_ones_and_lost_ones_are_given_up_deliberately() {
+async fn with_the_card_network_lost_as_well_nobody_is_charged_again_for_what_the_bus_still_says() {
     let mut shop = Shop::start().await;
     let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
     let product = admin.product("Lamp", 250, 100).await;
     let is_paid = async |shop: &Shop| {
         let ada = Client { base: shop.gateway.clone(), ..ada.clone() };
         let order = ada.draft(&product, 1).await;
-        ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
+        ada.submit(&order, "tok_ok", "choreographed").await.expect(202);
         assert_eq!(ada.ended(&order).await["status"], "shipped");
+        order
     };
-    is_paid(&shop).await;
+    let old = is_paid(&shop).await;
+    // The orders know their ledger by an orchestrated one.
+    let other = ada.draft(&product, 1).await;
+    ada.submit(&other, "tok_ok", "orchestrated").await.expect(202);
+    assert_eq!(ada.ended(&other).await["status"], "shipped");
+    assert_eq!(shop.stop().await, Some(0));
+    let payments = store_of(&shop, "payments").await;
+    payments.define::<Ledger>().await.expect("a collection");
+    let ledger =
+        payments.get::<Ledger>("own").await.expect("it is read").expect("it is there").id.to_string();
+    payments.close().await;
+
+    lose(&shop, "payments");
+    lose(&shop, "card-network");
+    shop.restart_with(&["--payments-ledger", &ledger]).await;
+    assert_eq!(shop.stop().await, Some(0));
+    accept_the_payments(&shop).await;
+    shop.restart_with(&[]).await;
+    // A message behind all that is on the bus: they have heard the rest before.
+    let new = is_paid(&shop).await;
+    assert_eq!(charges(&shop, &admin, &[old, new]).await, [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_that_know_nothing_or_too_little_are_taken_only_if_the_operator_says_so() {
+    let mut shop = Shop::start().await;
+    let (admin, ada) = (shop.client().admin().await, shop.client().customer("ada").await);
+    let product = admin.product("Lamp", 250, 100).await;
+    let is_paid = async |shop: &Shop, flow: &str| {
+        let ada = Client { base: shop.gateway.clone(), ..ada.clone() };
+        let order = ada.draft(&product, 1).await;
+        ada.submit(&order, "tok_ok", flow).await.expect(202);
+        assert_eq!(ada.ended(&order).await["status"], "shipped");
+        order
+    };
+    let mut orders = vec![is_paid(&shop, "orchestrated").await, is_paid(&shop, "choreographed").await];
     assert_eq!(shop.stop().await, Some(0));
 
-    let data = shop.folder.join("data");
-    let payments = Sqlite::open(Options::new(data.join("payments.db"))).await.expect("the payments");
-    let payments = Store::new(payments);
+    // A backup of the time before ledgers.
+    let payments = store_of(&shop, "payments").await;
     payments.define::<Ledger>().await.expect("a collection");
     let ledger =
         payments.get::<Ledger>("own").await.expect("it is read").expect("it is there").id.to_string();
     payments.commit(Commit::new().delete::<Ledger>("own", Revision::Any)).await.expect("it is gone");
     payments.close().await;
-    shop.restart().await;
-    is_paid(&shop).await;
+    let said = refused(&[], &shop.folder).await;
+    assert!(said.contains(&format!("--payments-ledger {ledger}")), "{said}");
+    shop.restart_with(&["--payments-ledger", &ledger]).await;
+    orders.push(is_paid(&shop, "choreographed").await);
     assert_eq!(shop.stop().await, Some(0));
 
-    for file in std::fs::read_dir(&data).expect("a folder") {
-        let file = file.expect("a file");
-        if file.file_name().to_string_lossy().starts_with("payments.db") {
-            std::fs::remove_file(file.path()).expect("it is lost");
-        }
-    }
+    lose(&shop, "payments");
     let said = refused(&[], &shop.folder).await;
     assert!(said.contains(&format!("--payments-ledger {ledger}")), "{said}");
     let other = purlin::message::new_id().to_string();
     let said = refused(&["--payments-ledger", &other], &shop.folder).await;
     assert!(said.contains(&format!("the orders here were paid in the ledger {ledger}")), "{said}");
     shop.restart_with(&["--payments-ledger", &ledger]).await;
-    is_paid(&shop).await;
+    orders.push(is_paid(&shop, "orchestrated").await);
+    eventually("what they say is not published: it is another log", async || {
+        shop.said().contains("the relay of `payments` knows incarnation")
+    })
+    .await;
     assert_eq!(shop.stop().await, Some(0));
+
+    accept_the_payments(&shop).await;
     shop.restart_with(&[]).await;
-    is_paid(&shop).await;
+    for flow in ["choreographed", "orchestrated"] {
+        orders.push(is_paid(&shop, flow).await);
+    }
+    assert_eq!(charges(&shop, &admin, &orders).await, vec![1; orders.len()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,9 @@ use crate::client::eventually;
 use crate::invariants;
 use crate::shop::Shop;
 
+/// So long a payment waits for the card network, and longer for a charge: whoever takes as long has waited for them.
+const AN_ATTEMPT: Duration = Duration::from_secs(6);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_payments_away_submits_answer_at_once_and_all_orders_end_when_they_are_back() {
     let shop = Shop::start().await;
@@ -21,13 +24,13 @@ async fn with_payments_away_submits_answer_at_once_and_all_orders_end_when_they_
         let order = ada.draft(&product, 1).await;
         let begun = Instant::now();
         ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < AN_ATTEMPT, "{:?}", begun.elapsed());
         waiting.push(order);
     }
     for path in ["/products", "/orders", "/users/me"] {
         let begun = Instant::now();
         ada.get(path).await.expect(200);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{path} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < AN_ATTEMPT, "{path} took {:?}", begun.elapsed());
     }
     for order in &waiting {
         assert_eq!(ada.order(order).await["status"], "submitted");
@@ -54,7 +57,7 @@ async fn with_the_card_network_away_submits_answer_at_once_and_all_orders_end_wh
         let order = ada.draft(&product, 1).await;
         let begun = Instant::now();
         ada.submit(&order, "tok_ok", "orchestrated").await.expect(202);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < AN_ATTEMPT, "{:?}", begun.elapsed());
         waiting.push(order);
     }
     // The payments are there and say that they cannot, and the sagas wait: each has tried in vain.
@@ -105,26 +108,34 @@ async fn what_fails_in_thousands_is_logged_now_and_then_with_a_count() {
     let body = json!({ "items": [{ "product_id": product, "quantity": 1 }] });
     admin.post_empty("/admin/breakers/products/open").await.expect(200);
     admin.post_empty("/admin/breakers/gateway-shipping/open").await.expect(200);
+    let what_is_counted =
+        ["a request could not be answered", "answered method=POST route=/orders status=503"];
+    let lines = |said: &str, what: &str| said.lines().filter(|line| line.contains(what)).count() as u64;
+    let more = |said: &str| {
+        let counted = said.lines().filter(|line| line.contains("could not be answered"));
+        let more = counted.filter_map(|line| line.split("more=").nth(1)?.split_whitespace().next());
+        more.filter_map(|more| more.parse::<u64>().ok()).sum::<u64>()
+    };
     let (begun, mut refused) = (Instant::now(), 0);
-    while begun.elapsed() < Duration::from_millis(2500) || refused < 200 {
-        ada.post("/orders", &body).await.problem(503);
-        admin.get("/admin/shipments").await.problem(503);
-        refused += 1;
-    }
+    eventually("each has been said again, with the number of those in between", async || {
+        for _ in 0..50 {
+            ada.post("/orders", &body).await.problem(503);
+            admin.get("/admin/shipments").await.problem(503);
+            refused += 1;
+        }
+        let said = shop.said();
+        what_is_counted.iter().all(|what| lines(&said, what) >= 2) && more(&said) > 20
+    })
+    .await;
     let said = shop.said();
-    let lines = |what: &str| said.lines().filter(|line| line.contains(what)).count() as u64;
     let most = begun.elapsed().as_secs() + 2;
-    for what in ["a request could not be answered", "answered method=POST route=/orders status=503"] {
-        assert!((2..=most).contains(&lines(what)), "{what}: {}\n{said}", lines(what));
+    for what in what_is_counted {
+        assert!(lines(&said, what) <= most, "{what}: {}\n{said}", lines(&said, what));
     }
     assert_eq!(
-        lines("a request was not answered"),
+        lines(&said, "a request was not answered"),
         0,
         "that a breaker is open was said when it opened\n{said}"
     );
-    let counted = said.lines().filter(|line| line.contains("could not be answered"));
-    let more =
-        counted.filter_map(|line| line.split("more=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok());
-    let more: u64 = more.sum();
-    assert!(more > 20 && more < refused, "{more} of {refused}\n{said}");
+    assert!(more(&said) < refused, "{} of {refused}\n{said}", more(&said));
 }

@@ -77,7 +77,16 @@ async fn followers(operator: &Operator, found: &mut Vec<Finding>) {
         let text = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or("?");
         let about = format!("{}: {} {}", text("service"), text("kind"), text("name"));
         let lag = one.get("lag").and_then(Value::as_u64);
+        let other = one["other_log"] == true;
         found.push(match (one["refuses"] == true, lag) {
+            (true, _) if other => Finding::fail(
+                about,
+                format!(
+                    "it has copied another log of {}, which is not here: its store was lost",
+                    text("log")
+                ),
+                "say from where it goes on with the log that is here: `purlin store accept`",
+            ),
             (true, _) => Finding::fail(
                 about,
                 format!("it knows more of the log of {} than there is: it was restored", text("log")),

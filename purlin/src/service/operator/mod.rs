@@ -46,7 +46,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /calls` | `{"policies": [..], "lines": [..]}`: the policies in force, each value with where it comes from, and how the way to each callee stands |
-//! | `POST /calls/reload` | `{"changed": [callee, ..]}`, when the policies have been read again |
+//! | `POST /calls/reload` | `{"changed": [callee, ..]}`, when the policies have been read again; `also` names what was changed of the rest, if a program has more that is read with them |
 //! | `GET /breakers` | a page of [`BreakerStatus`](crate::resilience::BreakerStatus), all on the first |
 //! | `POST /breakers/<name>/open`, `../close`, `../reset` | [`BreakerStatus`](crate::resilience::BreakerStatus); a body `{"reason": ".."}` may say why |
 //!
@@ -80,7 +80,7 @@ use crate::http::{Json, Problem};
 use crate::resilience::DeadlineExceeded;
 use crate::store::{ReadError, Store};
 
-pub use calls::OperatedCalls;
+pub use calls::{OperatedCalls, Reread};
 pub use socket::{connect, listen, socket_path};
 pub use why::Why;
 

@@ -38,7 +38,8 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
         for follower in bus::followers(store).await? {
             // A life of the log that ended is another log to whoever follows it.
             let same = services.0.iter().find(|(_, store)| store.log_id() == follower.log);
-            let other_life = services.lives_of(&follower).next().filter(|_| same.is_none());
+            let other_life = services.lives_of(&follower).next().or_else(|| services.successor_of(&follower));
+            let other_life = other_life.filter(|_| same.is_none());
             // Later than the follower was read, so that one who is at work never seems to be beyond the end.
             let head = match same.or(other_life) {
                 Some((_, store)) => Some(store.head_up_to(follower.furthest).await?),
@@ -55,6 +56,7 @@ pub(super) async fn followers(State(services): State<Services>) -> Result<Json<V
                 "head": head,
                 "lag": lag,
                 "other_incarnation": other_life.is_some(),
+                "other_log": other_life.is_some_and(|(_, store)| store.log_id().log != follower.log.log),
                 "refuses": other_life.is_some() || head.is_some_and(|head| head < follower.furthest),
                 "log": same.or(other_life).map(|(name, _)| name),
                 "knows": follower.log.incarnation,
@@ -72,12 +74,22 @@ impl Services {
         self.0.iter().filter(move |(_, store)| store.log_id().log == log)
     }
 
+    /// The store of the service that a relay copies, if that has begun another log since the one that was copied was lost.
+    fn successor_of(&self, follower: &Follower) -> Option<(&String, &Store)> {
+        let is_lost = self.lives_of(follower).next().is_none();
+        let is_of =
+            |(name, _): &(&String, &Store)| follower.kind == FollowerKind::Relay && **name == follower.name;
+        self.0.iter().filter(|_| is_lost).find(is_of)
+    }
+
     /// The store whose log somebody follows. Where a copy lies beside it, nobody but a person knows which is meant.
     fn followed(&self, follower: &Follower) -> Result<(&String, &Store), Problem> {
         let lives: Vec<_> = self.lives_of(follower).collect();
         match lives[..] {
             [one] => Ok(one),
-            [] => Err(not_found(format!("the log that `{}` follows is not here", follower.name))),
+            [] => self
+                .successor_of(follower)
+                .ok_or_else(|| not_found(format!("the log that `{}` follows is not here", follower.name))),
             _ => {
                 let names: Vec<&str> = lives.iter().map(|(name, _)| name.as_str()).collect();
                 Err(Problem::new(StatusCode::CONFLICT, "several-lives").detail(format!(
@@ -115,7 +127,7 @@ pub(super) async fn accept(
     let follower =
         follower.ok_or_else(|| not_found(format!("`{service}` has no such follower as `{name}`")))?;
     let (log, followed) = services.followed(&follower)?;
-    let acceptance = Acceptance::of(store, &follower, followed, after).await.map_err(refused)?;
+    let acceptance = Acceptance::of_successor(store, &follower, followed, after).await.map_err(refused)?;
     let (from, dropped) = (acceptance.from, acceptance.dropped);
     if !dry_run {
         acceptance.apply().await.map_err(refused)?;
@@ -135,6 +147,7 @@ pub(super) async fn accept(
         "knows": follower.log.incarnation, "found": followed.log_id().incarnation,
         "position": follower.position, "furthest": follower.furthest, "after": after, "from": from,
         "head": head, "dropped": dropped, "done": !dry_run,
+        "other_log": followed.log_id().log != follower.log.log,
     })))
 }
 

@@ -413,6 +413,30 @@ async fn the_calls_of_a_process_are_shown_reloaded_and_its_breakers_held() {
     assert_eq!(get("/").await.0, 200, "the services are still there");
 }
 
+#[tokio::test]
+async fn what_is_read_again_with_the_policies_holds_only_if_all_of_it_makes_sense_and_is_named() {
+    let calls = Calls::new(Policies::built_in(), &Breakers::new());
+    let (places, sense) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(false)));
+    let (there, makes_sense) = (Arc::clone(&places), Arc::clone(&sense));
+    let reread = move || {
+        let there = Arc::clone(&there);
+        let apply = move || {
+            *there.lock().unwrap() = 2;
+            vec!["places.orders".to_owned()]
+        };
+        let reread = operator::Reread::with(Policies::built_in(), apply);
+        if *makes_sense.lock().unwrap() { Ok(reread) } else { Err("`places.orders`: it is a table") }
+    };
+    let router = operator::process([], operator::OperatedCalls::new(&calls, reread));
+    let (status, _, problem) = ask(&router, Method::POST, "/calls/reload").await;
+    assert_eq!((status, &problem["detail"]), (422, &json!("`places.orders`: it is a table")));
+    assert_eq!(*places.lock().unwrap(), 1);
+    *sense.lock().unwrap() = true;
+    let answer = ask(&router, Method::POST, "/calls/reload").await.2;
+    assert_eq!(answer, json!({ "changed": [], "also": ["places.orders"] }));
+    assert_eq!(*places.lock().unwrap(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_holds_a_breaker_and_why_is_told_to_all_who_hear_of_its_changes() {
     let breakers = Breakers::new();

@@ -9,7 +9,7 @@ mod products;
 mod shipping;
 mod users;
 
-pub use breakers::Breakers;
+pub use breakers::{Breakers, Holding};
 pub use inventory::Inventory;
 pub use keys::Keys;
 pub use orders::Orders;
