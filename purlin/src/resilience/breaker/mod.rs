@@ -32,6 +32,9 @@
 //! | `Bug` | nothing | it is one request's: whoever finds one that meets it must not close the callee to all others, and no probe that meets it shows that the callee is well again |
 //!
 //! A result counts only in the state that let its call through: an answer from before it opened says nothing
+//! A probe that is not waited for is given up, so that others may have its place, and its result is told with a
+//! [`Ticket`] when it comes. It counts like any other: once, and in the same half-open state only.
+//!
 //! about the callee now. A call that is given up counts as a failure if it was given up late, else as nothing.
 //! An operator may hold it open or closed ([`Breaker::force_by`]). Who wants to hear of changes subscribes
 //! ([`Breaker::changes`], [`Breakers::changes`]).
@@ -90,6 +93,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod window;
+mod ticket;
 mod word;
 
 pub use changes::{Change, Changes, Operator, Reason};
@@ -103,3 +107,4 @@ pub(super) use permit::{OwnedPermit, Says};
 pub use registry::Breakers;
 pub use shared::Breaker;
 pub use status::BreakerStatus;
+pub use ticket::Ticket;

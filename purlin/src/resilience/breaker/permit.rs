@@ -9,7 +9,7 @@ use crate::message::FaultKind;
 
 use super::clock::nanos;
 use super::machine::Generation;
-use super::{Breaker, Open};
+use super::{Breaker, Open, Ticket};
 
 /// The leave to make one call; give it the result. Dropped without one, it counts as the configuration's
 /// `abandoned_after` says, and a probe's place is free again.
@@ -124,6 +124,12 @@ impl<'a> Permit<'a> {
     pub fn failed(self, now: Instant) {
         self.breaker.failed(self.leave, Some(now));
         std::mem::forget(self);
+    }
+
+    /// With what a probe's result is told if nobody waits for it; none for a call that is no probe. Asking takes no lock.
+    #[inline]
+    pub fn ticket(&self) -> Option<Ticket> {
+        Ticket::of(self.breaker, self.leave)
     }
 
     /// The call was given up: what dropping the permit does, for those who know the time.

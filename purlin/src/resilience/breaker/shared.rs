@@ -206,6 +206,13 @@ impl Breaker {
         self.shared.gate.closed().is_some()
     }
 
+    /// For how long nobody is let through, not even a probe: [`Duration::MAX`] while an operator holds it open. None while
+    /// it is closed, or probes may come. Asking takes no lock, as it is for every request; while somebody changes the state,
+    /// the answer is none.
+    pub fn rests(&self, now: Instant) -> Option<Duration> {
+        self.shared.gate.rests(self.shared.time.since(now))
+    }
+
     /// In which state it is; asking changes nothing. [`Breaker::status`] says more, and copies it.
     pub fn state(&self) -> BreakerState {
         self.shared.gate.look(|machine, _| machine.state())

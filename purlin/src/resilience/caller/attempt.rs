@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::message::FaultKind;
 use crate::resilience::breaker::Says;
 use crate::resilience::budget::Reserved;
-use crate::resilience::{Criticality, Deadline, Permit, Place, deadline};
+use crate::resilience::{Criticality, Deadline, Permit, Place, Ticket, deadline};
 
 use super::attempts::{Ended, Run};
 use super::race::Race;
@@ -28,7 +28,7 @@ impl<'a, J> Run<'a, J> {
         race: Option<&Race>,
     ) -> Ended<T, E>
     where
-        F: FnMut() -> Fut,
+        F: FnMut(Option<Ticket>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Fn(&Result<T, E>) -> Verdict,
     {
@@ -43,8 +43,8 @@ impl<'a, J> Run<'a, J> {
             },
             Err(_) => return Ended::unasked(Silence::Full, now),
         };
-        let mut leave = match self.parts.breaker.admit(now) {
-            Ok(permit) => Leave { permit: Some(permit), race, watch: Watch::new(now) },
+        let (ticket, mut leave) = match self.parts.breaker.admit(now) {
+            Ok(permit) => (permit.ticket(), Leave { permit: Some(permit), race, watch: Watch::new(now) }),
             Err(open) => return Ended::unasked(Silence::Open(open), now),
         };
         if let Some(retry) = retry {
@@ -57,7 +57,7 @@ impl<'a, J> Run<'a, J> {
         let answer = {
             // Pinned here, and no argument of an async function: that would have it twice.
             let attempt = pin!(deadline::scope(time.until, async {
-                let attempt = (work.lock().unwrap_or_else(PoisonError::into_inner))();
+                let attempt = (work.lock().unwrap_or_else(PoisonError::into_inner))(ticket);
                 attempt.await
             }));
             leave.until(time.until, attempt).await
