@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::Fault;
-use crate::resilience::CallError;
+use crate::resilience::{CallError, Verdict};
 
 use super::changes::Feed;
 use super::clock::Time;
@@ -106,7 +106,7 @@ impl Breaker {
     {
         let says = |answer: &Result<T, E>| match answer {
             Ok(_) => Says::Good,
-            Err(error) => error.kind().into(),
+            Err(error) => Verdict::of(error).says(),
         };
         self.call_told(says, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
     }

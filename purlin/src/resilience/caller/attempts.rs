@@ -100,7 +100,10 @@ impl<'a, J> Run<'a, J> {
 
     /// How long to wait before the next attempt, and a retry of the budget; none if there is to be none.
     fn pause<T, E>(&self, failed: u32, ended: &Ended<T, E>) -> Option<(Duration, Reserved<'a>)> {
-        let Verdict::Failed { retry_after, .. } = ended.verdict else { return None };
+        let (Verdict::Failed { retry_after, .. } | Verdict::PassedOn { retry_after, .. }) = ended.verdict
+        else {
+            return None;
+        };
         let retry = &self.parts.policy.retry;
         if !self.repeatable || !ended.asked || !retry.allows(failed) {
             return None;
