@@ -165,7 +165,8 @@ async fn a_callee_that_fails_because_of_another_is_known_to_be_back_unless_it_is
 
 #[tokio::test(start_paused = true)]
 async fn nobody_keeps_a_breaker_closed_by_giving_little_time_to_what_needs_another() {
-    let caller = caller(plain());
+    let in_a_row = BreakerConfig { window: 5, ..plain().breaker };
+    let caller = caller(CallPolicy { breaker: in_a_row, ..plain() });
     for _ in 0..5 {
         assert_eq!(caller.breaker().state(), BreakerState::Closed);
         call(&caller, &[Err(DOWN)]).await.0.unwrap_err();
