@@ -8,6 +8,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use purlin::http::{FAULT_KIND, FAULT_OF};
 use purlin::message::TraceContext;
 
 /// What the gateway says to a service about a request.
@@ -40,8 +41,8 @@ const OURS: [&str; 9] = [
     "x-rewrite-url",
 ];
 /// Beginnings of names that only we may say.
-const OUR_PREFIXES: [&str; 6] =
-    ["x-forwarded-", "x-auth-", "x-user-", "x-remote-", "x-purlin-", "x-http-method"];
+const OUR_PREFIXES: [&str; 7] =
+    ["x-forwarded-", "x-auth-", "x-user-", "x-remote-", "x-purlin-", "purlin-", "x-http-method"];
 /// Identity headers in use that have no prefix of their own.
 const IDENTITY: [&str; 4] = ["x-user", "x-auth", "remote-user", "x-authenticated-user"];
 
@@ -74,9 +75,11 @@ pub fn rewrite_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     set("x-request-timeout-ms", millis.max(1).to_string());
 }
 
-/// Makes a service's headers those of the answer to the caller.
+/// Makes a service's headers those of the answer to the caller. Whose fault a failure is services tell us, and nobody else.
 pub fn rewrite_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    headers.remove(FAULT_OF);
+    headers.remove(FAULT_KIND);
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -140,6 +143,7 @@ mod tests {
                 ("Forwarded", "for=1.1.1.1"),
                 ("X-User-Id", "root"),
                 ("X-User", "root"),
+                ("Purlin-Fault-Of", "another"),
                 ("X-Auth-Role", "admin"),
                 ("X-Original-URL", "/admin"),
                 ("X-HTTP-Method-Override", "DELETE"),

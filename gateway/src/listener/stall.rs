@@ -183,7 +183,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_pieces_are_not_taken_ends_and_one_that_waits_for_its_service_does_not() {
+    async fn a_stream_whose_pieces_are_not_taken_ends_and_one_that_is_slow_or_waits_for_its_service_does_not()
+    {
         let patience = Duration::from_secs(30);
         let begun = Instant::now();
         unless_stalled(
@@ -198,6 +199,17 @@ mod tests {
         )
         .await;
         assert_eq!(begun.elapsed().as_secs(), 50);
+
+        let slow = async {
+            let mut body = Taken::new(Full::new(Bytes::from(vec![0; 16 * PIECE])));
+            while let Some(piece) = body.frame().await {
+                piece.unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+        };
+        let begun = Instant::now();
+        unless_stalled(slow, patience).await;
+        assert_eq!(begun.elapsed().as_secs(), 16 * 20, "who takes each piece in time has them all");
 
         let waits = async {
             let (_sender, receiver) = tokio::sync::oneshot::channel::<()>();

@@ -1,29 +1,45 @@
 //! Whose fault it is that a request failed: what the breaker of a service counts, and what it does not.
 
 use http::{HeaderMap, StatusCode};
-use purlin::http::{FAULT_KIND, FAULT_OF};
+use purlin::http::{ANOTHER, FAULT_KIND, FAULT_OF};
 use purlin::message::FaultKind;
 
-/// The failure that an answer is for the breaker; none: it is an answer.
+/// What an answer says about the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// It is there.
+    Good,
+    /// Nothing: its caller gave it too little time.
+    Haste,
+    /// It could not, in this way; which of these count the breaker knows.
+    Failure(FaultKind),
+}
+
+/// What an answer says about the service.
 ///
 /// 502, 503 and 504 are failures of the service. Not so a 503 that sheds load, of which there is to be less, nor one
 /// that says that somebody else is away (`purlin-fault-of`): the service is there, and its other routes need not suffer
-/// for that. A 504 to a caller in a hurry tells of his haste. Another 5xx is a bug, which counts neither way: one request
-/// that meets a bug, sent often enough, must not close a service to everybody else.
-pub(super) fn failure(status: StatusCode, headers: &HeaderMap, hurried: bool) -> Option<FaultKind> {
-    let says_overloaded =
-        || headers.get(FAULT_KIND).is_some_and(|kind| kind == FaultKind::Overloaded.as_str());
+/// for that. A 504 to a caller in a hurry tells of his haste, and nothing else, whoever was too slow for him: anybody may
+/// give as little time as he likes, and must be able neither to open a breaker by it nor to keep one closed. Another 5xx is
+/// a bug, which counts neither way: one request that meets a bug, sent often enough, must not close a service to everybody
+/// else.
+pub(super) fn tells(status: StatusCode, headers: &HeaderMap, hurried: bool) -> Tells {
+    let is = |name, value| headers.get(name).is_some_and(|said| said == value);
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT if headers.contains_key(FAULT_OF) => {
-            None
+        StatusCode::GATEWAY_TIMEOUT if hurried => Tells::Haste,
+        StatusCode::TOO_MANY_REQUESTS => Tells::Failure(FaultKind::Overloaded),
+        StatusCode::SERVICE_UNAVAILABLE if is(FAULT_KIND, FaultKind::Overloaded.as_str()) => {
+            Tells::Failure(FaultKind::Overloaded)
         }
-        StatusCode::SERVICE_UNAVAILABLE if says_overloaded() => Some(FaultKind::Overloaded),
-        StatusCode::TOO_MANY_REQUESTS => Some(FaultKind::Overloaded),
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => Some(FaultKind::Unavailable),
-        StatusCode::GATEWAY_TIMEOUT if hurried => None,
-        StatusCode::GATEWAY_TIMEOUT => Some(FaultKind::Timeout),
-        status if status.is_server_error() => Some(FaultKind::Bug),
-        _ => None,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+            if is(FAULT_OF, ANOTHER) =>
+        {
+            Tells::Good
+        }
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => Tells::Failure(FaultKind::Unavailable),
+        StatusCode::GATEWAY_TIMEOUT => Tells::Failure(FaultKind::Timeout),
+        status if status.is_server_error() => Tells::Failure(FaultKind::Bug),
+        _ => Tells::Good,
     }
 }
 
@@ -37,23 +53,28 @@ mod tests {
             let headers = headers.iter().map(|(name, value)| {
                 (name.parse::<http::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
             });
-            failure(StatusCode::from_u16(status).unwrap(), &headers.collect(), hurried)
+            tells(StatusCode::from_u16(status).unwrap(), &headers.collect(), hurried)
         };
+        let another = [("purlin-fault-of", "another")];
+        let overloaded = Tells::Failure(FaultKind::Overloaded);
         for status in [200, 204, 304, 400, 404, 409, 422] {
-            assert_eq!(said(status, &[], false), None, "{status}");
+            assert_eq!(said(status, &[], false), Tells::Good, "{status}");
         }
         for status in [502, 503] {
-            assert_eq!(said(status, &[], false), Some(FaultKind::Unavailable));
+            assert_eq!(said(status, &[], false), Tells::Failure(FaultKind::Unavailable));
         }
-        assert_eq!(said(504, &[], false), Some(FaultKind::Timeout));
-        assert_eq!(said(504, &[], true), None, "who gives little time gets little");
-        assert_eq!(said(503, &[("purlin-fault-kind", "overloaded")], false), Some(FaultKind::Overloaded));
-        assert_eq!(said(429, &[], false), Some(FaultKind::Overloaded));
-        for status in [503, 504] {
-            assert_eq!(said(status, &[("purlin-fault-of", "another")], false), None);
+        assert_eq!(said(504, &[], false), Tells::Failure(FaultKind::Timeout));
+        assert_eq!(said(504, &[], true), Tells::Haste, "who gives little time gets little");
+        assert_eq!(said(504, &another, true), Tells::Haste, "also of those whom the service asks");
+        assert_eq!(said(503, &[("purlin-fault-kind", "overloaded")], false), overloaded);
+        assert_eq!(said(503, &[("purlin-fault-kind", "overloaded"), another[0]], false), overloaded);
+        assert_eq!(said(429, &[], false), overloaded);
+        for status in [502, 503, 504] {
+            assert_eq!(said(status, &another, false), Tells::Good);
         }
+        assert_eq!(said(503, &[("purlin-fault-of", "me")], false), Tells::Failure(FaultKind::Unavailable));
         for status in [500, 501, 505] {
-            assert_eq!(said(status, &[], false), Some(FaultKind::Bug));
+            assert_eq!(said(status, &another, false), Tells::Failure(FaultKind::Bug));
         }
     }
 }

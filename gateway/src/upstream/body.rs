@@ -41,6 +41,8 @@ pub(super) struct Loan {
 struct State {
     returned: Option<Inbound>,
     touched: bool,
+    /// Whether the connection has taken all of it.
+    over: bool,
     awaits_caller: bool,
     /// When the connection got something of the body last, or its end.
     fed: Instant,
@@ -50,7 +52,14 @@ struct State {
 impl Outgoing {
     /// Lends `body`, of which at most `limit` bytes may pass.
     pub(super) fn lend(body: Inbound, limit: u64, now: Instant) -> (Self, Arc<Loan>) {
-        let state = State { returned: None, touched: false, awaits_caller: false, fed: now, fault: None };
+        let state = State {
+            returned: None,
+            touched: false,
+            over: body.is_end_stream(),
+            awaits_caller: false,
+            fed: now,
+            fault: None,
+        };
         let loan = Arc::new(Loan { state: Mutex::new(state), faulted: Notify::new() });
         (Self { body: Some(body), left: limit, loan: Arc::clone(&loan) }, loan)
     }
@@ -60,6 +69,11 @@ impl Loan {
     /// Whether nothing was taken from the body.
     pub(super) fn is_untouched(&self) -> bool {
         !self.state().touched
+    }
+
+    /// Whether the connection has taken all of the body.
+    pub(super) fn is_over(&self) -> bool {
+        self.state().over
     }
 
     /// The body, or what is left of it, if the connection has given it back.
@@ -113,16 +127,18 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Some(body) = &mut self.body else {
+        let Self { body, loan, .. } = &mut *self;
+        let Some(body) = body else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(body).poll_frame(context);
+        let polled = Pin::new(&mut *body).poll_frame(context);
         {
-            let mut state = self.loan.state();
+            let mut state = loan.state();
             state.touched = true;
             state.awaits_caller = polled.is_pending();
-            if polled.is_ready() {
+            if let Poll::Ready(frame) = &polled {
                 state.fed = Instant::now();
+                state.over = frame.is_none() || body.is_end_stream();
             }
         }
         let Some(frame) = std::task::ready!(polled) else {

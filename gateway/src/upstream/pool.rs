@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::uri::Authority;
-use purlin::resilience::{BreakerState, Caller, RetryBudget, RetryBudgetConfig};
+use purlin::resilience::{Caller, RetryBudget, RetryBudgetConfig};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ pub(super) struct Pool {
 const LARGE: usize = 4;
 
 /// An open breaker that lets a probe through so soon may do so by the time that a request comes to it.
-const SOON: u64 = 10;
+const SOON: Duration = Duration::from_millis(10);
 
 /// Requests that ended one after another without an answer.
 #[derive(Debug, Clone, Copy)]
@@ -129,44 +129,10 @@ impl Pool {
         now.saturating_duration_since(begun) >= given
     }
 
-    /// Whether the next request would be a probe, or may be one.
+    /// Whether the next request would be a probe, or may be one. Every request with a body asks.
     pub(super) fn may_probe(&self, now: Instant) -> bool {
         let breaker = self.caller.breaker();
-        // Every request with a body asks, and nearly always this is the answer.
-        if breaker.is_closed() {
-            return false;
-        }
-        let status = breaker.status(now);
-        match status.state {
-            BreakerState::Open if status.forced.is_none() => {
-                status.retry_after_ms.is_none_or(|left| left <= SOON)
-            }
-            state => state == BreakerState::HalfOpen,
-        }
-    }
-
-    /// Whether probes are let through, and nobody else.
-    pub(super) fn is_half_open(&self) -> bool {
-        let breaker = self.caller.breaker();
-        !breaker.is_closed() && breaker.state() == BreakerState::HalfOpen
-    }
-
-    /// It has answered, though not as quickly as a probe is waited for: that closes a half-open breaker all the same.
-    pub(super) fn vouch(&self, now: Instant) {
-        if self.is_half_open()
-            && let Ok(permit) = self.caller.breaker().admit(now)
-        {
-            permit.succeeded_at(now);
-        }
-    }
-
-    /// It has failed, though not as quickly as a probe is waited for: that opens a half-open breaker all the same.
-    pub(super) fn accuse(&self, now: Instant) {
-        if self.is_half_open()
-            && let Ok(permit) = self.caller.breaker().admit(now)
-        {
-            permit.failed(now);
-        }
+        !breaker.is_closed() && breaker.rests(now).is_none_or(|rests| rests <= SOON)
     }
 
     fn millis(&self, instant: Instant) -> u64 {

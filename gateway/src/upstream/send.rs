@@ -8,11 +8,11 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
 use hyper_util::rt::TokioTimer;
 use purlin::http::REQUEST_TIMEOUT;
 use purlin::message::{Fault, FaultKind};
-use purlin::resilience::{CallError, Calls};
+use purlin::resilience::{CallError, Calls, Ticket};
 use purlin::telemetry::RarelyEach;
 use purlin::telemetry::metrics::{Counter, Family, Metrics};
 use tokio::time::Instant;
@@ -25,11 +25,11 @@ use crate::tasks::Tasks;
 use crate::unread::Unread;
 
 use super::aside::{Aside, Said};
-use super::blame;
+use super::blame::{self, Tells};
 use super::body::{BodyFault, Loan, Outgoing};
 use super::pool::{Endpoint, InHand, Pool};
 use super::room::{Place, Room};
-use super::wire::{Connector, was_idle, watched};
+use super::wire::{Connector, was_cut, was_idle, watched};
 
 /// All services that requests can go to.
 #[derive(Debug)]
@@ -67,7 +67,16 @@ pub(crate) struct Call<'a> {
 pub(crate) type Carried = Kept<Incoming, (InHand, Place, Option<Place>)>;
 
 /// A service's answer, as long as it is sent.
-type Answered = (Response<Incoming>, InHand);
+pub(super) type Answered = (Response<Incoming>, InHand);
+
+/// What an answer says about the service.
+enum Judged {
+    /// It is there.
+    Good(Answered),
+    /// Its caller gave it too little time for anybody to tell.
+    Hasty(Answered),
+    Failed(Unanswered),
+}
 
 /// A service could not do its work, for now.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +141,14 @@ struct Failed {
     error: hyper_util::client::legacy::Error,
     /// Whether the service closed the connection while the request was on its way, as it does with idle ones.
     idle: bool,
+    /// Whether it closed the connection while we wrote.
+    cut: bool,
+}
+
+impl Failed {
+    fn of(error: hyper_util::client::legacy::Error, connection: &CaptureConnection) -> Self {
+        Self { error, idle: was_idle(connection), cut: was_cut(connection) }
+    }
 }
 
 /// Idle connections that are kept for each endpoint.
@@ -149,8 +166,9 @@ const A_MOMENT: Duration = Duration::from_millis(50);
 /// A body that is longer is large.
 const LARGE: u64 = 64 << 10;
 
-/// How much earlier than by the policy of a call the upstream itself ends it.
-const A_LITTLE: Duration = Duration::from_millis(5);
+/// How much earlier than by the policy of a call the upstream itself ends it, at most: as much as a timer may be late on a
+/// machine that is merely busy.
+const A_LITTLE: Duration = Duration::from_millis(50);
 
 impl Upstreams {
     /// The services of a checked configuration.
@@ -206,7 +224,11 @@ impl Upstreams {
         // In a box it is moved as one, through all that stands around it; and goes on if what stands around it does not.
         let mut asking = Box::pin(self.ask(pool, call, unread, (until, &aside)));
         let inner = asking.as_mut();
-        let ended = aside.unless(pool.caller.call_once(|| inner)).await;
+        let probing = |ticket| {
+            aside.probes(ticket);
+            inner
+        };
+        let ended = aside.unless(pool.caller.call_ticketed(probing)).await;
         let (response, in_hand) = match ended {
             Ok(Ok(answered)) => answered,
             Ok(Err(CallError::Failed(unanswered))) => unanswered.said()?,
@@ -216,38 +238,10 @@ impl Upstreams {
             Ok(Err(CallError::Full(_))) => return Err(Refusal::Overloaded),
             Ok(Err(CallError::DeadlineExceeded)) => return Err(Refusal::Timeout),
             Err(Said::Spoilt(refusal)) => return Err(refusal),
-            Err(Said::Slow) => self.late(pool, until, aside.unless(asking)).await?,
+            Err(Said::Hasty(answered)) => *answered,
+            Err(Said::Slow(ticket)) => late(ticket, aside.unless(asking)).await?,
         };
         Ok(response.map(|body| Kept::new(body, (in_hand, of_pool, of_route))))
-    }
-
-    /// The answer to a probe that takes longer than others wait for it. It is no probe any more, but what comes of it
-    /// counts as if it were.
-    async fn late(
-        &self,
-        pool: &Pool,
-        until: Until,
-        asking: impl Future<Output = Result<Result<Answered, Unanswered>, Said>>,
-    ) -> Result<Answered, Refusal> {
-        // Where answers take so long, those to others come while we wait: they are as good.
-        if pool.has_answered_since(until.begun) {
-            pool.vouch(Instant::now());
-        }
-        match asking.await {
-            Ok(Ok(answered)) => {
-                pool.vouch(Instant::now());
-                Ok(answered)
-            }
-            Ok(Err(unanswered)) => {
-                if unanswered.is_away() && !pool.has_answered_since(until.begun) {
-                    pool.accuse(Instant::now());
-                }
-                unanswered.said()
-            }
-            Err(Said::Spoilt(refusal)) => Err(refusal),
-            // It says so once.
-            Err(Said::Slow) => Err(Refusal::Unavailable),
-        }
     }
 
     /// Waits for a body before its request asks to be a probe: a probe is to end as soon as the service wants, and not when
@@ -292,21 +286,29 @@ impl Upstreams {
             let body = unread.take().ok_or(Refusal::Unavailable)?;
             let (outgoing, loan) = Outgoing::lend(body, self.body_limit, Instant::now());
             let in_hand = endpoint.begin();
-            let on_its_way = self.attempt((call, pool, endpoint), outgoing, &loan, (until, aside));
-            let Failed { error, idle } = match on_its_way.await {
+            let on_its_way = self.attempt((call, endpoint), outgoing, &loan, (until, aside));
+            let Failed { error, idle, cut } = match on_its_way.await {
                 Ok(Ok(response)) => {
-                    let judged = call.judged((response, in_hand));
-                    if !matches!(&judged, Err(unanswered) if unanswered.is_away()) {
-                        pool.answers(Instant::now());
-                    }
-                    return judged;
+                    return match call.judged((response, in_hand)) {
+                        Judged::Hasty(answered) => aside.end(Said::Hasty(Box::new(answered))).await,
+                        Judged::Good(answered) => {
+                            pool.answers(Instant::now());
+                            Ok(answered)
+                        }
+                        Judged::Failed(unanswered) => {
+                            if !unanswered.is_away() {
+                                pool.answers(Instant::now());
+                            }
+                            Err(unanswered)
+                        }
+                    };
                 }
                 Ok(Err(failed)) => failed,
                 Err(refusal) => {
                     unread.give_back(loan.returned());
                     return match refusal {
                         Refusal::Timeout if hangs(pool, until, loan.fed()) => Err(refusal.into()),
-                        refusal => aside.end(refusal).await,
+                        refusal => aside.end(Said::Spoilt(refusal)).await,
                     };
                 }
             };
@@ -314,7 +316,7 @@ impl Upstreams {
             let whole = left.is_some() && loan.is_untouched();
             unread.give_back(left);
             if let Some(fault) = loan.fault() {
-                return aside.end(self.fault(fault)).await;
+                return aside.end(Said::Spoilt(self.fault(fault))).await;
             }
             if error.is_connect() {
                 pool.rest(endpoint, Instant::now());
@@ -329,7 +331,11 @@ impl Upstreams {
                 tracing::debug!(endpoint = %endpoint.authority, %error, "a request is sent again");
             } else {
                 self.warn(endpoint, &error, "a service broke off");
-                return Err(Refusal::BrokeOff.into());
+                return match loan.is_over() && !cut {
+                    true => Err(Refusal::BrokeOff.into()),
+                    // It did not want the rest, and may have said so, in an answer that we have not come to read.
+                    false => aside.end(Said::Spoilt(Refusal::BrokeOff)).await,
+                };
             }
         }
         Err(Refusal::Unavailable.into())
@@ -338,7 +344,7 @@ impl Upstreams {
     /// One try at one endpoint; refused at once if the deadline or the caller's body ends it.
     async fn attempt(
         &self,
-        (call, pool, endpoint): (&Call<'_>, &Pool, &Endpoint),
+        (call, endpoint): (&Call<'_>, &Endpoint),
         body: Outgoing,
         loan: &Loan,
         (until, aside): (Until, &Aside),
@@ -351,7 +357,7 @@ impl Upstreams {
             tokio::select! {
                 biased;
                 response = &mut exchange => {
-                    return Ok(response.map_err(|error| Failed { error, idle: was_idle(&connection) }));
+                    return Ok(response.map_err(|error| Failed::of(error, &connection)));
                 }
                 fault = loan.faulted() => return Err(self.fault(fault)),
                 () = &mut timer => {
@@ -359,7 +365,7 @@ impl Upstreams {
                     if now >= until.instant {
                         return Err(if loan.awaits_caller() { Refusal::BodyTooSlow } else { Refusal::Timeout });
                     }
-                    let next = match pool.is_half_open() {
+                    let next = match aside.is_probe() {
                         true if connection.connection_metadata().is_some() => {
                             aside.slow();
                             until.instant
@@ -391,6 +397,30 @@ impl Upstreams {
     }
 }
 
+/// The answer to a probe that takes longer than others wait for it. It has no place any more, but what comes of it counts
+/// as if it had: once, and while the breaker is still half-open as it was when it let the probe through.
+async fn late(
+    ticket: Ticket,
+    asking: impl Future<Output = Result<Result<Answered, Unanswered>, Said>>,
+) -> Result<Answered, Refusal> {
+    match asking.await {
+        Ok(Ok(answered)) => {
+            ticket.succeeded(Instant::now());
+            Ok(answered)
+        }
+        Ok(Err(unanswered)) => {
+            if unanswered.is_away() {
+                ticket.failed(Instant::now());
+            }
+            unanswered.said()
+        }
+        Err(Said::Spoilt(refusal)) => Err(refusal),
+        Err(Said::Hasty(answered)) => Ok(*answered),
+        // It says so once.
+        Err(Said::Slow(_)) => Err(Refusal::Unavailable),
+    }
+}
+
 /// Whether the end of a request's time is the service's fault, which has had all of it since `fed`. One that answers others
 /// is there: what hangs is this request, or its route, and must not close the service to the rest. Whoever is in a hurry
 /// tells of his haste, until nobody is answered for as long as the route would give.
@@ -410,21 +440,22 @@ impl Call<'_> {
     /// Until when the service has time. A policy's own end is kept here as well, where it can be seen who was late: the
     /// service, or the caller with his body; and a little before, so that it is seen.
     fn until(&self, begun: Instant, attempt: Duration) -> Until {
-        match begun.checked_add(attempt.saturating_sub(A_LITTLE)) {
+        match begun.checked_add(attempt - A_LITTLE.min(attempt / 10)) {
             Some(own) if own < self.deadline => Until { begun, instant: own, given: attempt, hurried: false },
             _ => Until { begun, instant: self.deadline, given: self.given, hurried: self.hurried },
         }
     }
 
     /// What an answer says about the service.
-    fn judged(&self, answered: Answered) -> Result<Answered, Unanswered> {
+    fn judged(&self, answered: Answered) -> Judged {
         let head = &answered.0;
         if head.status().is_informational() {
-            return Err(Refusal::BrokeOff.into());
+            return Judged::Failed(Refusal::BrokeOff.into());
         }
-        match blame::failure(head.status(), head.headers(), self.hurried) {
-            None => Ok(answered),
-            Some(kind) => Err(Unanswered::Said { kind, answer: Box::new(answered) }),
+        match blame::tells(head.status(), head.headers(), self.hurried) {
+            Tells::Good => Judged::Good(answered),
+            Tells::Haste => Judged::Hasty(answered),
+            Tells::Failure(kind) => Judged::Failed(Unanswered::Said { kind, answer: Box::new(answered) }),
         }
     }
 

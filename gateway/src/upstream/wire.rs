@@ -1,4 +1,4 @@
-//! Connections to services that know whether they were used before, and whether they were heard from since.
+//! Connections to services that know whether they were used before, whether they were heard from since, and how they broke.
 
 use std::io;
 use std::pin::Pin;
@@ -30,6 +30,8 @@ struct Trace {
     heard: AtomicBool,
     /// Whether it has said nothing since we last did.
     silent: AtomicBool,
+    /// Whether it took no more of what we said.
+    cut: AtomicBool,
 }
 
 /// Connections made by `http`, each of which is watched.
@@ -40,19 +42,27 @@ pub(super) fn watched(http: HttpConnector) -> Connector {
 /// Whether a request's connection had served another before, and not a byte of an answer came to this one: then the
 /// service closed an idle connection while the request was on its way.
 pub(super) fn was_idle(connection: &CaptureConnection) -> bool {
-    let mut extras = Extensions::new();
-    if let Some(connected) = connection.connection_metadata().as_ref() {
-        connected.get_extras(&mut extras);
-    }
-    extras
-        .get::<Arc<Trace>>()
+    trace(connection)
         .is_some_and(|trace| trace.heard.load(Ordering::Acquire) && trace.silent.load(Ordering::Acquire))
+}
+
+/// Whether a request's connection broke while we wrote, and not while we waited for the answer.
+pub(super) fn was_cut(connection: &CaptureConnection) -> bool {
+    trace(connection).is_some_and(|trace| trace.cut.load(Ordering::Acquire))
+}
+
+fn trace(connection: &CaptureConnection) -> Option<Arc<Trace>> {
+    let mut extras = Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+    extras.remove()
 }
 
 impl Wire {
     fn told(&self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.trace.silent.store(true, Ordering::Release);
+        match written {
+            Poll::Ready(Ok(1..)) => self.trace.silent.store(true, Ordering::Release),
+            Poll::Ready(Err(_)) => self.trace.cut.store(true, Ordering::Release),
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
     }
 }

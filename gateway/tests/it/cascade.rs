@@ -29,16 +29,11 @@ fn beside(good: &Service, hanging: &Service) -> Config {
 
 /// Waits until a service has so many requests.
 pub(crate) async fn has_got(service: &Service, count: usize) {
-    let got = async {
-        while service.got().len() < count {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, got).await.expect("so many requests in time");
+    tokio::time::timeout(PATIENCE, service.has_got(count)).await.expect("so many requests in time");
 }
 
 /// Waits until the metrics say this.
-async fn says(gateway: &Running, line: &str) {
+pub(crate) async fn says(gateway: &Running, line: &str) {
     let said = async {
         while !gateway.metrics.render().contains(line) {
             tokio::task::yield_now().await;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use purlin_gateway::config::{Config, Pool, Route};
 use purlin_gateway::core::Access;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 /// No test waits longer than this for one thing.
@@ -239,7 +240,7 @@ impl Got {
 /// A service that notes what it gets; it ends with this.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
-    got: Arc<Mutex<Vec<Got>>>,
+    got: watch::Sender<Vec<Got>>,
     _tasks: JoinSet<()>,
 }
 
@@ -270,21 +271,21 @@ impl Service {
         F: Future<Output = Response<ServiceBody>> + Send,
     {
         let address = listener.local_addr().unwrap();
-        let (got, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
-        let seen = Arc::clone(&got);
+        let (got, answer) = (watch::Sender::new(Vec::new()), Arc::new(answer));
+        let seen = got.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                let (seen, answer) = (seen.clone(), Arc::clone(&answer));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                    let (seen, answer) = (seen.clone(), Arc::clone(&answer));
                     async move {
                         let (head, body) = request.into_parts();
                         let body = body.collect().await.ok().map(|body| body.to_bytes());
                         let got = Got { method: head.method, uri: head.uri, headers: head.headers, body };
-                        seen.lock().unwrap().push(got.clone());
+                        seen.send_modify(|seen| seen.push(got.clone()));
                         Ok::<_, Infallible>(answer(got).await)
                     }
                 });
@@ -296,7 +297,12 @@ impl Service {
 
     /// All requests so far.
     pub(crate) fn got(&self) -> Vec<Got> {
-        self.got.lock().unwrap().clone()
+        self.got.borrow().clone()
+    }
+
+    /// Waits until it has so many requests.
+    pub(crate) async fn has_got(&self, count: usize) {
+        self.got.subscribe().wait_for(|got| got.len() >= count).await.unwrap();
     }
 
     /// The only request so far.
@@ -304,5 +310,34 @@ impl Service {
         let got = self.got();
         assert_eq!(got.len(), 1, "{got:?}");
         got[0].clone()
+    }
+}
+
+/// A service's answers, which wait until the test gives them.
+#[derive(Clone, Default)]
+pub(crate) struct Desk(Arc<Mutex<Vec<Option<oneshot::Sender<StatusCode>>>>>);
+
+impl Desk {
+    /// What a service does that answers from here: its `n`th request, counted from 0, gets the `n`th answer.
+    pub(crate) fn answers(
+        &self,
+    ) -> impl Fn(Got) -> BoxFuture<'static, Response<ServiceBody>> + Send + Sync + 'static {
+        let waiting = Arc::clone(&self.0);
+        move |_| {
+            let (sender, receiver) = oneshot::channel();
+            waiting.lock().unwrap().push(Some(sender));
+            Box::pin(async move {
+                let status = receiver.await.unwrap();
+                let mut response = Response::new(full(status.as_str().to_owned()));
+                *response.status_mut() = status;
+                response
+            })
+        }
+    }
+
+    /// Answers one of the requests that the service has got.
+    pub(crate) fn answer(&self, nth: usize, status: u16) {
+        let sender = self.0.lock().unwrap()[nth].take().unwrap();
+        sender.send(StatusCode::from_u16(status).unwrap()).unwrap();
     }
 }

@@ -66,7 +66,8 @@ pub fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
 /// A request is repeated if its method is idempotent (RFC 9110, 9.2.2) or if it has an `Idempotency-Key`, and its body
 /// can be cloned: bytes can. Answers 502, 503 and 504, and connections that break, are failures of the callee; 429, and a
 /// 503 of one of ours that sheds load (`purlin-fault-kind: overloaded`), concern the concurrency limit and not the
-/// breaker; a 500 is a bug, which repeating does not help, and which the breaker counts neither way.
+/// breaker; a 500 is a bug, which repeating does not help, and which the breaker counts neither way. `purlin-fault-of` is not
+/// read: a callee over HTTP may be anybody.
 pub fn stack(caller: Caller) -> Stack<PassOn, CallLayer<HttpExchange>> {
     Stack::new(PassOn, CallLayer::new(caller, HttpExchange::default()))
 }

@@ -41,7 +41,10 @@ pub use problem::{PROBLEM_JSON, Particulars, Problem, status_of};
 /// The header that says of which kind a failure is; in the metadata of a gRPC call it has the same name.
 pub const FAULT_KIND: http::HeaderName = http::HeaderName::from_static("purlin-fault-kind");
 /// The header of a failure that is not the fault of who answers, but of whom he asked ([`Fault::is_of_another`]): who
-/// answers is there, and can do what he needs nobody else for.
+/// answers is there, and can do what he needs nobody else for. It then says [`ANOTHER`]; in the metadata of a gRPC status
+/// it has the same name. Services say it to each other: a gateway lets it neither in nor out.
 ///
 /// [`Fault::is_of_another`]: crate::message::Fault::is_of_another
 pub const FAULT_OF: http::HeaderName = http::HeaderName::from_static("purlin-fault-of");
+/// What [`FAULT_OF`] says.
+pub const ANOTHER: &str = "another";

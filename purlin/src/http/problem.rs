@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::message::{Fault, FaultKind};
 use crate::telemetry::{self, RarelyEach};
 
-use super::{FAULT_KIND, FAULT_OF, exchange};
+use super::{ANOTHER, FAULT_KIND, FAULT_OF, exchange};
 
 /// The content type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -90,7 +90,7 @@ impl Problem {
         let after = fault.retry_after().filter(|after| *after < Duration::MAX);
         let problem = after.into_iter().fold(problem, Self::retry_after);
         let problem = match fault.is_of_another() {
-            true => problem.header(FAULT_OF, HeaderValue::from_static("another")),
+            true => problem.header(FAULT_OF, HeaderValue::from_static(ANOTHER)),
             false => problem,
         };
         match fault.kind() {
@@ -120,7 +120,7 @@ impl Problem {
     pub fn of_another(fault: impl Fault) -> Self {
         let problem = Self::from_fault(&fault);
         match fault.kind().is_transient() {
-            true => problem.header(FAULT_OF, HeaderValue::from_static("another")),
+            true => problem.header(FAULT_OF, HeaderValue::from_static(ANOTHER)),
             false => problem,
         }
     }

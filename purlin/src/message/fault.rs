@@ -62,9 +62,15 @@ pub trait Fault: std::error::Error + Send + Sync + 'static {
         self.kind().as_str()
     }
 
-    /// Whether it is not we who failed, but somebody whom we asked: what we need him not for, we can do. (An HTTP answer
-    /// says so as `purlin-fault-of`.)
+    /// Whether it is not we who failed, but somebody whom we asked: what we need him not for, we can do. (An HTTP answer,
+    /// and a gRPC status, say so as `purlin-fault-of`.)
     fn is_of_another(&self) -> bool {
+        false
+    }
+
+    /// Of a failure that somebody told us whom we asked: whether he says that it is not he who failed either
+    /// ([`is_of_another`](Self::is_of_another), as he sees it). He is there, and a breaker does not hold it against him.
+    fn is_passed_on(&self) -> bool {
         false
     }
 

@@ -54,7 +54,7 @@ mod retry;
 pub use breaker::{
     Breaker, BreakerClock, BreakerConfig, BreakerConfigError, BreakerState, BreakerStatus, Breakers, Callee,
     Change, Changes, Forced, Growth, KeyedBreakers, Open, Operator, Over, Permit, RateConfig, Reason,
-    SlowCalls,
+    SlowCalls, Ticket,
 };
 pub use budget::{RetryBudget, RetryBudgetConfig};
 pub use bulkhead::{AdaptiveConfig, Bulkhead, BulkheadConfig, Full, Place};

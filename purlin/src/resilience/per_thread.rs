@@ -64,12 +64,13 @@ impl<T> Lines<T> {
 }
 
 /// Numbers of threads that have ended, and the first that was never given.
-struct Free {
+#[derive(Debug)]
+pub(super) struct Free {
     returned: Vec<usize>,
     next: usize,
 }
 
-static FREE: Mutex<Free> = Mutex::new(Free { returned: Vec::new(), next: 0 });
+static FREE: Mutex<Free> = Mutex::new(Free::new());
 
 struct Number(usize);
 
@@ -83,20 +84,34 @@ pub(super) fn number() -> Option<usize> {
     NUMBER.try_with(|number| number.0).ok()
 }
 
-impl Number {
-    /// The lowest that no living thread has. The lock hands what an earlier owner wrote to the next.
-    fn take() -> Self {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lowest) = (0..free.returned.len()).min_by_key(|index| free.returned[*index]) {
-            return Self(free.returned.swap_remove(lowest));
+impl Free {
+    pub(super) const fn new() -> Self {
+        Self { returned: Vec::new(), next: 0 }
+    }
+
+    /// The lowest that no living thread has.
+    pub(super) fn take(&mut self) -> usize {
+        if let Some(lowest) = (0..self.returned.len()).min_by_key(|index| self.returned[*index]) {
+            return self.returned.swap_remove(lowest);
         }
-        free.next += 1;
-        Self(free.next - 1)
+        self.next += 1;
+        self.next - 1
+    }
+
+    pub(super) fn give_back(&mut self, number: usize) {
+        self.returned.push(number);
+    }
+}
+
+impl Number {
+    /// The lock hands what an earlier owner wrote to the next (`breaker/interleavings.rs`).
+    fn take() -> Self {
+        Self(FREE.lock().unwrap_or_else(PoisonError::into_inner).take())
     }
 }
 
 impl Drop for Number {
     fn drop(&mut self) {
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).returned.push(self.0);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.0);
     }
 }

@@ -1,7 +1,7 @@
 //! The same over gRPC: faults as statuses and back, and what travels along with a call.
 //!
 //! A callee turns its error into a [`Status`] that says its kind, code and message; the caller gets all three
-//! back as a [`RemoteFault`]. A request carries the trace, the deadline and, if it writes, its key.
+//! back as a [`RemoteFault`], and whether it was he who failed, or somebody whom he asked. A request carries the trace, the deadline and, if it writes, its key.
 //!
 //! ```
 //! use purlin::http::grpc;
@@ -34,10 +34,12 @@ use crate::resilience::{Criticality, criticality, deadline};
 use crate::store::Commit;
 use crate::telemetry;
 
+use super::ANOTHER;
 use super::idempotency::{Attempt, Done, Idempotency, Key};
 use super::problem::chain;
 
 const KIND: &str = "purlin-fault-kind";
+const OF: &str = "purlin-fault-of";
 const CODE: &str = "purlin-fault-code";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TIMEOUT: &str = "grpc-timeout";
@@ -53,6 +55,7 @@ pub struct RemoteFault {
     kind: FaultKind,
     code: String,
     message: String,
+    passed_on: bool,
     retry_after: Option<Duration>,
 }
 
@@ -67,6 +70,10 @@ impl Fault for RemoteFault {
 
     fn is_of_another(&self) -> bool {
         self.kind.is_transient()
+    }
+
+    fn is_passed_on(&self) -> bool {
+        self.passed_on
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -90,6 +97,9 @@ pub fn status_from_fault(fault: &dyn Fault) -> Status {
         status.metadata_mut().insert(PUSHBACK, millis.into());
     }
     status.metadata_mut().insert(KIND, MetadataValue::from_static(kind.as_str()));
+    if kind.is_transient() && fault.is_of_another() {
+        status.metadata_mut().insert(OF, MetadataValue::from_static(ANOTHER));
+    }
     if let Ok(code) = fault.code().parse::<MetadataValue<Ascii>>() {
         status.metadata_mut().insert(CODE, code);
     }
@@ -104,7 +114,9 @@ pub fn fault_from_status(status: &Status) -> RemoteFault {
         false => kind_of(status.code()),
     });
     let code = text(CODE).unwrap_or(kind.as_str()).to_owned();
-    RemoteFault { kind, code, message: status.message().to_owned(), retry_after: retry_after(status) }
+    let passed_on = kind.is_transient() && text(OF) == Some(ANOTHER);
+    let message = status.message().to_owned();
+    RemoteFault { kind, code, message, passed_on, retry_after: retry_after(status) }
 }
 
 /// Whether tonic, ours or the callee's, ended the call by its `grpc-timeout`.
@@ -277,7 +289,7 @@ fn kind_named(name: &str) -> Option<FaultKind> {
 mod tests {
     use super::*;
     use crate::message::TraceContext;
-    use crate::resilience::Deadline;
+    use crate::resilience::{CallError, Deadline};
 
     #[derive(Debug, thiserror::Error)]
     #[error("the söurce is empty")]
@@ -307,6 +319,25 @@ mod tests {
             assert_eq!((fault.kind(), fault.code()), (kind, kind.as_str()));
             assert_eq!(fault.to_string() == "the söurce is empty", kind != FaultKind::Bug);
         }
+    }
+
+    #[test]
+    fn whose_fault_it_was_comes_back_too_over_any_number_of_hops() {
+        for kind in [FaultKind::Unavailable, FaultKind::Overloaded, FaultKind::Timeout] {
+            let first = fault_from_status(&status_from_fault(&Trouble(kind)));
+            assert!(first.is_of_another() && !first.is_passed_on(), "the callee itself failed: {kind}");
+            let second = fault_from_status(&status_from_fault(&CallError::Failed(first)));
+            assert!(second.is_passed_on(), "the callee is there: {kind}");
+            let third = fault_from_status(&status_from_fault(&CallError::Failed(second)));
+            assert!(third.is_passed_on(), "{kind}");
+        }
+        for kind in [FaultKind::Rejected, FaultKind::NotFound, FaultKind::Conflict, FaultKind::Bug] {
+            let status = status_from_fault(&CallError::Failed(Trouble(kind)));
+            assert!(!fault_from_status(&status).is_passed_on(), "{kind}");
+        }
+        let mut status = Status::unavailable("");
+        status.metadata_mut().insert(OF, MetadataValue::from_static("somebody"));
+        assert!(!fault_from_status(&status).is_passed_on());
     }
 
     #[tokio::test(start_paused = true)]

@@ -393,7 +393,10 @@ mod threshold {
         }
 
         fn visit_i64<E: Error>(self, number: i64) -> Result<u32, E> {
-            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+            match u64::try_from(number) {
+                Ok(number) => self.visit_u64(number),
+                Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+            }
         }
 
         fn visit_bool<E: Error>(self, on: bool) -> Result<u32, E> {

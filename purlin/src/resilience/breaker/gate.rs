@@ -80,6 +80,16 @@ impl Gate {
         }
     }
 
+    /// For how long nobody is let through, not even a probe.
+    pub(super) fn rests(&self, now: Duration) -> Option<Duration> {
+        let word = self.word();
+        match word.kind() {
+            Kind::Open => word.remaining(now),
+            Kind::Shut => Some(Duration::MAX),
+            Kind::Clean | Kind::Counting | Kind::Full | Kind::Ask => None,
+        }
+    }
+
     /// Lets a call through, or says after how long to ask again.
     pub(super) fn admit(
         &self,
@@ -159,6 +169,29 @@ impl Gate {
             let elsewhere = self.successes.as_ref().map(|successes| successes.of(generation, now));
             machine.settle(generation, outcome, now, elsewhere.as_ref());
         });
+    }
+
+    /// The result of a call that was given up before, whose place is free.
+    #[cold]
+    pub(super) fn settle_late(
+        &self,
+        generation: Generation,
+        outcome: Outcome,
+        now: Duration,
+        told: &mut dyn FnMut(Transition),
+    ) {
+        if !self.is_in(generation) {
+            return;
+        }
+        self.change(told, |machine| {
+            let elsewhere = self.successes.as_ref().map(|successes| successes.of(generation, now));
+            machine.settle_late(generation, outcome, now, elsewhere.as_ref());
+        });
+    }
+
+    /// Whether results of this generation count.
+    pub(super) fn is_in(&self, generation: Generation) -> bool {
+        self.word().generation() == generation
     }
 
     /// Changes the machine; `told` hears, in the order in which they happen, of the changes of state.

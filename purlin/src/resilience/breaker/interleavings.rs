@@ -10,6 +10,7 @@ use loom::thread;
 
 use super::machine::{Generation, Outcome, Phase};
 use super::{BreakerConfig, BreakerState, Over, RateConfig, buckets, machine, word};
+use crate::resilience::per_thread::Free;
 
 #[allow(dead_code, clippy::duplicate_mod, reason = "compiled once more, for the model checker")]
 #[path = "gate.rs"]
@@ -22,13 +23,23 @@ mod sync {
     pub(super) use loom::sync::Mutex;
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 
-    /// All threads count in the line that is shared, which is the harder case.
+    loom::thread_local! {
+        static NUMBER: std::cell::Cell<Option<usize>> = std::cell::Cell::new(None);
+    }
+
+    /// A thread counts in the line that is shared, which is the harder case for a breaker, unless it has a number.
     pub(super) fn number() -> Option<usize> {
-        None
+        NUMBER.with(std::cell::Cell::get)
+    }
+
+    /// Gives this thread a number.
+    pub(super) fn be(number: usize) {
+        NUMBER.with(|own| own.set(Some(number)));
     }
 }
 
 use gate::Gate;
+use stripes::{Successes, Tally};
 
 const GOOD: Outcome = Outcome::Success { slow: false };
 const BAD: Outcome = Outcome::Failure { slow: false };
@@ -177,6 +188,26 @@ fn a_place_that_is_given_back_can_be_taken() {
 }
 
 #[test]
+fn a_probe_that_was_given_up_counts_once_beside_one_that_is_under_way() {
+    let config = BreakerConfig { success_threshold: 2, ..config() };
+    for (late, closes) in [(GOOD, true), (BAD, false)] {
+        loom::model(move || {
+            let gate = Arc::new(Gate::new(config));
+            (0..2).for_each(|_| call(&gate, BAD));
+            let probe = admit(&gate, LATER).unwrap();
+            settle(&gate, probe, Outcome::Abandoned, LATER);
+            let probes = [(); 2].map(|()| admit(&gate, LATER).expect("both places are free"));
+            assert!(admit(&gate, LATER).is_none());
+            let telling = Arc::clone(&gate);
+            let other = thread::spawn(move || telling.settle_late(probe, late, LATER, &mut |_| {}));
+            settle(&gate, probes[0], GOOD, LATER);
+            other.join().unwrap();
+            assert_eq!(state(&gate), if closes { BreakerState::Closed } else { BreakerState::Open });
+        });
+    }
+}
+
+#[test]
 fn what_was_let_through_before_it_opened_neither_closes_nor_opens_it() {
     for stale in [GOOD, BAD, Outcome::Abandoned] {
         loom::model(move || {
@@ -246,5 +277,49 @@ fn an_operator_meets_whatever_is_under_way() {
         assert_eq!(state(&gate), BreakerState::Closed);
         (0..3).for_each(|_| call(&gate, BAD));
         assert!(admit(&gate, Duration::ZERO).is_some());
+    });
+}
+
+/// What threads count that have numbers of their own, and say so themselves.
+struct Counted {
+    successes: Successes,
+    tally: Tally,
+    numbers: sync::Mutex<Free>,
+}
+
+impl Counted {
+    fn new() -> Self {
+        Self { successes: Successes::new(LATER), tally: Tally::new(), numbers: sync::Mutex::new(Free::new()) }
+    }
+
+    /// What a thread does that lives for so many calls.
+    fn live(&self, calls: u64) {
+        let number = self.numbers.lock().unwrap().take();
+        sync::be(number);
+        for _ in 0..calls {
+            self.successes.add(0, Duration::ZERO);
+            self.tally.add();
+        }
+        self.numbers.lock().unwrap().give_back(number);
+    }
+
+    fn sums(&self) -> (u64, u64) {
+        (self.successes.of(0, Duration::ZERO).counts(Duration::ZERO, None).calls, self.tally.sum())
+    }
+}
+
+#[test]
+fn what_threads_count_in_lines_of_their_own_is_all_there_also_of_those_that_ended() {
+    loom::model(|| {
+        let counted = Arc::new(Counted::new());
+        let threads = [2, 1].map(|calls| {
+            let counted = Arc::clone(&counted);
+            // The second has the number of the first, or one of its own.
+            thread::spawn(move || counted.live(calls))
+        });
+        let (seen, refused) = counted.sums();
+        assert!(seen <= 3 && refused <= 3, "whoever looks meanwhile sees no more than there were");
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(counted.sums(), (3, 3));
     });
 }

@@ -28,8 +28,12 @@
 //! |---|---|---|
 //! | `Ok`, `Rejected`, `NotFound`, `Conflict` | good | no is an answer too |
 //! | `Unavailable`, `Timeout` | a failure | it could not do its work |
+//! | the same, [passed on](crate::message::Fault::is_passed_on) | good | it is there, and says that somebody whom it asked is not: what needs him not must not be closed for him |
 //! | `Overloaded` | nothing | who sheds load is there and does what it can: a concurrency limit helps it, an open breaker would take the rest from it |
 //! | `Bug` | nothing | it is one request's: whoever finds one that meets it must not close the callee to all others, and no probe that meets it shows that the callee is well again |
+//!
+//! A probe that is not waited for is given up, so that others may have its place, and its result is told with a
+//! [`Ticket`] when it comes. It counts like any other: once, and in the same half-open state only.
 //!
 //! A result counts only in the state that let its call through: an answer from before it opened says nothing
 //! about the callee now. A call that is given up counts as a failure if it was given up late, else as nothing.
@@ -89,6 +93,7 @@ mod stripes;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod window;
 mod word;
 
@@ -103,3 +108,4 @@ pub(super) use permit::{OwnedPermit, Says};
 pub use registry::Breakers;
 pub use shared::Breaker;
 pub use status::BreakerStatus;
+pub use ticket::Ticket;

@@ -128,6 +128,25 @@ impl Model {
         }
     }
 
+    /// The end of a call that was given up before.
+    fn end_late(&mut self, call: Call, end: End, now: Duration) {
+        if let (true, State::HalfOpen { under_way, .. }) =
+            (call.generation == self.generation, &mut self.state)
+        {
+            *under_way += 1;
+        }
+        self.end(call, end, now);
+    }
+
+    /// A call is given up, and says nothing.
+    fn give_up(&mut self, call: Call) {
+        if let (true, State::HalfOpen { under_way, .. }) =
+            (call.generation == self.generation, &mut self.state)
+        {
+            *under_way -= 1;
+        }
+    }
+
     fn open(&mut self, now: Duration, why: &'static str) {
         let calm = |growth: Growth| matches!(self.state, State::Closed { since } if now.saturating_sub(since) >= growth.calm);
         let span = match (self.last_span, self.config.growth) {
@@ -228,6 +247,10 @@ enum Step {
     GoodCalls(u32),
     /// One of the calls that are under way ends.
     End(prop::sample::Index, End),
+    /// One of them is given up, but what comes of it may be told.
+    GiveUp(prop::sample::Index),
+    /// One that was given up succeeds, or fails.
+    Late(prop::sample::Index, bool),
     Forward(Duration),
     Back(Duration),
     Force(Option<Forced>),
@@ -244,6 +267,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         80 => Just(Step::Admit),
         10 => (1..25_u32).prop_map(Step::GoodCalls),
         80 => (any::<prop::sample::Index>(), end).prop_map(|(which, end)| Step::End(which, end)),
+        15 => any::<prop::sample::Index>().prop_map(Step::GiveUp),
+        15 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, good)| Step::Late(which, good)),
         12 => span(0, 1500).prop_map(Step::Forward),
         6 => span(0, 20_000).prop_map(Step::Forward),
         2 => span(0, 15_000).prop_map(Step::Back),
@@ -300,7 +325,8 @@ proptest! {
         let (breaker, mut model) = (Breaker::new("callee", config), Model::new(config));
         let origin = Instant::now().checked_add(1000 * SECOND).unwrap();
         let offset = breaker.since_origin(origin);
-        let (mut now, mut latest, mut under_way) = (Duration::ZERO, Duration::ZERO, Vec::new());
+        let (mut now, mut latest) = (Duration::ZERO, Duration::ZERO);
+        let (mut under_way, mut given_up) = (Vec::new(), Vec::new());
         let mut heard = Vec::new();
         let mut changes = breaker.changes();
         for step in steps {
@@ -334,7 +360,24 @@ proptest! {
                     }
                     model.end(call, end, model_at);
                 }
-                Step::End(..) => {}
+                Step::GiveUp(which) if !under_way.is_empty() => {
+                    let (permit, call): (Permit<'_>, Call) = under_way.swap_remove(which.index(under_way.len()));
+                    let ticket = permit.ticket();
+                    prop_assert_eq!(ticket.is_none(), model.is() == BreakerState::Closed);
+                    permit.told_nothing();
+                    model.give_up(call);
+                    given_up.extend(ticket.map(|ticket| (ticket, call)));
+                }
+                Step::Late(which, good) if !given_up.is_empty() => {
+                    let (ticket, call): (Ticket, Call) = given_up.swap_remove(which.index(given_up.len()));
+                    prop_assert_eq!(ticket.counts(), call.generation == model.generation);
+                    match good {
+                        true => ticket.succeeded(at),
+                        false => ticket.failed(at),
+                    }
+                    model.end_late(call, if good { End::Good } else { End::Failed }, model_at);
+                }
+                Step::End(..) | Step::GiveUp(_) | Step::Late(..) => {}
                 Step::Force(forced) => {
                     breaker.force_at(forced, Operator::new("ann", "a test"), at);
                     model.force(forced, model_at);

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::FaultKind;
-
 use super::clock::nanos;
 use super::machine::Generation;
-use super::{Breaker, Open};
+use super::{Breaker, Open, Ticket};
 
 /// The leave to make one call; give it the result. Dropped without one, it counts as the configuration's
 /// `abandoned_after` says, and a probe's place is free again.
@@ -83,17 +81,6 @@ pub(in crate::resilience) enum Says {
     Nothing,
 }
 
-/// The table that stands in the breaker's story.
-impl From<FaultKind> for Says {
-    fn from(kind: FaultKind) -> Self {
-        match kind {
-            FaultKind::Rejected | FaultKind::NotFound | FaultKind::Conflict => Self::Good,
-            FaultKind::Unavailable | FaultKind::Timeout => Self::Failed,
-            FaultKind::Overloaded | FaultKind::Bug => Self::Nothing,
-        }
-    }
-}
-
 impl From<bool> for Says {
     fn from(failed: bool) -> Self {
         if failed { Self::Failed } else { Self::Good }
@@ -137,6 +124,12 @@ impl<'a> Permit<'a> {
     pub fn told_nothing(self) {
         self.breaker.told_nothing(self.leave);
         std::mem::forget(self);
+    }
+
+    /// With what a probe's result is told if nobody waits for it; none for a call that is no probe. Asking takes no lock.
+    #[inline]
+    pub fn ticket(&self) -> Option<Ticket> {
+        Ticket::of(self.breaker, self.leave)
     }
 
     /// What the answer says, if nobody knows how long it took: where slow calls count, a good one says nothing.

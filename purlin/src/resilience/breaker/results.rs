@@ -71,6 +71,27 @@ impl Breaker {
         self.settle(leave, Outcome::Abandoned, self.time(None));
     }
 
+    /// A call that was given up before succeeded all the same.
+    #[cold]
+    pub(super) fn succeeded_late(&self, leave: Leave, now: Instant) {
+        let now = self.time(Some(now));
+        let slow = self.is_slow(leave, now);
+        if slow || !self.shared.gate.count_good(leave.generation, now) {
+            self.settle_late(leave, Outcome::Success { slow }, now);
+        }
+    }
+
+    /// A call that was given up before failed.
+    #[cold]
+    pub(super) fn failed_late(&self, leave: Leave, now: Instant) {
+        let now = self.time(Some(now));
+        self.settle_late(leave, Outcome::Failure { slow: self.is_slow(leave, now) }, now);
+    }
+
+    fn settle_late(&self, leave: Leave, outcome: Outcome, now: Duration) {
+        self.told(now, |told| self.shared.gate.settle_late(leave.generation, outcome, now, told));
+    }
+
     #[cold]
     fn settle(&self, leave: Leave, outcome: Outcome, now: Duration) {
         self.told(now, |told| self.shared.gate.settle(leave.generation, outcome, now, told));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::Fault;
-use crate::resilience::CallError;
+use crate::resilience::{CallError, Verdict};
 
 use super::changes::Feed;
 use super::clock::Time;
@@ -106,7 +106,7 @@ impl Breaker {
     {
         let says = |answer: &Result<T, E>| match answer {
             Ok(_) => Says::Good,
-            Err(error) => error.kind().into(),
+            Err(error) => Verdict::of(error).says(),
         };
         self.call_told(says, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
     }
@@ -204,6 +204,13 @@ impl Breaker {
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.shared.gate.closed().is_some()
+    }
+
+    /// For how long nobody is let through, not even a probe: [`Duration::MAX`] while an operator holds it open. None while
+    /// it is closed, or probes may come. Asking takes no lock, as it is for every request; while somebody changes the state,
+    /// the answer is none.
+    pub fn rests(&self, now: Instant) -> Option<Duration> {
+        self.shared.gate.rests(self.shared.time.since(now))
     }
 
     /// In which state it is; asking changes nothing. [`Breaker::status`] says more, and copies it.

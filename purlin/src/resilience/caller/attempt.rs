@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::message::FaultKind;
 use crate::resilience::breaker::Says;
 use crate::resilience::budget::Reserved;
-use crate::resilience::{Criticality, Deadline, Permit, Place, deadline};
+use crate::resilience::{Criticality, Deadline, Permit, Place, Ticket, deadline};
 
 use super::attempts::{Ended, Run};
 use super::race::Race;
@@ -28,7 +28,7 @@ impl<'a, J> Run<'a, J> {
         race: Option<&Race>,
     ) -> Ended<T, E>
     where
-        F: FnMut() -> Fut,
+        F: FnMut(Option<Ticket>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Fn(&Result<T, E>) -> Verdict,
     {
@@ -43,8 +43,8 @@ impl<'a, J> Run<'a, J> {
             },
             Err(_) => return Ended::unasked(Silence::Full, now),
         };
-        let mut leave = match self.parts.breaker.admit(now) {
-            Ok(permit) => Leave { permit: Some(permit), race, watch: Watch::new(now) },
+        let (ticket, mut leave) = match self.parts.breaker.admit(now) {
+            Ok(permit) => (permit.ticket(), Leave { permit: Some(permit), race, watch: Watch::new(now) }),
             Err(open) => return Ended::unasked(Silence::Open(open), now),
         };
         if let Some(retry) = retry {
@@ -57,7 +57,7 @@ impl<'a, J> Run<'a, J> {
         let answer = {
             // Pinned here, and no argument of an async function: that would have it twice.
             let attempt = pin!(deadline::scope(time.until, async {
-                let attempt = (work.lock().unwrap_or_else(PoisonError::into_inner))();
+                let attempt = (work.lock().unwrap_or_else(PoisonError::into_inner))(ticket);
                 attempt.await
             }));
             leave.until(time.until, attempt).await
@@ -205,6 +205,12 @@ struct Told {
 }
 
 impl Told {
+    /// Whether it is a failure that tells of how little time there was, not of the callee, nor of whom that asked.
+    fn is_of_haste(self) -> bool {
+        let explains = |kind| self.time.explains(kind, self.at);
+        self.verdict.is_failure() && self.verdict.kind().is_some_and(explains)
+    }
+
     /// Whether an overload concerns the limit. Fewer calls at once are what helps one who sheds load; that the unimportant
     /// is refused says nothing about what there is for the rest.
     fn is_overload(self) -> bool {
@@ -213,28 +219,36 @@ impl Told {
 }
 
 fn settle(permit: Permit<'_>, place: Place<'_>, told: Told) {
-    let Told { verdict, time, at, away, .. } = told;
-    let kind = verdict.kind();
+    let Told { verdict, at, away, .. } = told;
     match verdict.says() {
         _ if away != Away::No => heard_late(permit, place, told),
-        Says::Good => {
-            permit.succeeded();
-            place.answered(at);
-        }
         Says::Nothing => {
             permit.told_nothing();
             if told.is_overload() {
                 place.overloaded(at);
             }
         }
-        Says::Failed if kind.is_some_and(|kind| time.explains(kind, at)) => permit.abandoned(at),
+        Says::Good if !verdict.is_failure() => {
+            permit.succeeded();
+            place.answered(at);
+        }
+        Says::Good if told.is_of_haste() => permit.told_nothing(),
+        Says::Good => {
+            permit.succeeded();
+            failed_in_place(place, told);
+        }
+        Says::Failed if told.is_of_haste() => permit.abandoned(at),
         Says::Failed => {
             permit.failed(at);
-            // One who is away is away quickly, which says nothing about how much he can do.
-            if kind == Some(FaultKind::Timeout) {
-                place.overloaded(at);
-            }
+            failed_in_place(place, told);
         }
+    }
+}
+
+/// One who is away is away quickly, which says nothing about how much he can do.
+fn failed_in_place(place: Place<'_>, told: Told) {
+    if told.verdict.kind() == Some(FaultKind::Timeout) {
+        place.overloaded(told.at);
     }
 }
 
@@ -242,10 +256,12 @@ fn settle(permit: Permit<'_>, place: Place<'_>, told: Told) {
 /// and neither is one that others may have made who had given us up.
 #[cold]
 fn heard_late(permit: Permit<'_>, place: Place<'_>, told: Told) {
-    let Told { verdict, time, at, away, .. } = told;
-    let by_time = verdict.kind().is_some_and(|kind| kind == FaultKind::Timeout || time.explains(kind, at));
+    let Told { verdict, at, away, .. } = told;
+    let timed_out = verdict.is_failure() && verdict.kind() == Some(FaultKind::Timeout);
+    let by_time = timed_out || told.is_of_haste();
     match verdict.says() {
         Says::Failed if by_time || away == Away::Held => permit.told_nothing(),
+        Says::Good if by_time => permit.told_nothing(),
         says => permit.told_sometime(says),
     }
     if told.is_overload() && away != Away::Held {

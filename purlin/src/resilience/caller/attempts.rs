@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::message::FaultKind;
 use crate::resilience::budget::Reserved;
-use crate::resilience::{Criticality, Deadline, criticality, deadline, dice};
+use crate::resilience::{Criticality, Deadline, Ticket, criticality, deadline, dice};
 
 use super::line::Parts;
 use super::seen::Seen;
@@ -73,7 +73,7 @@ impl<'a, J> Run<'a, J> {
     /// Makes attempts until one has an answer that counts, or there is to be no other.
     pub(super) async fn attempts<T, E, F, Fut>(&self, start: Instant, work: &Mutex<F>) -> Ended<T, E>
     where
-        F: FnMut() -> Fut,
+        F: FnMut(Option<Ticket>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Fn(&Result<T, E>) -> Verdict,
     {
@@ -100,7 +100,10 @@ impl<'a, J> Run<'a, J> {
 
     /// How long to wait before the next attempt, and a retry of the budget; none if there is to be none.
     fn pause<T, E>(&self, failed: u32, ended: &Ended<T, E>) -> Option<(Duration, Reserved<'a>)> {
-        let Verdict::Failed { retry_after, .. } = ended.verdict else { return None };
+        let (Verdict::Failed { retry_after, .. } | Verdict::PassedOn { retry_after, .. }) = ended.verdict
+        else {
+            return None;
+        };
         let retry = &self.parts.policy.retry;
         if !self.repeatable || !ended.asked || !retry.allows(failed) {
             return None;

@@ -80,6 +80,10 @@ impl<E: Fault> Fault for CallError<E> {
         }
     }
 
+    fn is_passed_on(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_passed_on())
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Open(open) => Some(open.retry_after),

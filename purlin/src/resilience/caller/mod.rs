@@ -42,7 +42,7 @@ use tokio::time::Instant;
 use crate::message::Fault;
 use crate::telemetry::Metrics;
 
-use super::{Breaker, Breakers};
+use super::{Breaker, Breakers, Ticket};
 use attempts::{Answer, Run};
 
 pub use error::CallError;
@@ -108,13 +108,13 @@ impl Caller {
 
     /// Calls, and repeats what failed for a transient reason. An attempt without an answer may have had its
     /// effect: only what is idempotent may be called like this.
-    pub async fn call<T, E, F, Fut>(&self, work: F) -> Result<T, CallError<E>>
+    pub async fn call<T, E, F, Fut>(&self, mut work: F) -> Result<T, CallError<E>>
     where
         E: Fault,
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        said(self.judged(self.repeats, judge, work).await)
+        said(self.judged(self.repeats, judge, |_| work()).await)
     }
 
     /// Calls, and repeats nothing.
@@ -124,8 +124,19 @@ impl Caller {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        self.call_ticketed(|_| work()).await
+    }
+
+    /// As [`Caller::call_once`], for work that may be told of when nobody waits for the call any more. If the call is a
+    /// probe, `work` gets a [`Ticket`]: whoever drops the call, and not what it does, tells with it what comes of that.
+    pub async fn call_ticketed<T, E, F, Fut>(&self, work: F) -> Result<T, CallError<E>>
+    where
+        E: Fault,
+        F: FnOnce(Option<Ticket>) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
         let mut work = Some(work);
-        let once = || (work.take().expect("without retries there is one attempt"))();
+        let once = |ticket| (work.take().expect("without retries there is one attempt"))(ticket);
         said(self.judged(false, judge, once).await)
     }
 
@@ -151,7 +162,7 @@ impl Caller {
     /// Calls, and lets `judge` say what an answer tells of the callee.
     pub(super) async fn judged<T, E, F, Fut, J>(&self, repeatable: bool, judge: J, work: F) -> Answer<T, E>
     where
-        F: FnMut() -> Fut,
+        F: FnMut(Option<Ticket>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Fn(&Result<T, E>) -> Verdict,
     {

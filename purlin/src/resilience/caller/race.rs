@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::resilience::Ticket;
 use crate::resilience::budget::Reserved;
 use crate::resilience::hedge::Hedging;
 
@@ -101,7 +102,7 @@ impl<'a, J> Run<'a, J> {
         work: &Mutex<F>,
     ) -> Ended<T, E>
     where
-        F: FnMut() -> Fut,
+        F: FnMut(Option<Ticket>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Fn(&Result<T, E>) -> Verdict,
     {
@@ -131,7 +132,7 @@ impl<'a, J> Run<'a, J> {
         work: &Mutex<F>,
     ) -> Ended<T, E>
     where
-        F: FnMut() -> Fut,
+        F: FnMut(Option<Ticket>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Fn(&Result<T, E>) -> Verdict,
     {

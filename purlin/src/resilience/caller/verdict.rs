@@ -15,6 +15,15 @@ pub enum Verdict {
     /// The callee said no: an answer too, neither repeated nor held against it. A bug does not count in its favour
     /// either: a probe that meets one leaves the breaker as it is.
     Refused(FaultKind),
+    /// The callee could not, for now, and says that the cause is somebody whom it asked ([`Fault::is_passed_on`]): repeated
+    /// like a failure, but the callee is there, which is good for the breaker, unless shed load or our caller's deadline was
+    /// the cause.
+    PassedOn {
+        /// In which way.
+        kind: FaultKind,
+        /// After how long it asks to be tried again, if it does.
+        retry_after: Option<Duration>,
+    },
     /// The callee could not, for now. If it was [`Overloaded`](FaultKind::Overloaded), that concerns the concurrency
     /// limit (for a call below critical not even that) and not the breaker; all else is a failure for the breaker, unless
     /// our caller's deadline was the cause.
@@ -30,17 +39,22 @@ impl Verdict {
     /// The verdict on an error.
     pub fn of(fault: &impl Fault) -> Self {
         match fault.kind() {
+            kind if kind.is_transient() && fault.is_passed_on() => {
+                Self::PassedOn { kind, retry_after: fault.retry_after() }
+            }
             kind if kind.is_transient() => Self::Failed { kind, retry_after: fault.retry_after() },
             kind => Self::Refused(kind),
         }
     }
 
-    /// What the breaker is told of it.
+    /// What the breaker is told of it: the table that stands in the breaker's story.
     #[inline]
     pub(in crate::resilience) fn says(self) -> Says {
         match self {
-            Self::Refused(FaultKind::Bug) | Self::Failed { kind: FaultKind::Overloaded, .. } => Says::Nothing,
-            Self::Good | Self::Refused(_) => Says::Good,
+            Self::Refused(FaultKind::Bug)
+            | Self::Failed { kind: FaultKind::Overloaded, .. }
+            | Self::PassedOn { kind: FaultKind::Overloaded, .. } => Says::Nothing,
+            Self::Good | Self::Refused(_) | Self::PassedOn { .. } => Says::Good,
             Self::Failed { .. } => Says::Failed,
         }
     }
@@ -49,20 +63,20 @@ impl Verdict {
     pub(super) fn kind(self) -> Option<FaultKind> {
         match self {
             Self::Good => None,
-            Self::Refused(kind) | Self::Failed { kind, .. } => Some(kind),
+            Self::Refused(kind) | Self::PassedOn { kind, .. } | Self::Failed { kind, .. } => Some(kind),
         }
     }
 
-    /// Whether the callee could not, for now.
+    /// Whether the callee could not, for now, whoever was the cause.
     pub fn is_failure(self) -> bool {
-        matches!(self, Self::Failed { .. })
+        matches!(self, Self::PassedOn { .. } | Self::Failed { .. })
     }
 
     /// What metrics call it.
     pub(super) fn outcome(self) -> &'static str {
         match self {
             Self::Good => "ok",
-            Self::Refused(kind) | Self::Failed { kind, .. } => kind.as_str(),
+            Self::Refused(kind) | Self::PassedOn { kind, .. } | Self::Failed { kind, .. } => kind.as_str(),
         }
     }
 }

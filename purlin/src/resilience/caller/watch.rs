@@ -47,8 +47,8 @@ impl Watch {
     /// For how long no timer is due: at least, and at most.
     const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
     /// How much too late a timer may fire on a machine that is merely busy, at least; else it is an eighth of the attempt's
-    /// time. Who was held for less has had the rest to hear an answer. Of an attempt so short that this is much of its time
-    /// it is a quarter.
+    /// time, up to a second: what goes on within a long attempt may have a much shorter time of its own. Who was held for
+    /// less has had the rest to hear an answer. Of an attempt so short that this is much of its time it is a quarter.
     const LATE: Duration = Duration::from_millis(50);
     /// Who was held for less has been given up by nobody.
     const GIVEN_UP: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl Watch {
         if self.due.is_none() {
             let (time, [least, most]) = (until.remaining_at(self.begun), Self::LOOKS);
             self.looks = (time / 4).clamp(least, most);
-            self.late = (time / 8).max(Self::LATE.min(time / 4));
+            self.late = (time / 8).clamp(Self::LATE.min(time / 4), Self::GIVEN_UP);
             // We may have been held before there was any timer.
             self.due = Some(self.begun + self.looks);
         }
@@ -97,7 +97,7 @@ impl Watch {
         };
         let rang = self.alarm.as_ref().and_then(|(alarm, _)| alarm.rang());
         let held = rang.unwrap_or(now).saturating_duration_since(due);
-        let away = if held > self.late.max(Self::GIVEN_UP) { Away::Held } else { Away::Late };
+        let away = if held > Self::GIVEN_UP { Away::Held } else { Away::Late };
         self.away = self.away.max(away);
         self.away
     }

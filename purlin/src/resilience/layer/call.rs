@@ -72,7 +72,7 @@ where
             let model = exchange.again(&request);
             let (repeatable, mut first) = (model.is_some(), Some((ready, request)));
             let judge = exchange.clone();
-            let work = move || {
+            let work = move |_| {
                 // The first attempt is made by the service that said it was ready; later ones ask it again.
                 let (attempt, is_ready) = match first.take() {
                     Some(first) => (Some(first), true),

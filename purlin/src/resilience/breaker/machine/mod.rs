@@ -189,6 +189,24 @@ impl Machine {
         }
     }
 
+    /// Takes the result of a call of this generation that was given up before: it has no place to give back.
+    pub(super) fn settle_late(
+        &mut self,
+        generation: Generation,
+        outcome: Outcome,
+        now: Duration,
+        elsewhere: Option<&Buckets>,
+    ) {
+        if generation != self.generation {
+            return;
+        }
+        if let Phase::HalfOpen { under_way, .. } = &mut self.phase {
+            // One for a moment, of which there may be more than there are.
+            *under_way += 1;
+        }
+        self.settle(generation, outcome, now, elsewhere);
+    }
+
     /// Holds a state, or goes back to deciding itself, beginning closed as if nothing had been.
     pub(super) fn force(&mut self, forced: Option<Forced>, now: Duration, reason: Reason) {
         self.span = None;

@@ -105,6 +105,16 @@ fn whoever_names_a_number_of_failures_gets_that_and_whoever_names_nothing_a_shar
         let error = serde_json::from_str::<BreakerConfig>(wrong).unwrap_err().to_string();
         assert!(error.contains("a number of failures, or `false`"), "{error}");
     }
+    // In TOML all numbers have a sign.
+    let signed = |number: i64| {
+        use serde::de::value::{Error, MapDeserializer};
+        let fields = [("failure_threshold", number)].into_iter();
+        BreakerConfig::deserialize(MapDeserializer::<_, Error>::new(fields))
+    };
+    assert_eq!(signed(5).unwrap().failure_threshold, 5);
+    for wrong in [-1, 4_294_967_294, 4_294_967_295, i64::MAX] {
+        assert!(signed(wrong).unwrap_err().to_string().contains("a number of failures"), "{wrong}");
+    }
 }
 
 #[test]

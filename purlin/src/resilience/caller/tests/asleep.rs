@@ -247,3 +247,33 @@ async fn a_machine_that_is_merely_busy_knows_a_callee_that_hangs() {
     assert!(answers.iter().all(|answer| matches!(answer, Err(CallError::DeadlineExceeded))));
     assert_eq!(caller.breaker().status(Instant::now()).state, BreakerState::Open);
 }
+
+/// A call that may last for ten minutes, of something with a time of its own, as of a request that a gateway passes on.
+async fn passed_on(caller: &Caller, own: Duration, end: FaultKind) -> bool {
+    let work = async || {
+        tokio::time::sleep(own).await;
+        Err::<(), _>(Said(end))
+    };
+    matches!(caller.call(work).await, Err(CallError::Failed(_)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_held_knows_it_however_long_an_attempt_may_last() {
+    for attempt in [8, 60, 600].map(|seconds| seconds * SECOND) {
+        for (own, end, held) in [(5, FaultKind::Timeout, 7), (5, FaultKind::Unavailable, 7)] {
+            let caller = caller(CallPolicy { attempt, timeout: attempt, ..adaptive() });
+            let ended =
+                held_during(held * SECOND, async || passed_on(&caller, own * SECOND, end).await).await;
+            assert!(ended.into_iter().all(|failed| failed));
+            is_unharmed(&caller);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_by_a_time_of_its_own_counts_for_whoever_was_there() {
+    let caller = caller(CallPolicy { attempt: 600 * SECOND, timeout: 600 * SECOND, ..adaptive() });
+    let calls = (0..20).map(|_| passed_on(&caller, 5 * SECOND, FaultKind::Timeout));
+    assert!(futures_util::future::join_all(calls).await.into_iter().all(|failed| failed));
+    assert_eq!(caller.breaker().state(), BreakerState::Open);
+}

@@ -100,3 +100,78 @@ async fn the_loser_of_two_attempts_says_nothing_however_long_it_took() {
     let status = caller.breaker().status(Instant::now());
     assert_eq!((status.state, status.failures), (BreakerState::Closed, 0));
 }
+
+/// What a callee says that is there, of somebody whom it asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the callee's callee says {0}")]
+struct PassedOn(FaultKind);
+
+impl Fault for PassedOn {
+    fn kind(&self) -> FaultKind {
+        self.0
+    }
+
+    fn is_passed_on(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_fails_because_of_another_is_asked_again_and_not_left_alone() {
+    for kind in [FaultKind::Unavailable, FaultKind::Timeout, FaultKind::Overloaded] {
+        let caller = caller(policy());
+        let asked = Cell::new(0);
+        for _ in 0..20 {
+            let work = || {
+                asked.set(asked.get() + 1);
+                async { Err::<(), _>(PassedOn(kind)) }
+            };
+            assert!(matches!(caller.call(work).await, Err(CallError::Failed(_))));
+        }
+        assert!(asked.get() > 40, "{} attempts of 20 calls", asked.get());
+        let status = caller.breaker().status(Instant::now());
+        assert_eq!((status.state, status.failures), (BreakerState::Closed, 0), "{kind}");
+        let breaker = caller.breaker();
+        let called = breaker.call(async || Err::<(), _>(PassedOn(kind))).await;
+        assert!(matches!(called, Err(CallError::Failed(_))));
+        assert_eq!(breaker.status(Instant::now()).failures, 0, "nor by one that is used alone");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_fails_because_of_another_is_known_to_be_back_unless_it_is_our_callers_haste_or_shed_load()
+ {
+    use FaultKind::{Overloaded, Timeout, Unavailable};
+    let given = [(None, Unavailable, true), (None, Timeout, true), (None, Overloaded, false)];
+    let hurried = [(Some(100 * MS), Timeout, false), (Some(100 * MS), Unavailable, true)];
+    for (deadline, kind, closes) in given.into_iter().chain(hurried) {
+        let caller = caller(plain());
+        for _ in 0..5 {
+            call(&caller, &[Err(DOWN)]).await.0.unwrap_err();
+        }
+        tokio::time::advance(5 * SECOND).await;
+        for _ in 0..2 {
+            let call = caller.call(async || Err::<(), _>(PassedOn(kind)));
+            let answer = match deadline {
+                Some(span) => deadline::within(Deadline::after(span), call).await,
+                None => call.await,
+            };
+            assert!(matches!(answer, Err(CallError::Failed(_))));
+        }
+        let expected = if closes { BreakerState::Closed } else { BreakerState::HalfOpen };
+        assert_eq!(caller.breaker().state(), expected, "{kind} within {deadline:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_keeps_a_breaker_closed_by_giving_little_time_to_what_needs_another() {
+    let in_a_row = BreakerConfig { window: 5, ..plain().breaker };
+    let caller = caller(CallPolicy { breaker: in_a_row, ..plain() });
+    for _ in 0..5 {
+        assert_eq!(caller.breaker().state(), BreakerState::Closed);
+        call(&caller, &[Err(DOWN)]).await.0.unwrap_err();
+        let hurried = caller.call(async || Err::<(), _>(PassedOn(FaultKind::Timeout)));
+        deadline::within(Deadline::after(20 * MS), hurried).await.unwrap_err();
+    }
+    assert_eq!(caller.breaker().state(), BreakerState::Open);
+}

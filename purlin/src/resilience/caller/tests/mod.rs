@@ -4,8 +4,10 @@ mod asleep;
 mod blame;
 mod hedging;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
+
+use futures_util::poll;
 
 use crate::message::FaultKind;
 use crate::resilience::{BreakerState, Forced, deadline};
@@ -170,6 +172,49 @@ async fn call_once_repeats_nothing() {
     let caller = caller(policy());
     let answer = caller.call_once(|| async { Err::<(), _>(DOWN) }).await;
     assert!(matches!(answer, Err(CallError::Failed(DOWN))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_call_is_dropped_tells_with_its_ticket_what_comes_of_it() {
+    let breaker = BreakerConfig { abandoned_after: 60 * SECOND, ..policy().breaker };
+    for good in [true, false] {
+        let caller = caller(CallPolicy { retry: Retry::NEVER, breaker, ..policy() });
+        let tickets = RefCell::new(Vec::new());
+        let hangs = || {
+            caller.call_ticketed(|ticket| {
+                tickets.borrow_mut().extend(ticket);
+                pending::<Result<(), Said>>()
+            })
+        };
+        let given_up = async || assert!(tokio::time::timeout(SECOND, hangs()).await.is_err());
+        given_up().await;
+        assert!(tickets.borrow().is_empty(), "it is no probe");
+        for _ in 0..5 {
+            call(&caller, &[Err(DOWN)]).await.0.unwrap_err();
+        }
+        tokio::time::advance(5 * SECOND).await;
+        for count in 1..=3 {
+            given_up().await;
+            assert_eq!((tickets.borrow().len(), caller.breaker().state()), (count, BreakerState::HalfOpen));
+        }
+        let late = tickets.take();
+        // Others have both places by now.
+        let (mut one, mut other) = (Box::pin(hangs()), Box::pin(hangs()));
+        assert!(poll!(&mut one).is_pending() && poll!(&mut other).is_pending());
+        assert!(matches!(call(&caller, &[]).await.0, Err(CallError::Open(_))));
+        let counted = late.into_iter().map(|ticket| {
+            let counts = ticket.counts();
+            match good {
+                true => ticket.succeeded(Instant::now()),
+                false => ticket.failed(Instant::now()),
+            }
+            counts
+        });
+        assert_eq!(counted.collect::<Vec<_>>(), [true, good, false]);
+        let status = caller.breaker().status(Instant::now());
+        let expected = if good { (BreakerState::Closed, 1) } else { (BreakerState::Open, 2) };
+        assert_eq!((status.state, status.opened), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
