@@ -80,6 +80,11 @@ impl Fault for OtherLedger {
     fn code(&self) -> &str {
         "other-ledger"
     }
+
+    /// What is lacking is the payments that were meant. Nobody's breaker hides that behind its own refusal.
+    fn is_of_another(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ async fn who_gives_little_time_opens_no_breaker_and_the_policys_own_time_does() 
     }
     assert_eq!(hasty.breaker().status(Instant::now()).failures, 0);
 
-    let patient = caller(30 * MS);
+    // A busy machine may hold us up for a part of it, and that would be nobody's failure.
+    let patient = caller(300 * MS);
     for _ in 0..3 {
         assert_eq!(ask(&patient, &channel).await, FaultKind::Timeout);
     }
