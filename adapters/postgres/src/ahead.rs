@@ -1,6 +1,7 @@
 //! Pages of the log that are asked for before they are wanted: who goes through the log decodes one page while the server
 //! reads the next.
 //!
+//! With every new connection they are thrown away: the server may be another one, with another end of the log.
 //! One is begun only for a reader who was seen to go on where he stood, and only where the log has a whole page: who reads
 //! once, or follows the end of the log, causes none.
 

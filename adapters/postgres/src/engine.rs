@@ -12,7 +12,7 @@ use purlin::store::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::ahead::{Ahead, Begin, Next};
+use crate::ahead::{Begin, Next};
 use crate::archive;
 use crate::codec::{read_event, read_record, storable};
 use crate::collection::Table;
@@ -29,7 +29,6 @@ pub struct Postgres {
     jobs: mpsc::Sender<Job>,
     archiver: mpsc::Sender<archive::Job>,
     readers: Arc<Readers>,
-    ahead: Ahead,
     begin: Begin,
 }
 
@@ -59,7 +58,7 @@ impl Postgres {
         readers: Arc<Readers>,
         begin: Begin,
     ) -> Self {
-        Self { shared, jobs, archiver, readers, ahead: Ahead::default(), begin }
+        Self { shared, jobs, archiver, readers, begin }
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
@@ -103,7 +102,7 @@ impl Postgres {
         limit: usize,
     ) -> Result<LogPage, ReadError> {
         let schema = &self.shared.schema;
-        let expected = self.ahead.take(after, &filter, limit);
+        let expected = self.shared.ahead.take(after, &filter, limit);
         let goes_on = expected.is_some();
         let begun = match expected.and_then(|mut next| next.pages.pop_front()) {
             Some((_, begun)) => begun.await.ok().and_then(Result::ok),
@@ -122,7 +121,7 @@ impl Postgres {
                 let begun = self.begin.page(reader::log(schema, through, &next.filter, limit));
                 next.pages.extend(begun.map(|begun| (through, begun)));
             }
-            self.ahead.expect(next);
+            self.shared.ahead.expect(next);
         }
         reader::read_page(through, &rows)
     }
@@ -305,7 +304,7 @@ impl Engine for Postgres {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            self.ahead.clear();
+            self.shared.ahead.clear();
             if self.jobs.send(Job::Close(answer)).await.is_ok() {
                 let _ = answered.await;
             }

@@ -145,7 +145,7 @@ impl Keeper {
         loop {
             let error = match self.attempt().await {
                 Ok(connected) => {
-                    self.shared.back.notify_waiters();
+                    self.shared.connected();
                     return Some(connected);
                 }
                 Err(error) => error,

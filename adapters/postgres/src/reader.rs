@@ -3,12 +3,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 use purlin::store::{
     Cause, EventQuery, Field, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId,
 };
+use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
@@ -78,14 +80,15 @@ impl Select {
             return session.client.query(statement, &values).await;
         }
         let mut rows = pin!(session.client.query_raw(statement, values).await?);
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (mut events, mut bytes, mut largest) = (Vec::new(), 0, 0);
         while bytes < Limits::PAGE
             && let Some(row) = rows.try_next().await?
         {
-            bytes += row.try_get::<_, &str>(DATA)?.len();
+            let data = row.try_get::<_, &str>(DATA)?.len();
+            (bytes, largest) = (bytes + data, largest.max(data));
             events.push(row);
         }
-        size.saw(events.len(), bytes);
+        size.saw(events.len(), largest);
         Ok(events)
     }
 }
@@ -100,21 +103,24 @@ async fn run_all(selects: &[Select], session: &Session, size: &EventSize) -> Res
     try_join_all(prepared.map(|(select, statement)| select.run(session, statement, size))).await
 }
 
-/// How many bytes an event has that was read lately, on the average of a page; 0 as long as none was. It falls slowly.
+/// How many bytes the largest event had that was read lately; 0 as long as none was. It falls by half in some 6,000 events.
 #[derive(Default)]
 struct EventSize(AtomicUsize);
 
 impl EventSize {
     /// Whether so many events are thought to be far from filling a page.
     fn is_small(&self, most: usize) -> bool {
-        let each = self.0.load(Ordering::Relaxed);
-        each > 0 && most.saturating_mul(each) <= Limits::PAGE / 4
+        let largest = self.0.load(Ordering::Relaxed);
+        largest > 0 && most.saturating_mul(largest) <= Limits::PAGE / 4
     }
 
-    fn saw(&self, events: usize, bytes: usize) {
-        let Some(each) = bytes.checked_div(events) else { return };
+    fn saw(&self, events: usize, largest: usize) {
+        const SLOWLY: usize = 8192;
         let before = self.0.load(Ordering::Relaxed);
-        self.0.store(each.max(before - before / 8).max(1), Ordering::Relaxed);
+        let fallen = before - before.saturating_mul(events.min(SLOWLY / 8)).div_ceil(SLOWLY);
+        if events > 0 {
+            self.0.store(largest.max(fallen).max(1), Ordering::Relaxed);
+        }
     }
 }
 
@@ -123,11 +129,12 @@ pub(crate) struct Readers {
     links: Vec<Link>,
     next: AtomicUsize,
     size: EventSize,
+    patience: Duration,
 }
 
 impl Readers {
-    pub(crate) fn new(links: Vec<Link>) -> Self {
-        Self { links, next: AtomicUsize::new(0), size: EventSize::default() }
+    pub(crate) fn new(links: Vec<Link>, patience: Duration) -> Self {
+        Self { links, next: AtomicUsize::new(0), size: EventSize::default(), patience }
     }
 
     /// The rows of a statement.
@@ -141,13 +148,20 @@ impl Readers {
     pub(crate) async fn ask_all(&self, selects: Vec<Select>) -> Result<Vec<Vec<Row>>, ReadError> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.links.len();
         let mut link = self.links[turn].clone();
-        let mut failed: Option<Arc<Session>> = None;
+        let (mut failed, since): (Option<Arc<Session>>, _) = (None, Instant::now());
+        let mut pause = Duration::ZERO;
         loop {
             let session = session(&mut link, failed.as_ref()).await;
             let session = session.map_err(|error| ReadError::Unavailable(Cause::from(error)))?;
             match run_all(&selects, &session, &self.size).await {
                 Ok(rows) => return Ok(rows),
-                Err(error) if is_lost(&error) => failed = Some(session),
+                Err(error) if is_lost(&error) && since.elapsed() < self.patience => {
+                    // It may have been said in words, by a pool that has lost its server and keeps us.
+                    session.discard();
+                    failed = Some(session);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).clamp(Duration::from_millis(10), Duration::from_millis(500));
+                }
                 Err(error) => return Err(unreadable(error)),
             }
         }
@@ -345,4 +359,25 @@ pub(crate) fn read_page(through: Position, answers: &[Vec<Row>]) -> Result<LogPa
     // What came in between the two statements is left for the next page.
     events.retain(|event| event.position <= through);
     Ok(LogPage { events, through })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_large_event_it_takes_thousands_until_they_are_thought_to_be_small_again() {
+        let size = EventSize::default();
+        assert!(!size.is_small(1), "nothing is known");
+        size.saw(1000, 200);
+        assert!(size.is_small(1000));
+        size.saw(1000, 1 << 20);
+        assert!(!size.is_small(3));
+        let mut events = 0;
+        while !size.is_small(1000) {
+            size.saw(1, 200);
+            events += 1;
+        }
+        assert!(events > 20_000, "{events}");
+    }
 }

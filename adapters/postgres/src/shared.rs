@@ -1,13 +1,14 @@
 //! What the parts of an open store know of each other.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use purlin::message::Uuid;
 use purlin::store::{LogId, Position};
 use tokio::sync::{Notify, watch};
 
+use crate::ahead::Ahead;
 use crate::collection::Table;
 use crate::names::Schema;
 
@@ -20,6 +21,10 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Sender<Position>,
     /// One connection was made again: the server is back, and the others need not wait any longer.
     pub(crate) back: Notify,
+    /// What was asked for before it is wanted.
+    pub(crate) ahead: Ahead,
+    /// A connection was made since the collections were read.
+    renewed: AtomicBool,
     /// The last revision of which those who watch were told.
     revision: AtomicU64,
     tables: RwLock<Arc<Tables>>,
@@ -46,6 +51,8 @@ impl Shared {
             writer,
             head,
             back: Notify::new(),
+            ahead: Ahead::default(),
+            renewed: AtomicBool::new(false),
             revision: AtomicU64::new(0),
             tables: RwLock::default(),
             waiting: AtomicUsize::new(0),
@@ -134,10 +141,17 @@ impl Shared {
         *self.tables.write().expect("no panic holds the tables") = Arc::new(tables);
     }
 
-    /// The collections were read; what is older than what is known is let go.
+    /// A connection was made: the server may be another one, which has not all that the one before had.
+    pub(crate) fn connected(&self) {
+        self.ahead.clear();
+        self.renewed.store(true, Ordering::Relaxed);
+        self.back.notify_waiters();
+    }
+
+    /// The collections were read; what is older than what is known is let go, unless another server may have told it.
     pub(crate) fn set_tables(&self, tables: Tables) {
         let mut known = self.tables.write().expect("no panic holds the tables");
-        if tables.generation >= known.generation {
+        if self.renewed.swap(false, Ordering::Relaxed) || tables.generation >= known.generation {
             *known = Arc::new(tables);
         }
     }

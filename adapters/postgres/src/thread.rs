@@ -79,7 +79,7 @@ async fn run(options: Options, answer: Answer) {
     let first = keep(&target, listening);
     let others = (1..options.readers.max(1)).map(|_| keep(&target, schema::session().to_owned()));
     let links: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
-    let readers = Arc::new(Readers::new(links));
+    let readers = Arc::new(Readers::new(links, options.patience));
     let (begin, wanted) = ahead::begin();
     tasks.spawn(ahead::serve(Arc::clone(&readers), wanted));
     let (notify, noticed) = tokio::sync::watch::channel(());

@@ -76,7 +76,7 @@ impl Writer {
                     if is_lost(&error) {
                         session.discard();
                     } else {
-                        self.roll_back(&session).await;
+                        self.waiting.beside(Self::roll_back(&session)).await;
                     }
                     error
                 }

@@ -138,7 +138,7 @@ impl Writer {
         }
         let Landed { transaction, group, came } = early;
         if let Err(Failed::NotSent(_)) = came {
-            self.roll_back(&transaction.session).await;
+            self.waiting.beside(Self::roll_back(&transaction.session)).await;
             self.heads.borrow_mut().retract(self.revision, streams(group.iter()));
         }
         self.wait_behind(group).await;
@@ -230,7 +230,7 @@ impl Writer {
                 Err(failed @ Failed::Unknown(..)) => self.failed(session, group, failed).await,
                 Err(Failed::NotSent(_)) => {
                     // A part of it may have been sent.
-                    self.roll_back(session).await;
+                    self.waiting.beside(Self::roll_back(session)).await;
                     self.waiting.put_back(group, false);
                 }
                 Ok(Tried::Wrong { .. } | Tried::Unsent | Tried::Doubted) | Err(_) => {

@@ -206,6 +206,8 @@ impl Writer {
                 Turn::Change { change, since, answer } => self.change(&session, change, since, answer).await,
             }
         }
+        // To be told that the store is closed would be to be told that nothing was applied.
+        std::mem::take(&mut self.undecided).leak();
         self.waiting.closing()
     }
 
@@ -257,7 +259,7 @@ impl Writer {
                 self.waiting.put_back(group, false);
             }
             Failed::NotSent(error) | Failed::Refused(error) => {
-                self.roll_back(session).await;
+                self.waiting.beside(Self::roll_back(session)).await;
                 if group.len() == 1 || concerns_all(&error) {
                     Self::refuse(group, error);
                 } else {
@@ -282,7 +284,7 @@ impl Writer {
         }
     }
 
-    /// Keeps those waiting who cannot be told the truth, until they go or the store is closed.
+    /// Keeps those waiting who cannot be told the truth, until they go.
     fn set_aside(&mut self, jobs: impl IntoIterator<Item = Job>) {
         self.undecided.extend(jobs);
         self.undecided.retain(|job| match job {
@@ -326,7 +328,7 @@ impl Writer {
     }
 
     /// Ends a transaction that failed.
-    async fn roll_back(&self, session: &Session) {
+    async fn roll_back(session: &Session) {
         if session.client.batch_execute("ROLLBACK").await.is_err() {
             session.discard();
         }
