@@ -145,16 +145,12 @@ impl Fault for PaymentError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::path::Path;
-
     use purlin::message::new_id;
-    use purlin::resilience::{Breakers, Calls};
+    use purlin::resilience::{Breakers, Calls, Policies};
     use tokio::net::TcpListener;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::config::call_policies;
     use crate::contracts::line::Line;
 
     #[tokio::test(start_paused = true)]
@@ -162,8 +158,7 @@ mod tests {
         // It takes connections and answers nothing.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let policies = call_policies(None, Path::new("no file"), &BTreeMap::new()).unwrap();
-        let calls = Calls::new(policies, &Breakers::new());
+        let calls = Calls::new(Policies::built_in(), &Breakers::new());
         let caller = calls.caller("payments").without_repeats();
         let store = Store::memory();
         store.define::<PaidIn>().await.unwrap();
