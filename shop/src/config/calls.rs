@@ -195,6 +195,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whoever_lowers_how_many_calls_are_under_way_need_not_know_with_how_many_they_begin() {
+        for callee in ["users", "products"] {
+            let text = format!("[{callee}]\nconcurrency = {{ max_under_way = 32 }}");
+            let concurrency = read(&text).unwrap().of(callee).policy.concurrency;
+            assert_eq!(concurrency.max_under_way, 32, "{callee}");
+            assert!(concurrency.adaptive.is_some(), "{callee}");
+        }
+    }
+
+    #[test]
+    fn what_was_added_to_a_number_of_failures_that_the_shop_no_longer_says_is_refused_and_told_what_to_say() {
+        for callee in LONG {
+            for said in ["window = 8", "rates = false"] {
+                let error = read(&format!("[{callee}]\nbreaker = {{ {said} }}")).unwrap_err().to_string();
+                assert!(error.contains("failure_threshold"), "{error}");
+                read(&format!("[{callee}]\nbreaker = {{ failure_threshold = 5, {said} }}")).unwrap();
+            }
+        }
+    }
+
     /// Whose calls last long.
     const LONG: [&str; 3] = ["payments", "card-network", "model"];
 

@@ -50,8 +50,9 @@ pub struct Options {
     #[serde(rename = "peer", alias = "peers")]
     pub peers: Option<Vec<String>>,
     /// Which ledger the payments of this process are from now on, though their data do not say so, because those were lost.
-    /// It is the one that the orders were paid in, which the refusal to start or to charge names. Only here, and neither in
-    /// the environment nor in the file: it is done once
+    /// It is the one that the orders were paid in, which the refusal to start or to charge names. Each start with
+    /// it says anew that what choreographed orders asked for until then may be paid, and is not charged. Only here, and
+    /// neither in the environment nor in the file: it is done once
     #[arg(long, value_name = "UUID")]
     #[serde(skip)]
     pub payments_ledger: Option<Uuid>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use purlin::aggregate::{Change, UpdateError};
 use purlin::message::{Clock, Fault, Timestamp, Uuid};
-use purlin::store::{Commit, CommitError, Field, ReadError, Record, Revision, Row, Store};
+use purlin::store::{Cause, Commit, CommitError, Field, Query, ReadError, Record, Revision, Row, Store};
 use purlin::telemetry::{self, Rarely};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,6 +34,9 @@ const WAIT: (u64, u64) = (250, 10_000);
 
 /// How long an errand keeps its place that could not be put off.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How many are given up in one commit.
+const GIVEN_UP: usize = 500;
 
 /// When a record is looked at again that cannot be read.
 const ASIDE: Duration = Duration::from_secs(60 * 60);
@@ -73,6 +76,27 @@ impl Errand {
     /// Has it done as soon as this is committed.
     pub fn begin(&self, commit: Commit, now: Timestamp) -> Commit {
         commit.put_expecting(self.order_id.to_string(), self, Revision::Any, Some(now))
+    }
+}
+
+/// Gives up all that is still to be charged, and says how much that was: for payments that do not know whether it was charged
+/// since. What is to be given back stays: more than was taken nobody gives back.
+pub async fn give_up_charges(store: &Store) -> Result<usize, Cause> {
+    store.define::<Errand>().await?;
+    let (mut after, mut given_up) = (None, 0);
+    loop {
+        let page =
+            store.list::<Errand>(Query::all().and("kind", "charge").after(after).limit(GIVEN_UP)).await?;
+        let mut commit = Commit::new();
+        for record in &page.records {
+            commit = commit.delete::<Errand>(&record.key, Revision::Exact(record.revision));
+        }
+        if !commit.is_empty() {
+            store.commit(commit).await?;
+        }
+        given_up += page.records.len();
+        let Some(next) = page.next else { return Ok(given_up) };
+        after = Some(next);
     }
 }
 

@@ -4,6 +4,8 @@ use purlin::message::{Timestamp, Uuid, new_id};
 use purlin::store::{Cause, Commit, CommitError, LogId, ReadError, Revision, Row, Store};
 use serde::{Deserialize, Serialize};
 
+use super::errand;
+
 /// What tells these payments from all others, as long as their data lasts.
 #[derive(Debug, Serialize, Deserialize)]
 struct Ledger {
@@ -12,7 +14,7 @@ struct Ledger {
     /// what was paid since the backup. None: it was written by a program that did not say so.
     #[serde(default)]
     log: Option<LogId>,
-    /// When the operator said that these are the payments although they do not know of all.
+    /// When the operator last said that these are the payments although they do not know of all.
     #[serde(default)]
     said: Option<Timestamp>,
 }
@@ -40,19 +42,27 @@ pub async fn of(store: &Store, known: Known) -> Result<Uuid, Cause> {
     let (own, here) = (store.get::<Ledger>(KEY).await?, store.log_id());
     let restored = own.as_ref().and_then(|own| own.log).is_some_and(|log| log != here);
     let unmarked = own.as_ref().is_some_and(|own| own.log.is_none());
+    let said_before = own.as_ref().and_then(|own| own.said);
     let own = own.map(|ledger| ledger.id);
     match (own, known.said, known.paid_in) {
         (_, Some(said), Some(paid)) if said != paid => {
             Err(format!("--payments-ledger {said}: the orders here were paid in the ledger {paid}").into())
         }
-        (own, Some(said), _) if own != Some(said) || restored => {
+        // Also of payments that bear that id, and do not look restored: not every backup can be told from what it is of.
+        (own, Some(said), _) => {
+            // Before it is written, so that a process that ends in between is told again, and does so again.
+            let given_up = errand::give_up_charges(store).await?;
             tracing::warn!(
                 ledger = %said,
                 before = ?own,
                 restored,
-                "the payments are this ledger from now on, whatever they know of it, as the operator says"
+                given_up,
+                "the payments are this ledger from now on, whatever they know of it, as the operator says: they take nothing \
+                 for what choreographed orders have asked for until now"
             );
-            begin(store, Ledger { said: Some(store.now()), ..Ledger::of(store, said) }, Revision::Any).await
+            // A clock that was set back makes nothing known again.
+            let until = said_before.max(Some(store.now()));
+            begin(store, Ledger { said: until, ..Ledger::of(store, said) }, Revision::Any).await
         }
         // Nothing at all, or a backup of the time before ledgers.
         (own, _, Some(paid)) if own != Some(paid) => Err(format!(
@@ -67,7 +77,18 @@ pub async fn of(store: &Store, known: Known) -> Result<Uuid, Cause> {
              docs/problems/other-ledger.md"
         )
         .into()),
-        (Some(own), ..) if unmarked => begin(store, Ledger::of(store, own), Revision::Any).await,
+        (Some(own), ..) if unmarked => {
+            // The first life of a log has no backup behind it, as far as the log knows.
+            if here.incarnation > 1 {
+                tracing::warn!(
+                    ledger = %own,
+                    "these payments were restored from a backup once, by this start or long ago: it cannot be told. If they \
+                     were restored just now, they do not know of the money that was taken since the backup was made: stop \
+                     this process, say --payments-ledger {own}, and see docs/problems/other-ledger.md"
+                );
+            }
+            begin(store, Ledger { said: said_before, ..Ledger::of(store, own) }, Revision::Any).await
+        }
         (Some(own), ..) => Ok(own),
         (None, ..) => begin(store, Ledger::of(store, new_id()), Revision::Absent).await,
     }
@@ -96,10 +117,11 @@ async fn begin(store: &Store, ledger: Ledger, before: Revision) -> Result<Uuid, 
 #[cfg(test)]
 mod tests {
     use purlin::message::Envelope;
-    use purlin::store::{Expected, StreamId};
+    use purlin::store::{Expected, Query, StreamId};
     use purlin_sqlite::{Options, Sqlite};
 
     use super::*;
+    use crate::payments::errand::{Errand, Kind};
 
     fn paid_in(ledger: Uuid) -> Known {
         Known { paid_in: Some(ledger), said: None }
@@ -157,6 +179,67 @@ mod tests {
         assert_eq!(of(&restored, paid_in(own)).await.unwrap(), own, "and so it stays");
         restored.close().await;
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Says of payments that seem to be what they always were that they are not, and makes sure that it counts.
+    async fn is_heeded(store: &Store, own: Uuid) {
+        let begun = store.now();
+        assert_eq!(of(store, Known { said: Some(own), paid_in: Some(own) }).await.unwrap(), own);
+        let said = unknown_until(store).await.unwrap();
+        assert!(said.is_some_and(|said| said >= begun), "{said:?}");
+        assert_eq!(of(store, paid_in(own)).await.unwrap(), own);
+        assert_eq!(unknown_until(store).await.unwrap(), said, "and so it stays");
+    }
+
+    #[tokio::test]
+    async fn what_the_operator_says_counts_also_of_payments_that_do_not_look_restored() {
+        let store = Store::memory();
+        // Another start with the same log, as of a copy: nothing in it says so.
+        let own = of(&store, Known::default()).await.unwrap();
+        assert_eq!(unknown_until(&store).await.unwrap(), None);
+        is_heeded(&store, own).await;
+        is_heeded(&store, own).await;
+
+        // A backup that an earlier program made.
+        let (store, own) = (Store::memory(), new_id());
+        store.define::<Ledger>().await.unwrap();
+        let earlier: Ledger = serde_json::from_value(serde_json::json!({ "id": own })).unwrap();
+        store.commit(Commit::new().put(KEY, &earlier)).await.unwrap();
+        is_heeded(&store, own).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_unknown_stays_so_when_the_clock_was_set_back() {
+        let store = Store::memory();
+        let own = of(&store, Known::default()).await.unwrap();
+        let later = store.now().checked_add(std::time::Duration::from_secs(3600)).unwrap();
+        let said = Ledger { said: Some(later), ..Ledger::of(&store, own) };
+        store.commit(Commit::new().put(KEY, &said)).await.unwrap();
+        of(&store, Known { said: Some(own), paid_in: None }).await.unwrap();
+        assert_eq!(unknown_until(&store).await.unwrap(), Some(later));
+    }
+
+    #[tokio::test]
+    async fn the_operators_word_gives_up_the_charges_that_waited_in_a_backup_but_not_the_refunds() {
+        let store = Store::memory();
+        let own = of(&store, Known::default()).await.unwrap();
+        store.define::<Errand>().await.unwrap();
+        // More than are read at once.
+        let kinds = [Kind::Refund].into_iter().chain(std::iter::repeat_n(Kind::Charge, 1_001));
+        let mut waiting = Vec::new();
+        for kind in kinds {
+            let order = new_id();
+            store.commit(Errand::new(order, kind).begin(Commit::new(), store.now())).await.unwrap();
+            waiting.push(order.to_string());
+        }
+        let left = async || {
+            let page = store.list::<Errand>(Query::all().limit(2_000)).await.unwrap();
+            page.records.into_iter().map(|record| record.key).collect::<Vec<_>>()
+        };
+        of(&store, paid_in(own)).await.unwrap();
+        assert_eq!(left().await.len(), waiting.len(), "a mere start gives nothing up");
+        of(&store, Known { said: Some(own), paid_in: None }).await.unwrap();
+        assert_eq!(left().await, waiting[..1]);
     }
 
     #[tokio::test]

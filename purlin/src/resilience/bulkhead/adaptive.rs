@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub struct AdaptiveConfig {
     /// There are never fewer places; at least 1.
     pub min_under_way: usize,
-    /// How many there are at first.
+    /// How many there are at first; at most `max_under_way` if it is more.
     pub first_under_way: usize,
     /// How many times its base a callee may take before there are fewer places; more than 1. What answers vary by
     /// anyway must fit in.

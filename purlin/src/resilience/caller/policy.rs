@@ -97,8 +97,8 @@ impl CallPolicy {
         let key = "concurrency.adaptive.min_under_way";
         allowed((1..=max).contains(&min), key, format_args!("from 1 to `max_under_way`, {max}"))?;
         let key = "concurrency.adaptive.first_under_way";
-        let range = format_args!("from `min_under_way`, {min}, to `max_under_way`, {max}").to_string();
-        allowed((min..=max).contains(&first), key, range)?;
+        // More than `max_under_way` is held to that: who lowers it need not know with how many places others would begin.
+        allowed(first >= min, key, format_args!("at least `min_under_way`, {min}"))?;
         let sensible = adaptive.tolerance > 1.0 && adaptive.tolerance <= 100.0;
         allowed(sensible, "concurrency.adaptive.tolerance", "more than 1, and at most 100")?;
         let sensible = !adaptive.window.is_zero() && adaptive.window <= Duration::from_secs(60);

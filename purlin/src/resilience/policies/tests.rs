@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::resilience::{
-    Breaker, BreakerConfig, BreakerState, Breakers, Forced, HedgeAfter, RateConfig, Retry,
+    Breaker, BreakerConfig, BreakerState, Breakers, Bulkhead, Forced, HedgeAfter, RateConfig, Retry,
 };
 use crate::telemetry::Metrics;
 
@@ -94,9 +94,9 @@ fn what_makes_no_sense_is_refused_by_its_key_and_told_what_is_allowed() {
         (json!({ "default": { "retry": { "jitter": 2 } } }), "`calls.default.retry.jitter`", "from 0 to 1"),
         (json!({ "a": { "hedge": { "after": "p10" } } }), "`calls.a.hedge.after`", "`p50`"),
         (
-            json!({ "a": { "concurrency": { "max_under_way": 10, "adaptive": true } } }),
-            "`calls.a.concurrency.adaptive.first_under_way`",
-            "to `max_under_way`, 10",
+            json!({ "a": { "concurrency": { "max_under_way": 3, "adaptive": true } } }),
+            "`calls.a.concurrency.adaptive.min_under_way`",
+            "from 1 to `max_under_way`, 3",
         ),
     ] {
         let told = refused(value);
@@ -115,8 +115,7 @@ fn the_numbers_of_an_adaptive_limit_have_bounds_of_which_each_is_told() {
     for (key, wrong, right, what) in [
         ("min_under_way", json!(0), json!(1), "from 1 to `max_under_way`, 1024"),
         ("min_under_way", json!(1025), json!(20), "from 1 to `max_under_way`, 1024"),
-        ("first_under_way", json!(3), json!(4), "from `min_under_way`, 4, to `max_under_way`, 1024"),
-        ("first_under_way", json!(1025), json!(1024), "to `max_under_way`, 1024"),
+        ("first_under_way", json!(3), json!(4), "at least `min_under_way`, 4"),
         ("tolerance", json!(1.0), json!(1.01), "more than 1, and at most 100"),
         ("tolerance", json!(100.1), json!(100.0), "more than 1, and at most 100"),
         ("window", json!("0s"), json!("1ms"), "longer than 0, and at most a minute"),
@@ -130,6 +129,17 @@ fn the_numbers_of_an_adaptive_limit_have_bounds_of_which_each_is_told() {
         assert!(told.contains(&of) && told.contains(what), "{told}");
         policies(adaptive(key, right));
     }
+}
+
+#[test]
+fn whoever_lowers_a_limit_need_not_know_where_it_would_have_begun() {
+    let others = json!({ "adaptive": { "first_under_way": 64 } });
+    let policies = policies(json!({
+        "default": { "concurrency": others },
+        "a": { "concurrency": { "max_under_way": 32 } },
+    }));
+    let concurrency = policies.of("a").policy.concurrency;
+    assert_eq!(Bulkhead::new(concurrency).status().limit, 32);
 }
 
 #[test]
