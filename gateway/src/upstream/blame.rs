@@ -43,9 +43,44 @@ pub(super) fn tells(status: StatusCode, headers: &HeaderMap, hurried: bool) -> T
     }
 }
 
+/// How far a request had come when its connection broke without an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Broken {
+    /// Whether the service took anything of it.
+    pub(super) begun: bool,
+    /// Whether it has a body.
+    pub(super) body: bool,
+    /// Whether the connection has taken all of that.
+    pub(super) over: bool,
+    /// Whether the connection broke while we wrote, and not while we waited for the answer.
+    pub(super) cut: bool,
+}
+
+impl Broken {
+    /// Whether the service may have refused it, in an answer that was lost: it need not read the rest of a body that it does
+    /// not want, and what it says can be lost when it closes while we write. Who has nothing of a request refuses nothing,
+    /// and where there is no body there is no rest.
+    pub(super) fn may_be_refused(self) -> bool {
+        self.begun && self.body && (self.cut || !self.over)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_body_of_which_the_service_has_the_beginning_and_not_the_end_may_be_refused_unheard() {
+        for [begun, body, over, cut] in (0..16).map(|bits| [1, 2, 4, 8].map(|bit| bits & bit != 0)) {
+            let broken = Broken { begun, body, over, cut };
+            let may_be = match broken {
+                Broken { begun: false, .. } | Broken { body: false, .. } => false,
+                Broken { over: false, .. } | Broken { cut: true, .. } => true,
+                Broken { .. } => false,
+            };
+            assert_eq!(broken.may_be_refused(), may_be, "{broken:?}");
+        }
+    }
 
     #[test]
     fn a_service_is_blamed_for_what_it_could_not_do_itself() {

@@ -71,6 +71,12 @@ impl Loan {
         !self.state().touched
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.over && !state.touched
+    }
+
     /// Whether the connection has taken all of the body.
     pub(super) fn is_over(&self) -> bool {
         self.state().over

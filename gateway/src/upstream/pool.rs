@@ -27,7 +27,7 @@ pub(super) struct Pool {
     pub(super) caller: Caller,
     /// When it answered last, in milliseconds since the origin.
     answered: AtomicU64,
-    /// Since when callers in a hurry have waited in vain.
+    /// Since when callers have asked in vain who may have to blame themselves.
     silence: Mutex<Option<Silence>>,
     /// How many large bodies may be waited for at once, while it is not known whether the service is there.
     pub(super) large: Semaphore,
@@ -116,8 +116,9 @@ impl Pool {
         self.answered.load(Ordering::Relaxed) > self.millis(begun)
     }
 
-    /// Requests of callers who gave little time end one after another without an answer, the last one at `now`, having been
-    /// with the service since `since`. Whether nobody had an answer for as long as `given`: then it is not their haste.
+    /// Requests of callers who gave little time, or whose bodies are not taken, end one after another without an answer, the
+    /// last one at `now`, having been with the service since `since`. Whether nobody had an answer for as long as `given`:
+    /// then it is not their doing.
     pub(super) fn is_silent_for(&self, given: Duration, since: Instant, now: Instant) -> bool {
         let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
         let before = silence.filter(|before| {

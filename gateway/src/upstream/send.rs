@@ -25,11 +25,11 @@ use crate::tasks::Tasks;
 use crate::unread::Unread;
 
 use super::aside::{Aside, Said};
-use super::blame::{self, Tells};
+use super::blame::{self, Broken, Tells};
 use super::body::{BodyFault, Loan, Outgoing};
 use super::pool::{Endpoint, InHand, Pool};
 use super::room::{Place, Room};
-use super::wire::{Connector, was_cut, was_idle, watched};
+use super::wire::{Connector, was_begun, was_cut, was_idle, watched};
 
 /// All services that requests can go to.
 #[derive(Debug)]
@@ -141,13 +141,15 @@ struct Failed {
     error: hyper_util::client::legacy::Error,
     /// Whether the service closed the connection while the request was on its way, as it does with idle ones.
     idle: bool,
-    /// Whether it closed the connection while we wrote.
-    cut: bool,
+    /// How far the request had come.
+    broken: Broken,
 }
 
 impl Failed {
-    fn of(error: hyper_util::client::legacy::Error, connection: &CaptureConnection) -> Self {
-        Self { error, idle: was_idle(connection), cut: was_cut(connection) }
+    fn of(error: hyper_util::client::legacy::Error, connection: &CaptureConnection, loan: &Loan) -> Self {
+        let (begun, cut) = (was_begun(connection), was_cut(connection));
+        let broken = Broken { begun, body: !loan.is_empty(), over: loan.is_over(), cut };
+        Self { error, idle: was_idle(connection), broken }
     }
 }
 
@@ -287,7 +289,7 @@ impl Upstreams {
             let (outgoing, loan) = Outgoing::lend(body, self.body_limit, Instant::now());
             let in_hand = endpoint.begin();
             let on_its_way = self.attempt((call, endpoint), outgoing, &loan, (until, aside));
-            let Failed { error, idle, cut } = match on_its_way.await {
+            let Failed { error, idle, broken } = match on_its_way.await {
                 Ok(Ok(response)) => {
                     return match call.judged((response, in_hand)) {
                         Judged::Hasty(answered) => aside.end(Said::Hasty(Box::new(answered))).await,
@@ -331,10 +333,9 @@ impl Upstreams {
                 tracing::debug!(endpoint = %endpoint.authority, %error, "a request is sent again");
             } else {
                 self.warn(endpoint, &error, "a service broke off");
-                return match loan.is_over() && !cut {
-                    true => Err(Refusal::BrokeOff.into()),
-                    // It did not want the rest, and may have said so, in an answer that we have not come to read.
-                    false => aside.end(Said::Spoilt(Refusal::BrokeOff)).await,
+                return match broken.may_be_refused() && !takes_nothing(pool, until) {
+                    false => Err(Refusal::BrokeOff.into()),
+                    true => aside.end(Said::Spoilt(Refusal::BrokeOff)).await,
                 };
             }
         }
@@ -357,7 +358,7 @@ impl Upstreams {
             tokio::select! {
                 biased;
                 response = &mut exchange => {
-                    return Ok(response.map_err(|error| Failed::of(error, &connection)));
+                    return Ok(response.map_err(|error| Failed::of(error, &connection, loan)));
                 }
                 fault = loan.faulted() => return Err(self.fault(fault)),
                 () = &mut timer => {
@@ -429,6 +430,13 @@ fn hangs(pool: &Pool, until: Until, fed: Instant) -> bool {
     end.saturating_duration_since(fed) >= until.enough()
         && !pool.has_answered_since(fed)
         && (!until.hurried || pool.is_silent_for(until.given, fed, end))
+}
+
+/// Whether a service that takes the beginnings of bodies and no more of them is away, and does not merely refuse them: nobody
+/// is answered for as long as the route gives. Whoever sends what is refused must not keep a service shut that is back: while
+/// its breaker probes, others tell.
+fn takes_nothing(pool: &Pool, until: Until) -> bool {
+    pool.is_silent_for(until.given, until.begun, Instant::now()) && pool.caller.breaker().is_closed()
 }
 
 impl Call<'_> {

@@ -46,6 +46,12 @@ pub(super) fn was_idle(connection: &CaptureConnection) -> bool {
         .is_some_and(|trace| trace.heard.load(Ordering::Acquire) && trace.silent.load(Ordering::Acquire))
 }
 
+/// Whether the service took anything of a request whose connection broke without an answer. Who has nothing of it cannot
+/// have refused it.
+pub(super) fn was_begun(connection: &CaptureConnection) -> bool {
+    trace(connection).is_some_and(|trace| trace.silent.load(Ordering::Acquire))
+}
+
 /// Whether a request's connection broke while we wrote, and not while we waited for the answer.
 pub(super) fn was_cut(connection: &CaptureConnection) -> bool {
     trace(connection).is_some_and(|trace| trace.cut.load(Ordering::Acquire))
@@ -120,5 +126,63 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Both ends of a connection.
+    async fn connected() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (service, _) = listener.accept().await.unwrap();
+        (Wire { stream, trace: Arc::default() }, service)
+    }
+
+    /// The service resets it, and that has arrived.
+    async fn reset(wire: &Wire, service: TcpStream) {
+        service.set_zero_linger().unwrap();
+        drop(service);
+        wire.stream.peek(&mut [0]).await.unwrap_err();
+    }
+
+    fn seen(wire: &Wire) -> (bool, bool) {
+        let is = |what: &AtomicBool| what.load(Ordering::Acquire);
+        (is(&wire.trace.silent), is(&wire.trace.cut))
+    }
+
+    #[tokio::test]
+    async fn of_a_connection_that_breaks_at_once_nothing_was_taken() {
+        let (mut wire, service) = connected().await;
+        reset(&wire, service).await;
+        wire.write_all(b"GET").await.unwrap_err();
+        assert_eq!(seen(&wire), (false, true));
+    }
+
+    #[tokio::test]
+    async fn what_one_request_wrote_is_not_taken_of_the_next() {
+        let (mut wire, mut service) = connected().await;
+        wire.write_all(b"GET").await.unwrap();
+        assert_eq!(seen(&wire), (true, false));
+        service.read_exact(&mut [0; 3]).await.unwrap();
+        service.write_all(b"200").await.unwrap();
+        wire.read_exact(&mut [0; 3]).await.unwrap();
+        reset(&wire, service).await;
+        wire.write_all(b"GET").await.unwrap_err();
+        assert_eq!(seen(&wire), (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_connection_can_break_behind_a_part_of_a_request() {
+        let (mut wire, service) = connected().await;
+        wire.write_all(b"POST").await.unwrap();
+        reset(&wire, service).await;
+        wire.write_all(b"body").await.unwrap_err();
+        assert_eq!(seen(&wire), (true, true));
     }
 }

@@ -18,7 +18,7 @@ use purlin_gateway::calls::{TOKEN_KEYS, callee, section};
 use purlin_gateway::config::{Config, Pool, Route};
 use purlin_gateway::core::Access;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -516,6 +516,97 @@ async fn a_service_that_closes_when_it_has_all_of_a_body_has_broken_off() {
         assert_eq!(gateway.ask(post).await.problem(), "broke-off");
     }
     assert_eq!(state(&breakers), BreakerState::Open);
+}
+
+/// Who accepts connections for somebody who is not there, and resets them.
+async fn resetting() -> (std::net::SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_zero_linger().unwrap();
+        }
+    });
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn a_service_that_resets_connections_is_left_alone_whatever_comes_first_the_reset_or_the_request() {
+    for _ in 0..5 {
+        let (address, _resetting) = resetting().await;
+        let (calls, breakers) = calls(json!({}));
+        let gateway = Running::calling(config(&[address]), &calls).await;
+        for _ in 0..ENOUGH {
+            let answer = gateway.ask(GET).await;
+            assert!(matches!(answer.problem().as_str(), "unavailable" | "broke-off"), "{answer:?}");
+        }
+        assert_eq!(state(&breakers), BreakerState::Open);
+    }
+}
+
+/// A service that answers who sends no body, and reads no other request to its end.
+async fn taking_no_bodies() -> (std::net::SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.windows(4).any(|window| window == b"\r\n\r\n") {
+                if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            if read.starts_with(b"GET") {
+                let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nwell";
+                let _ = stream.write_all(answer).await;
+            }
+        }
+    });
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn a_service_that_takes_no_body_to_its_end_is_blamed_once_it_has_answered_nobody_for_long() {
+    let (address, _taking) = taking_no_bodies().await;
+    let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "200ms" } } }));
+    let mut config = config(&[address]);
+    config.limits.request_timeout_ms = 1500;
+    config.limits.body_bytes = 16 << 20;
+    let given = Duration::from_millis(config.limits.request_timeout_ms);
+    let gateway = Running::calling(config, &calls).await;
+    let part = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 100000\r\n\r\nx";
+    // As long as it answers others it may just not want them.
+    let begun = Instant::now();
+    while begun.elapsed() < given {
+        for _ in 0..2 * ENOUGH {
+            assert_eq!(gateway.ask(part).await.problem(), "broke-off");
+        }
+        assert_eq!(gateway.ask(GET).await.text(), "well");
+    }
+    assert_eq!(state(&breakers), BreakerState::Closed);
+    let opens = async {
+        while state(&breakers) == BreakerState::Closed {
+            gateway.ask(part).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, opens).await.expect("nobody is answered any more");
+    // Who goes on sending what it does not take keeps nobody from it.
+    may_probe(&breakers).await;
+    let large = "x".repeat(8 << 20);
+    let large = format!("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: {}\r\n\r\n{large}", large.len());
+    for _ in 0..2 {
+        assert_eq!(gateway.ask(&large).await.problem(), "broke-off");
+        assert_eq!(state(&breakers), BreakerState::HalfOpen);
+    }
+    for _ in 0..2 {
+        assert_eq!(gateway.ask(GET).await.text(), "well");
+    }
+    let status = breaker(&breakers, "service").status(Instant::now());
+    assert_eq!((status.state, status.opened), (BreakerState::Closed, 1));
 }
 
 /// Somebody who takes no connections any more, so that whoever wants one waits; for as long as the connections live.

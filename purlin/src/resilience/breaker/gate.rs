@@ -16,7 +16,7 @@ use super::machine::{Generation, Machine, Outcome, Transition};
 use super::stripes::Successes;
 use super::sync::{AtomicU64, Mutex, Ordering};
 use super::word::{Kind, Word};
-use super::{BreakerConfig, Over};
+use super::{BreakerConfig, BreakerState, Over};
 
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -66,6 +66,31 @@ impl Gate {
     pub(super) fn closed(&self) -> Option<Generation> {
         let word = self.word();
         word.is_closed().then(|| word.generation())
+    }
+
+    /// Whether it is closed. A word that is frozen, as it is for every bad call, does not say so.
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        let word = self.word();
+        word.is_closed() || (word.kind() == Kind::Ask && self.is_closed_inside())
+    }
+
+    #[cold]
+    fn is_closed_inside(&self) -> bool {
+        self.look(|machine, _| machine.state() == BreakerState::Closed)
+    }
+
+    /// Whether it is half-open, and calls of this generation are its probes.
+    #[inline]
+    pub(super) fn probes_in(&self, generation: Generation) -> bool {
+        !self.word().is_closed() && self.probes_inside(generation)
+    }
+
+    #[cold]
+    fn probes_inside(&self, generation: Generation) -> bool {
+        self.look(|machine, _| {
+            machine.generation() == generation && machine.state() == BreakerState::HalfOpen
+        })
     }
 
     /// After how long to ask again, if a call is refused whatever the machine may say.

@@ -208,6 +208,39 @@ fn a_probe_that_was_given_up_counts_once_beside_one_that_is_under_way() {
 }
 
 #[test]
+fn no_call_of_a_closed_breaker_is_taken_for_a_probe_while_another_is_counted() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new(config()));
+        let failing = Arc::clone(&gate);
+        let other = thread::spawn(move || call(&failing, BAD));
+        let generation = admit(&gate, Duration::ZERO).unwrap();
+        assert!(!gate.probes_in(generation) && gate.is_closed());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_probe_is_one_as_long_as_it_is_half_open_and_what_was_let_through_before_is_none() {
+    loom::model(|| {
+        let config = BreakerConfig { success_threshold: 2, ..config() };
+        let gate = Arc::new(Gate::new(config));
+        let before = admit(&gate, Duration::ZERO).unwrap();
+        (0..2).for_each(|_| call(&gate, BAD));
+        assert!(!gate.probes_in(before) && !gate.is_closed(), "it is open");
+        let probe = admit(&gate, LATER).unwrap();
+        let counting = Arc::clone(&gate);
+        let other = thread::spawn(move || {
+            let probe = admit(&counting, LATER).unwrap();
+            settle(&counting, probe, GOOD, LATER);
+        });
+        assert!(gate.probes_in(probe) && !gate.probes_in(before) && !gate.is_closed());
+        other.join().unwrap();
+        settle(&gate, probe, GOOD, LATER);
+        assert!(!gate.probes_in(probe) && gate.is_closed());
+    });
+}
+
+#[test]
 fn what_was_let_through_before_it_opened_neither_closes_nor_opens_it() {
     for stale in [GOOD, BAD, Outcome::Abandoned] {
         loom::model(move || {

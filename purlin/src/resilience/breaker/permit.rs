@@ -126,7 +126,8 @@ impl<'a> Permit<'a> {
         std::mem::forget(self);
     }
 
-    /// With what a probe's result is told if nobody waits for it; none for a call that is no probe. Asking takes no lock.
+    /// With what a probe's result is told if nobody waits for it; none for a call that is no probe. Asking takes no
+    /// lock while the breaker is closed and nobody changes it.
     #[inline]
     pub fn ticket(&self) -> Option<Ticket> {
         Ticket::of(self.breaker, self.leave)

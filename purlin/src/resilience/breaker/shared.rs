@@ -199,11 +199,11 @@ impl Breaker {
         self.shared.feed.subscribe()
     }
 
-    /// Whether it lets every call through. Asking takes no lock, as it is for every request; while somebody changes the
-    /// state, the answer is no.
+    /// Whether it lets every call through. Asking takes no lock, as it is for every request, unless it is half-open, or a
+    /// result is just being counted.
     #[inline]
     pub fn is_closed(&self) -> bool {
-        self.shared.gate.closed().is_some()
+        self.shared.gate.is_closed()
     }
 
     /// For how long nobody is let through, not even a probe: [`Duration::MAX`] while an operator holds it open. None while

@@ -34,13 +34,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Of a call that was let through as a probe. (One that was let through just before the breaker opened gets one as well,
-    /// which counts for nothing.)
+    /// Of a call that was let through as a probe.
     #[inline]
     pub(super) fn of(breaker: &Breaker, leave: Leave) -> Option<Self> {
-        match breaker.is_closed() {
-            true => None,
-            false => Some(Self { breaker: breaker.clone(), leave }),
+        match breaker.shared.gate.probes_in(leave.generation) {
+            false => None,
+            true => Some(Self { breaker: breaker.clone(), leave }),
         }
     }
 
