@@ -19,7 +19,7 @@ fn own_lines() -> usize {
 }
 
 /// What never stands in one cache line with anything else, nor in the one that is fetched together with it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[repr(align(128))]
 pub(super) struct Apart<T>(pub(super) T);
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{Fault, FaultKind};
+use crate::resilience::per_thread::{Apart, Lines};
 
 /// The call was refused, because the callee failed too often.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,29 +32,26 @@ impl Fault for Open {
     }
 }
 
-/// The name of a callee, as text. A short one, up to 30 bytes, is copied where it is needed: refusals on many threads
-/// then have nothing in common that they would have to count.
+/// The name of a callee, as text.
+///
+/// It is one pointer, so that an answer that may be a refusal is small: what is larger than a few numbers is written to
+/// memory and read again, also by calls that are let through. Threads share no name, and so no count of its users.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Callee(Name);
+pub struct Callee(Arc<Apart<Box<str>>>);
 
-#[derive(Clone, PartialEq, Eq)]
-enum Name {
-    Short { len: u8, bytes: [u8; Callee::SHORT] },
-    Long(Arc<str>),
-}
+/// The same name for each thread.
+#[derive(Debug)]
+pub(super) struct Callees(Lines<Callee>);
 
-impl Callee {
-    const SHORT: usize = 30;
+impl Callees {
+    pub(super) fn new(name: &str) -> Self {
+        Self(Lines::new(|| Callee(Arc::new(Apart(name.into())))))
+    }
 
-    pub(super) fn new(name: &Arc<str>) -> Self {
-        let mut bytes = [0; Self::SHORT];
-        Self(match bytes.get_mut(..name.len()) {
-            Some(start) => {
-                start.copy_from_slice(name.as_bytes());
-                Name::Short { len: name.len() as u8, bytes }
-            }
-            None => Name::Long(Arc::clone(name)),
-        })
+    /// This thread's.
+    #[inline]
+    pub(super) fn here(&self) -> Callee {
+        self.0.here().clone()
     }
 }
 
@@ -61,12 +59,7 @@ impl Deref for Callee {
     type Target = str;
 
     fn deref(&self) -> &str {
-        match &self.0 {
-            Name::Short { len, bytes } => {
-                str::from_utf8(&bytes[..usize::from(*len)]).expect("it was copied from text")
-            }
-            Name::Long(name) => name,
-        }
+        &self.0
     }
 }
 

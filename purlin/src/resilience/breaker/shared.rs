@@ -14,11 +14,12 @@ use super::changes::Feed;
 use super::clock::Time;
 use super::gate::Gate;
 use super::machine::{Generation, Phase, Transition};
+use super::open::Callees;
 use super::permit::{Leave, Says};
 use super::stripes::Tally;
 use super::{
-    BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Callee, Change, Changes, Forced, Open,
-    Operator, Permit, Reason,
+    BreakerClock, BreakerConfig, BreakerState, BreakerStatus, Change, Changes, Forced, Open, Operator,
+    Permit, Reason,
 };
 
 /// A circuit breaker for one callee; cheap to clone.
@@ -29,7 +30,7 @@ pub struct Breaker {
 
 pub(super) struct Shared {
     name: Arc<str>,
-    callee: Callee,
+    callees: Callees,
     config: BreakerConfig,
     pub(super) time: Time,
     pub(super) gate: Gate,
@@ -55,7 +56,7 @@ impl Breaker {
     pub(super) fn build(name: Arc<str>, config: BreakerConfig, clock: BreakerClock, common: Feed) -> Self {
         let config = config.in_force().sane();
         let shared = Shared {
-            callee: Callee::new(&name),
+            callees: Callees::new(&name),
             name,
             config,
             time: Time::start(clock),
@@ -283,7 +284,7 @@ impl Breaker {
     /// What a caller is told who is refused.
     #[inline]
     pub(super) fn refusal(&self, retry_after: Duration) -> Open {
-        Open { callee: self.shared.callee.clone(), retry_after }
+        Open { callee: self.shared.callees.here(), retry_after }
     }
 
     #[inline]
