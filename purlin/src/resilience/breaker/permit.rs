@@ -1,6 +1,8 @@
 //! The leave to make one call.
 
 use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -151,10 +153,14 @@ impl<'a> Permit<'a> {
         std::mem::forget(self);
     }
 
-    /// The call does not end at once: from now on it takes time.
+    /// Goes on with the call; one that does not end at once takes time from now on.
     #[inline]
-    pub(super) fn waits(&mut self) {
-        self.breaker.waits(&mut self.leave);
+    pub(super) fn poll<F: Future>(&mut self, work: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = work.poll(cx);
+        if polled.is_pending() {
+            self.breaker.waits(&mut self.leave);
+        }
+        polled
     }
 }
 

@@ -105,11 +105,14 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let says = |answer: &Result<T, E>| match answer {
+        let mut permit = self.enter().map_err(CallError::Open)?;
+        let mut work = pin!(work());
+        let answer = std::future::poll_fn(|cx| permit.poll(work.as_mut(), cx)).await;
+        permit.judged(match &answer {
             Ok(_) => Says::Good,
             Err(error) => Verdict::of(error).says(),
-        };
-        self.call_told(says, work).await.map_err(CallError::Open)?.map_err(CallError::Failed)
+        });
+        answer.map_err(CallError::Failed)
     }
 
     /// Calls, unless it is open; `failed` says of an answer whether it is a failure of the callee.
@@ -119,26 +122,11 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
     {
-        self.call_told(|answer| failed(answer).into(), work).await
-    }
-
-    #[inline]
-    async fn call_told<T, F, Fut>(&self, says: impl FnOnce(&T) -> Says, work: F) -> Result<T, Open>
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = T>,
-    {
         let mut permit = self.enter()?;
         let mut work = pin!(work());
-        let answer = std::future::poll_fn(|cx| {
-            let polled = work.as_mut().poll(cx);
-            if polled.is_pending() {
-                permit.waits();
-            }
-            polled
-        });
-        let answer = answer.await;
-        permit.judged(says(&answer));
+        // A future of its own for what both have in common would cost a call as much as the breaker does.
+        let answer = std::future::poll_fn(|cx| permit.poll(work.as_mut(), cx)).await;
+        permit.judged(failed(&answer).into());
         Ok(answer)
     }
 
