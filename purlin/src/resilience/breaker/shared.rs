@@ -28,6 +28,9 @@ pub struct Breaker {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What all handles have in common. It stands in no cache line with anything else: whoever writes beside it would hold up
+/// calls that only read.
+#[repr(align(128))]
 pub(super) struct Shared {
     name: Arc<str>,
     callees: Callees,
