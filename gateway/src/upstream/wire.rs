@@ -34,16 +34,22 @@ struct Trace {
     cut: AtomicBool,
 }
 
+impl Trace {
+    fn is_idle(&self) -> bool {
+        let unanswered = self.silent.load(Ordering::Acquire) || self.cut.load(Ordering::Acquire);
+        self.heard.load(Ordering::Acquire) && unanswered
+    }
+}
+
 /// Connections made by `http`, each of which is watched.
 pub(super) fn watched(http: HttpConnector) -> Connector {
     http.map_response(|stream| TokioIo::new(Wire { stream: stream.into_inner(), trace: Arc::default() }))
 }
 
 /// Whether a request's connection had served another before, and not a byte of an answer came to this one: then the
-/// service closed an idle connection while the request was on its way.
+/// service closed an idle connection while the request was on its way, or before a byte of it was.
 pub(super) fn was_idle(connection: &CaptureConnection) -> bool {
-    trace(connection)
-        .is_some_and(|trace| trace.heard.load(Ordering::Acquire) && trace.silent.load(Ordering::Acquire))
+    trace(connection).is_some_and(|trace| trace.is_idle())
 }
 
 /// Whether the service took anything of a request whose connection broke without an answer. Who has nothing of it cannot
@@ -162,6 +168,7 @@ mod tests {
         reset(&wire, service).await;
         wire.write_all(b"GET").await.unwrap_err();
         assert_eq!(seen(&wire), (false, true));
+        assert!(!wire.trace.is_idle(), "it has served nobody");
     }
 
     #[tokio::test]
@@ -175,6 +182,7 @@ mod tests {
         reset(&wire, service).await;
         wire.write_all(b"GET").await.unwrap_err();
         assert_eq!(seen(&wire), (false, true));
+        assert!(wire.trace.is_idle(), "it can be sent again elsewhere");
     }
 
     #[tokio::test]
