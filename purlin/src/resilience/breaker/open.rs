@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::message::{Fault, FaultKind};
@@ -35,23 +35,24 @@ impl Fault for Open {
 /// The name of a callee, as text.
 ///
 /// It is one pointer, so that an answer that may be a refusal is small: what is larger than a few numbers is written to
-/// memory and read again, also by calls that are let through. Threads share no name, and so no count of its users.
+/// memory and read again, also by calls that are let through. The first threads of a process share no name, and so no count
+/// of its users.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Callee(Arc<Apart<Box<str>>>);
 
-/// The same name for each thread.
+/// The same name for each line of threads, once one of them was refused.
 #[derive(Debug)]
-pub(super) struct Callees(Lines<Callee>);
+pub(super) struct Callees(Lines<OnceLock<Callee>>);
 
 impl Callees {
-    pub(super) fn new(name: &str) -> Self {
-        Self(Lines::new(|| Callee(Arc::new(Apart(name.into())))))
+    pub(super) fn new() -> Self {
+        Self(Lines::new(OnceLock::new))
     }
 
-    /// This thread's.
+    /// This thread's, of the one name that all have.
     #[inline]
-    pub(super) fn here(&self) -> Callee {
-        self.0.here().clone()
+    pub(super) fn here(&self, name: &str) -> Callee {
+        self.0.here().get_or_init(|| Callee(Arc::new(Apart(name.into())))).clone()
     }
 }
 

@@ -59,7 +59,7 @@ impl Breaker {
     pub(super) fn build(name: Arc<str>, config: BreakerConfig, clock: BreakerClock, common: Feed) -> Self {
         let config = config.in_force().sane();
         let shared = Shared {
-            callees: Callees::new(&name),
+            callees: Callees::new(),
             name,
             config,
             time: Time::start(clock),
@@ -275,7 +275,7 @@ impl Breaker {
     /// What a caller is told who is refused.
     #[inline]
     pub(super) fn refusal(&self, retry_after: Duration) -> Open {
-        Open { callee: self.shared.callees.here(), retry_after }
+        Open { callee: self.shared.callees.here(&self.shared.name), retry_after }
     }
 
     #[inline]
