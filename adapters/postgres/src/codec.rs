@@ -1,29 +1,38 @@
 //! Events as rows of the `_event` view, and texts that PostgreSQL takes.
 
 use std::error::Error;
-use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use purlin::message::Envelope;
 use purlin::message::{Meta, Tags, Timestamp, Uuid};
-use purlin::store::{
-    Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
-};
+use purlin::store::pool::Pool;
+use purlin::store::{Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, WriteKind};
 use tokio_postgres::Row;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-/// The columns, in the order in which [`read_event`] wants them.
+/// The columns, in the order in which [`read_events`] wants them.
 pub(crate) const COLUMNS: &str = "position, stream, version, kind, id, at, schema, public, meta, data";
 
 /// Which of them is the event's data.
-pub(crate) const DATA: usize = 9;
+const DATA: usize = 9;
 
-/// The event of a row of [`COLUMNS`].
-pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
+/// The events of rows of [`COLUMNS`].
+pub(crate) fn read_events(rows: &[Row]) -> Result<Vec<Recorded>, ReadError> {
+    let mut pool = if rows.len() > 1 { Pool::of_page() } else { Pool::default() };
+    rows.iter().map(|row| read_event(row, &mut pool)).collect()
+}
+
+/// How many bytes the data of an event have.
+pub(crate) fn data_len(row: &Row) -> Result<usize, tokio_postgres::Error> {
+    row.try_get::<_, Text<'_>>(DATA).map(|data| data.0.len())
+}
+
+fn read_event(row: &Row, pool: &mut Pool) -> Result<Recorded, ReadError> {
     let position: i64 = row.try_get(0).map_err(damaged("an event"))?;
     let what = || format!("the event at position {position}");
     let damaged = |error: tokio_postgres::Error| unreadable(what(), error);
-    let stream: &str = row.try_get(1).map_err(damaged)?;
+    let text = |column| row.try_get::<_, Text<'_>>(column).map_err(damaged);
+    let name = |column| str::from_utf8(text(column)?.0).map_err(|error| unreadable(what(), error));
     let at: i64 = row.try_get(5).map_err(damaged)?;
     let schema: i32 = row.try_get(6).map_err(damaged)?;
     let (meta, tags) = match row.try_get::<_, Option<&[u8]>>(8).map_err(damaged)? {
@@ -32,17 +41,17 @@ pub(crate) fn read_event(row: &Row) -> Result<Recorded, ReadError> {
     };
     Ok(Recorded {
         position: Position(unsigned(position)),
-        stream: StreamId::parse(stream).map_err(|error| unreadable(what(), error))?,
+        stream: pool.stream(name(1)?).map_err(|error| unreadable(what(), error))?,
         version: unsigned(row.try_get(2).map_err(damaged)?),
         at: Timestamp::from_microsecond(at).map_err(|error| unreadable(what(), error))?,
         envelope: Envelope {
             id: row.try_get::<_, Uuid>(4).map_err(damaged)?,
-            kind: Arc::from(row.try_get::<_, &str>(3).map_err(damaged)?),
+            kind: pool.kind(name(3)?),
             schema: u16::try_from(schema).map_err(|error| unreadable(what(), error))?,
             public: row.try_get(7).map_err(damaged)?,
             meta,
             tags,
-            data: Bytes::copy_from_slice(row.try_get::<_, &str>(9).map_err(damaged)?.as_bytes()),
+            data: pool.data(text(DATA)?.0),
         },
     })
 }
@@ -88,7 +97,8 @@ fn unreadable(what: String, error: impl Error + Send + Sync + 'static) -> ReadEr
 #[error("the metadata of an event are damaged")]
 struct Damaged;
 
-/// Bytes that were seen to be [`storable`], as a text.
+/// A text as bytes: such as were seen to be [`storable`], or come from a server whose encoding is UTF-8, and need not be
+/// looked at here.
 #[derive(Debug)]
 pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
 
@@ -103,6 +113,16 @@ impl ToSql for Text<'_> {
     }
 
     to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Text<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TEXT
+    }
 }
 
 /// Refuses a commit with a text that PostgreSQL cannot store, before it can spoil a group.
@@ -142,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_text_with_a_nul_byte_is_refused_and_one_that_speaks_of_it_is_not() {
-        use purlin::store::Expected;
+        use purlin::store::{Expected, StreamId};
         let with = |kind: &str, data: &'static str| {
             let stream = StreamId::new("thing", 1).unwrap();
             storable(&Commit::new().append(stream, Expected::Any, [Envelope::raw(kind, data)]))

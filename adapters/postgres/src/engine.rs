@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ahead::{Begin, Next};
 use crate::archive;
-use crate::codec::{read_event, read_record, storable};
+use crate::codec::{read_events, read_record, storable};
 use crate::collection::Table;
 use crate::error::{Closed, OpenError, unavailable};
 use crate::options::Options;
@@ -174,7 +174,7 @@ impl Engine for Postgres {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let select = reader::stream(&self.shared.schema, &stream, from, limit);
-        Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
+        Box::pin(async move { read_events(&self.readers.ask(select).await?) })
     }
 
     fn read_stream_back(
@@ -184,7 +184,7 @@ impl Engine for Postgres {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let select = reader::stream_back(&self.shared.schema, &stream, before, limit);
-        Box::pin(async move { self.readers.ask(select).await?.iter().map(read_event).collect() })
+        Box::pin(async move { read_events(&self.readers.ask(select).await?) })
     }
 
     fn read_log(

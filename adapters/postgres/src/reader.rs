@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
-use crate::codec::{COLUMNS, DATA, limit, read_event, signed, unsigned};
+use crate::codec::{COLUMNS, data_len, limit, read_events, signed, unsigned};
 use crate::error::{is_lost, is_stale, unreadable};
 use crate::link::{Link, Session, session};
 use crate::names::Schema;
@@ -84,7 +84,7 @@ impl Select {
         while bytes < Limits::PAGE
             && let Some(row) = rows.try_next().await?
         {
-            let data = row.try_get::<_, &str>(DATA)?.len();
+            let data = data_len(&row)?;
             (bytes, largest) = (bytes + data, largest.max(data));
             events.push(row);
         }
@@ -315,7 +315,7 @@ impl Readers {
         let last = positions.last().copied().unwrap_or_default();
         let wanted = events(schema, "position = ANY ($1::bigint[])", "position", "$2");
         let rows = self.ask(Select::of_events(wanted, many).with(positions).with(limit(many))).await?;
-        let found = rows.iter().map(read_event).collect::<Result<Vec<Recorded>, _>>()?;
+        let found = read_events(&rows)?;
         // Large events are cut: what was not read is left for the next page.
         if let Some(cut) = found.last().filter(|event| event.position.0 < unsigned(last)) {
             through = cut.position;
@@ -341,7 +341,7 @@ pub(crate) fn through(after: Position, most: usize, answers: &[Vec<Row>]) -> Res
     let until = head.min(after.0.saturating_add(WINDOW)).max(after.0);
     let mut bytes = 0;
     for event in events {
-        bytes += event.try_get::<_, &str>(DATA).map_err(unreadable)?.len();
+        bytes += data_len(event).map_err(unreadable)?;
     }
     let cut = events.len() >= most || bytes >= Limits::PAGE;
     match events.last().map(position).transpose()? {
@@ -354,8 +354,7 @@ pub(crate) fn through(after: Position, most: usize, answers: &[Vec<Row>]) -> Res
 
 /// The page that the rows of [`log`] make, which go so far.
 pub(crate) fn read_page(through: Position, answers: &[Vec<Row>]) -> Result<LogPage, ReadError> {
-    let events = answers.last().map_or(&[][..], Vec::as_slice).iter().map(read_event);
-    let mut events = events.collect::<Result<Vec<Recorded>, _>>()?;
+    let mut events = read_events(answers.last().map_or(&[], Vec::as_slice))?;
     // What came in between the two statements is left for the next page.
     events.retain(|event| event.position <= through);
     Ok(LogPage { events, through })

@@ -1,10 +1,8 @@
 //! Events as rows of the `_event` table.
 
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
 use purlin::message::{Envelope, Meta, Timestamp, Uuid};
-use purlin::store::{Position, Recorded, StreamId, StreamIdError};
+use purlin::store::pool::Pool;
+use purlin::store::{Position, Recorded};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
@@ -111,60 +109,6 @@ pub(crate) fn data_of<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<&'r [u8]>
 /// The event of a row with its data.
 pub(crate) fn read_event(row: &Row<'_>, older: Older) -> rusqlite::Result<Recorded> {
     Seen::read(row, older)?.event(data_of(row)?.ok_or_else(mismatch)?, &mut Pool::default())
-}
-
-/// What the events of a page share: a kind or a stream that they have in common is kept once, and data stand side by
-/// side in chunks, so that an event costs one allocation, of its stream's name, in place of three.
-///
-/// Who keeps the data of one event keeps the chunk that they are in, which is no larger than [`Pool::CHUNK`].
-#[derive(Default)]
-pub(crate) struct Pool {
-    kinds: [Option<Arc<str>>; 8],
-    oldest: usize,
-    stream: Option<StreamId>,
-    room: BytesMut,
-    /// Bytes of the next chunk; 0: data stand alone.
-    chunk: usize,
-}
-
-impl Pool {
-    const CHUNK: usize = 64 << 10;
-
-    /// For many events.
-    pub(crate) fn of_page() -> Self {
-        Self { chunk: 4 << 10, ..Self::default() }
-    }
-
-    fn kind(&mut self, kind: &str) -> Arc<str> {
-        if let Some(known) = self.kinds.iter().flatten().find(|known| ***known == *kind) {
-            return Arc::clone(known);
-        }
-        let kind: Arc<str> = kind.into();
-        self.kinds[self.oldest] = Some(Arc::clone(&kind));
-        self.oldest = (self.oldest + 1) % self.kinds.len();
-        kind
-    }
-
-    fn stream(&mut self, name: &str) -> Result<StreamId, StreamIdError> {
-        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.as_str() == name) {
-            return Ok(stream.clone());
-        }
-        let stream = StreamId::parse(name)?;
-        self.stream = Some(stream.clone());
-        Ok(stream)
-    }
-
-    fn data(&mut self, data: &[u8]) -> Bytes {
-        if data.len() >= self.chunk / 4 {
-            return Bytes::copy_from_slice(data);
-        }
-        if self.room.capacity() < data.len() {
-            self.room = BytesMut::with_capacity(self.chunk);
-            self.chunk = (2 * self.chunk).min(Self::CHUNK);
-        }
-        self.room.extend_from_slice(data);
-        self.room.split().freeze()
-    }
 }
 
 impl Seen<'_> {

@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use purlin::store::pool::Pool;
 use purlin::store::{EventQuery, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
 use rusqlite::{Connection, Row};
 
 use crate::archive::{Cold, Scan};
-use crate::codec::{Pool, Seen, data_of, mismatch, read_event, select, select_at, signed, whose};
+use crate::codec::{Seen, data_of, mismatch, read_event, select, select_at, signed, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::older::Older;

@@ -33,6 +33,7 @@ mod layer;
 mod limits;
 pub mod memory;
 pub mod personal;
+pub mod pool;
 mod position;
 mod record;
 mod stream;
