@@ -69,7 +69,7 @@ fn run(session: &mut Session) -> Result<()> {
         disk(session, "sqlite", bytes_of(&file)?, events)?;
     }
     if wants(session, "postgres") {
-        let mut postgres = Postgres::default();
+        let mut postgres = Postgres::with_memory()?;
         let Some(server) = postgres.server(session)? else { return Ok(()) };
         let few = postgres_store(&runtime, server, "few", FEW)?;
         let many = postgres_store(&runtime, server, "many", many)?;

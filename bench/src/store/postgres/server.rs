@@ -20,8 +20,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server; none when PostgreSQL is not installed, which is said.
-    pub(crate) fn start(session: &Session) -> Result<Option<Self>> {
+    /// Starts a server with these settings beside its own; none when PostgreSQL is not installed, which is said.
+    pub(crate) fn start(session: &Session, settings: &[String]) -> Result<Option<Self>> {
         let Some(programs) = programs() else {
             eprintln!("PostgreSQL is not installed (`apt-get install postgresql`): its cases are skipped");
             return Ok(None);
@@ -32,9 +32,10 @@ impl Server {
         let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
         server.program("initdb", &init)?;
         let (log, sockets) = (server.folder.join("log"), server.folder.display());
-        let options = format!(
+        let mut options = format!(
             "-p {port} -k {sockets} -c listen_addresses=127.0.0.1 -c fsync=on -c max_connections=200"
         );
+        settings.iter().for_each(|setting| options.push_str(&format!(" -c {setting}")));
         let start =
             ["-D", &data, "-l", &log.display().to_string(), "-w", "-t", "60", "-o", &options, "start"];
         server.program("pg_ctl", &start)?;
