@@ -29,7 +29,9 @@
 //! answered is lost if the servers replicate synchronously.
 //!
 //! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store and one more while it
-//! archives (a pool in front of the server must not hand one session to several clients).
+//! archives (a pool in front of the server must not hand one session to several clients). `shared_buffers` should have room for
+//! the index of streams, some 30 bytes an event, and for the events of the streams in use: with ten million streams and the 128 MB
+//! that PostgreSQL has when it is installed, 128 callers commit a quarter less.
 //!
 //! # Encryption
 //!
