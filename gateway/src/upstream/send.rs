@@ -147,8 +147,7 @@ struct Failed {
 
 impl Failed {
     fn of(error: hyper_util::client::legacy::Error, connection: &CaptureConnection, loan: &Loan) -> Self {
-        let (begun, cut) = (was_begun(connection), was_cut(connection));
-        let broken = Broken { begun, body: !loan.is_empty(), over: loan.is_over(), cut };
+        let broken = loan.broken(was_begun(connection), was_cut(connection));
         Self { error, idle: was_idle(connection), broken }
     }
 }
