@@ -33,7 +33,7 @@ const OWN: &str = "GET /own HTTP/1.1\r\nHost: shop\r\n\r\n";
 const BULKHEAD: usize = 4;
 const PROBES: usize = 2;
 /// So long the callee is left alone.
-const REST: Duration = Duration::from_millis(200);
+const REST: Duration = Duration::from_secs(1);
 
 /// No time limit plays a part but that of the open breaker.
 fn policy() -> CallPolicy {

@@ -33,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// takes himself for one who was held.
 pub(crate) async fn passes(time: Duration) {
     const STEP: Duration = Duration::from_millis(20);
-    tokio::time::pause();
+    let _stopped = StoppedClock::new();
     // A timer takes up to a millisecond more.
     let mut left = time + Duration::from_millis(1);
     while !left.is_zero() {
@@ -43,7 +43,22 @@ pub(crate) async fn passes(time: Duration) {
         tokio::task::yield_now().await;
         left -= step;
     }
-    tokio::time::resume();
+}
+
+/// A clock that only moves when it is told to; it goes on by itself when this is dropped.
+struct StoppedClock;
+
+impl StoppedClock {
+    fn new() -> Self {
+        tokio::time::pause();
+        Self
+    }
+}
+
+impl Drop for StoppedClock {
+    fn drop(&mut self) {
+        tokio::time::resume();
+    }
 }
 
 /// A running gateway; it ends with this.

@@ -138,7 +138,7 @@ async fn a_service_that_takes_no_body_to_its_end_is_blamed_once_it_has_answered_
     let (address, _taking) = taking_no_bodies().await;
     let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "200ms" } } }));
     let mut config = config(&[address]);
-    config.limits.request_timeout_ms = 1500;
+    config.limits.request_timeout_ms = 2400;
     config.limits.body_bytes = 16 << 20;
     let given = Duration::from_millis(config.limits.request_timeout_ms);
     let gateway = Running::calling(config, &calls).await;

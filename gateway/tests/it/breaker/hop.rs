@@ -31,7 +31,7 @@ fn beside(service: SocketAddr, other: &Service) -> Config {
 async fn a_service_that_is_gone_is_left_alone_and_used_again_when_it_is_back() {
     let (service, other) = (Service::named("service").await, Service::named("other").await);
     let address = service.address;
-    let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "200ms" } } }));
+    let (calls, breakers) = calls(json!({ "gateway-service": { "breaker": { "timeout": "2s" } } }));
     let gateway = Running::calling(beside(address, &other), &calls).await;
     assert_eq!(gateway.ask(GET).await.text(), "service");
     drop(service);
