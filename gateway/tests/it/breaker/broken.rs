@@ -71,8 +71,34 @@ async fn a_service_that_closes_when_it_has_all_of_a_request_has_broken_off() {
     }
 }
 
+#[tokio::test]
+async fn a_service_that_says_something_and_then_hangs_has_not_answered() {
+    for words in WORDS {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (calls, breakers) = calls(json!({}));
+        let mut config = config(&[listener.local_addr().unwrap()]);
+        config.limits.request_timeout_ms = 2000;
+        let gateway = Running::calling(config, &calls).await;
+        let asked = futures_util::future::join_all((0..ENOUGH).map(|_| gateway.ask(GET)));
+        let service = async {
+            let mut hanging = Vec::new();
+            while hanging.len() < ENOUGH {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                stream.write_all(words.as_bytes()).await.unwrap();
+                hanging.push(stream);
+            }
+            passes(Duration::from_secs(2)).await;
+            hanging
+        };
+        let (asked, _hanging) = tokio::join!(asked, service);
+        assert!(asked.iter().all(|answer| answer.problem() == "timeout"), "{words}: {asked:?}");
+        assert_eq!(state(&breakers), BreakerState::Open, "{words}");
+    }
+}
+
 /// Who accepts connections for somebody who is not there, and resets them, in a thread of its own: now and then before a
-/// request is written. It ends with the second.
+/// request is written. It ends with the sender.
 fn resetting() -> (SocketAddr, oneshot::Sender<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
