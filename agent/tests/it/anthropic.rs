@@ -224,12 +224,35 @@ async fn attempts_are_counted() {
 }
 
 #[tokio::test]
+async fn many_who_ask_an_overloaded_vendor_ask_again_within_one_budget() {
+    const ASKING: usize = 40;
+    let replies = (0..4 * ASKING).map(|_| Reply::error(529, "overloaded_error"));
+    let api = MessagesApi::answering(replies).await;
+    let model = Anthropic::new(config(&api)).unwrap();
+    let messages = [Message::User("hi".into())];
+    let ask = || async {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let request = Request { system: "", messages: &messages, tools: &[], max_tokens: 100, deadline };
+        model.answer(request, &mut |_| {}).await
+    };
+    let begun = Instant::now();
+    let answers = futures_util::future::join_all((0..ASKING).map(|_| ask())).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(ModelError::Overloaded { .. }))));
+    let again = api.requests().len() - ASKING;
+    let most = 10 + ASKING / 5 + begun.elapsed().as_secs() as usize + 1;
+    assert!((10..=most).contains(&again), "{again} were sent again");
+}
+
+#[tokio::test]
 async fn a_wait_that_is_longer_than_the_deadline_is_not_begun() {
-    let hour = vec![("retry-after", "3600")];
-    let api = MessagesApi::answering([Reply::Status(429, hour, json!({})), Reply::text("back")]).await;
-    let (answer, _) = ask(config(&api)).await;
-    let Err(ModelError::Overloaded { retry_after }) = answer else { panic!("{answer:?}") };
-    assert_eq!((retry_after, api.requests().len()), (Some(Duration::from_secs(3600)), 1));
+    // Also one that no clock can tell the end of.
+    for (header, said) in [("3600", 3600.0), ("1e19", 1e19)] {
+        let wait = vec![("retry-after", header)];
+        let api = MessagesApi::answering([Reply::Status(429, wait, json!({})), Reply::text("back")]).await;
+        let (answer, _) = ask(config(&api)).await;
+        let Err(ModelError::Overloaded { retry_after }) = answer else { panic!("{answer:?}") };
+        assert_eq!((retry_after, api.requests().len()), (Some(Duration::from_secs_f64(said)), 1));
+    }
 }
 
 #[tokio::test]

@@ -29,13 +29,14 @@ pub struct Forwarded<'a> {
 }
 
 /// What only we may say: a service believes it.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "forwarded",
     "x-real-ip",
     "x-client-ip",
     "true-client-ip",
     "x-request-id",
     "x-request-timeout-ms",
+    "grpc-timeout",
     "traceparent",
     "x-original-url",
     "x-rewrite-url",
@@ -148,6 +149,7 @@ mod tests {
                 ("X-Original-URL", "/admin"),
                 ("X-HTTP-Method-Override", "DELETE"),
                 ("X-Request-Timeout-Ms", "99999999"),
+                ("Grpc-Timeout", "1n"),
                 ("traceparent", "forged"),
                 ("tracestate", "a=b"),
                 ("accept", "text/html"),

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use crate::unread::Inbound;
 
+use super::blame::Broken;
+
 /// Why a body cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyFault {
@@ -71,15 +73,12 @@ impl Loan {
         !self.state().touched
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
+    /// How far it had come when its connection broke, of which the service had `begun` to take something, or which was `cut`
+    /// while we wrote.
+    pub(super) fn broken(&self, begun: bool, cut: bool) -> Broken {
         let state = self.state();
-        state.over && !state.touched
-    }
-
-    /// Whether the connection has taken all of the body.
-    pub(super) fn is_over(&self) -> bool {
-        self.state().over
+        let is_empty = state.over && !state.touched;
+        Broken { begun, body: !is_empty, over: state.over, cut }
     }
 
     /// The body, or what is left of it, if the connection has given it back.
@@ -178,5 +177,25 @@ impl Body for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         self.loan.state().returned = self.body.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_over_before_anybody_asks_for_it_is_none() {
+        let broken = |touched, over| {
+            let fed = Instant::now();
+            let state = State { returned: None, touched, over, awaits_caller: false, fed, fault: None };
+            let loan = Loan { state: Mutex::new(state), faulted: Notify::new() };
+            let Broken { body, over, .. } = loan.broken(true, false);
+            (body, over)
+        };
+        assert_eq!(broken(false, true), (false, true));
+        assert_eq!(broken(false, false), (true, false), "it waits for its turn");
+        assert_eq!(broken(true, true), (true, true));
+        assert_eq!(broken(true, false), (true, false));
     }
 }

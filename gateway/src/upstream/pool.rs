@@ -130,6 +130,16 @@ impl Pool {
         now.saturating_duration_since(begun) >= given
     }
 
+    /// Whether a service that has taken the beginning of a body since `begun`, and no more of it, is away, and does not merely
+    /// refuse bodies: nobody is answered for as long as `given`. Whoever sends what is refused must not keep a service shut that
+    /// is back: while its breaker probes, others tell.
+    pub(super) fn takes_nothing(&self, given: Duration, begun: Instant, now: Instant) -> bool {
+        // Asked in this order: a request that came to one who probed, or answered others meanwhile, is no part of a silence.
+        self.caller.breaker().is_closed()
+            && !self.has_answered_since(begun)
+            && self.is_silent_for(given, begun, now)
+    }
+
     /// Whether the next request would be a probe, or may be one. Every request with a body asks.
     pub(super) fn may_probe(&self, now: Instant) -> bool {
         let breaker = self.caller.breaker();
@@ -157,7 +167,7 @@ impl Drop for InHand {
 
 #[cfg(test)]
 mod tests {
-    use purlin::resilience::{Breakers, CallPolicy};
+    use purlin::resilience::{Breakers, CallPolicy, Forced};
     use purlin::telemetry::metrics::Gauge;
 
     use super::*;
@@ -196,6 +206,31 @@ mod tests {
         assert!(!silent(14, 17) && silent(17, 19));
         // The time in which nobody asked is no silence.
         assert!(!silent(30, 32) && !silent(34, 36) && !silent(38, 40));
+    }
+
+    #[test]
+    fn a_long_request_that_saw_others_answered_does_not_hide_the_silence_behind_that() {
+        let pool = pool(["a:1", "b:1", "c:1"]);
+        let (begun, s) = (pool.origin + Duration::from_secs(10), Duration::from_secs(1));
+        let takes_nothing = |from: u32, to: u32| pool.takes_nothing(5 * s, begun + from * s, begun + to * s);
+        pool.answers(begun + s);
+        assert!(!takes_nothing(2, 3));
+        assert!(!takes_nothing(0, 4), "it began before the answer");
+        assert!(!takes_nothing(4, 5) && !takes_nothing(5, 6));
+        assert!(takes_nothing(6, 7), "nobody was answered for 5 s");
+    }
+
+    #[test]
+    fn what_came_while_a_breaker_was_not_closed_is_no_part_of_a_silence() {
+        let pool = pool(["a:1", "b:1", "c:1"]);
+        let (begun, s) = (pool.origin + Duration::from_secs(10), Duration::from_secs(1));
+        let takes_nothing = |from: u32, to: u32| pool.takes_nothing(5 * s, begun + from * s, begun + to * s);
+        pool.caller.breaker().force(Some(Forced::Open));
+        assert!((0..8).all(|at| !takes_nothing(at, at + 1)), "others tell whether it is back");
+        pool.caller.breaker().force(None);
+        assert!(!takes_nothing(8, 9), "it has been asked for a second");
+        assert!((9..12).all(|at| !takes_nothing(at, at + 1)));
+        assert!(takes_nothing(12, 13));
     }
 
     #[test]

@@ -147,8 +147,7 @@ struct Failed {
 
 impl Failed {
     fn of(error: hyper_util::client::legacy::Error, connection: &CaptureConnection, loan: &Loan) -> Self {
-        let (begun, cut) = (was_begun(connection), was_cut(connection));
-        let broken = Broken { begun, body: !loan.is_empty(), over: loan.is_over(), cut };
+        let broken = loan.broken(was_begun(connection), was_cut(connection));
         Self { error, idle: was_idle(connection), broken }
     }
 }
@@ -333,7 +332,8 @@ impl Upstreams {
                 tracing::debug!(endpoint = %endpoint.authority, %error, "a request is sent again");
             } else {
                 self.warn(endpoint, &error, "a service broke off");
-                return match broken.may_be_refused() && !takes_nothing(pool, until) {
+                let takes_nothing = || pool.takes_nothing(until.given, until.begun, Instant::now());
+                return match broken.may_be_refused() && !takes_nothing() {
                     false => Err(Refusal::BrokeOff.into()),
                     true => aside.end(Said::Spoilt(Refusal::BrokeOff)).await,
                 };
@@ -430,13 +430,6 @@ fn hangs(pool: &Pool, until: Until, fed: Instant) -> bool {
     end.saturating_duration_since(fed) >= until.enough()
         && !pool.has_answered_since(fed)
         && (!until.hurried || pool.is_silent_for(until.given, fed, end))
-}
-
-/// Whether a service that takes the beginnings of bodies and no more of them is away, and does not merely refuse them: nobody
-/// is answered for as long as the route gives. Whoever sends what is refused must not keep a service shut that is back: while
-/// its breaker probes, others tell.
-fn takes_nothing(pool: &Pool, until: Until) -> bool {
-    pool.is_silent_for(until.given, until.begun, Instant::now()) && pool.caller.breaker().is_closed()
 }
 
 impl Call<'_> {

@@ -39,6 +39,12 @@ impl Trace {
         let unanswered = self.silent.load(Ordering::Acquire) || self.cut.load(Ordering::Acquire);
         self.heard.load(Ordering::Acquire) && unanswered
     }
+
+    /// Whether anything was ever written: whatever the service has said since, an interim answer, or a part of one, is none.
+    /// Of a connection that had served another that is taken for granted; it breaks but once.
+    fn is_begun(&self) -> bool {
+        self.heard.load(Ordering::Acquire) || self.silent.load(Ordering::Acquire)
+    }
 }
 
 /// Connections made by `http`, each of which is watched.
@@ -52,10 +58,10 @@ pub(super) fn was_idle(connection: &CaptureConnection) -> bool {
     trace(connection).is_some_and(|trace| trace.is_idle())
 }
 
-/// Whether the service took anything of a request whose connection broke without an answer. Who has nothing of it cannot
-/// have refused it.
+/// Whether the service may have taken something of a request whose connection broke without an answer: who has nothing of
+/// it cannot have refused it.
 pub(super) fn was_begun(connection: &CaptureConnection) -> bool {
-    trace(connection).is_some_and(|trace| trace.silent.load(Ordering::Acquire))
+    trace(connection).is_some_and(|trace| trace.is_begun())
 }
 
 /// Whether a request's connection broke while we wrote, and not while we waited for the answer.
@@ -158,8 +164,7 @@ mod tests {
     }
 
     fn seen(wire: &Wire) -> (bool, bool) {
-        let is = |what: &AtomicBool| what.load(Ordering::Acquire);
-        (is(&wire.trace.silent), is(&wire.trace.cut))
+        (wire.trace.is_begun(), wire.trace.cut.load(Ordering::Acquire))
     }
 
     #[tokio::test]
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_one_request_wrote_is_not_taken_of_the_next() {
+    async fn a_connection_that_had_served_another_can_break_before_anything_is_written() {
         let (mut wire, mut service) = connected().await;
         wire.write_all(b"GET").await.unwrap();
         assert_eq!(seen(&wire), (true, false));
@@ -181,8 +186,19 @@ mod tests {
         wire.read_exact(&mut [0; 3]).await.unwrap();
         reset(&wire, service).await;
         wire.write_all(b"GET").await.unwrap_err();
-        assert_eq!(seen(&wire), (false, true));
+        assert_eq!(seen(&wire), (true, true));
         assert!(wire.trace.is_idle(), "it can be sent again elsewhere");
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_of_a_request_is_taken_whatever_the_service_says_before_its_answer() {
+        let (mut wire, mut service) = connected().await;
+        wire.write_all(b"POST").await.unwrap();
+        service.read_exact(&mut [0; 4]).await.unwrap();
+        service.write_all(b"100").await.unwrap();
+        wire.read_exact(&mut [0; 3]).await.unwrap();
+        assert_eq!(seen(&wire), (true, false));
+        assert!(!wire.trace.is_idle(), "it has been heard");
     }
 
     #[tokio::test]

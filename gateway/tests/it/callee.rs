@@ -25,13 +25,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::cascade::has_got;
-use crate::world::{Answer, Caller, PATIENCE, Running, Service, config, full};
+use crate::world::{Answer, Caller, PATIENCE, Running, Service, config, full, passes};
 
 const NEEDS: &str = "GET /needs HTTP/1.1\r\nHost: shop\r\n\r\n";
 const OWN: &str = "GET /own HTTP/1.1\r\nHost: shop\r\n\r\n";
 
 const BULKHEAD: usize = 4;
 const PROBES: usize = 2;
+/// So long the callee is left alone.
+const REST: Duration = Duration::from_secs(1);
 
 /// No time limit plays a part but that of the open breaker.
 fn policy() -> CallPolicy {
@@ -44,7 +46,7 @@ fn policy() -> CallPolicy {
             failure_threshold: BULKHEAD as u32,
             window: BULKHEAD as u32,
             success_threshold: PROBES as u32,
-            timeout: Duration::from_millis(200),
+            timeout: REST,
             ..BreakerConfig::default()
         },
         ..CallPolicy::default()
@@ -154,9 +156,11 @@ async fn a_callee_that_hangs_dies_and_returns_harms_nobody_else_and_is_not_run_o
 
     // It is back, and still slow: it gets its probes and nothing beyond, though many ask.
     let callee = Callee::start(&address.to_string()).await;
+    passes(REST).await;
     let mut probing = Vec::new();
     for count in 1..=PROBES {
-        probing.push(probe(&gateway, &callee.service, count).await);
+        probing.push(asked(&gateway, NEEDS).await);
+        has_got(&callee.service, count).await;
     }
     for _ in 0..10 {
         assert_eq!(gateway.ask(NEEDS).await.problem(), "circuit-open");
@@ -171,19 +175,4 @@ async fn a_callee_that_hangs_dies_and_returns_harms_nobody_else_and_is_not_run_o
     assert_eq!(middle.state(), BreakerState::Closed);
     assert_eq!(gateway.ask(NEEDS).await.text(), "done");
     assert_eq!(callee.most.load(Ordering::Relaxed), PROBES);
-}
-
-/// Asks until a request is let through to the callee as its `count`th; whoever made it waits for the answer.
-async fn probe(gateway: &Running, callee: &Service, count: usize) -> Caller {
-    let asking = async {
-        loop {
-            let mut caller = asked(gateway, NEEDS).await;
-            let refused = tokio::select! {
-                answer = caller.answer() => answer,
-                () = has_got(callee, count) => return caller,
-            };
-            is_refused(&refused, "circuit-open");
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.expect("a probe in time")
 }

@@ -328,6 +328,9 @@ async fn a_request_that_does_no_harm_twice_is_sent_again_when_its_connection_bro
         (head("POST /"), 503),
         (head("POST /"), 200),
         (head("DELETE /"), 503),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 200),
+        // What was sent of a body is not there any more.
+        ("POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 4\r\n\r\nfour".to_owned(), 503),
     ] {
         let answer = gateway.ask(&request).await;
         assert_eq!(answer.status, status, "{request}: {}", answer.text());

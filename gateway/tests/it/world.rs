@@ -29,6 +29,38 @@ use tokio::task::JoinSet;
 /// No test waits longer than this for one thing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Lets so much time pass at once, for everybody in this test. In small steps, because who hears of a timer much too late
+/// takes himself for one who was held.
+pub(crate) async fn passes(time: Duration) {
+    const STEP: Duration = Duration::from_millis(20);
+    let _stopped = StoppedClock::new();
+    // A timer takes up to a millisecond more.
+    let mut left = time + Duration::from_millis(1);
+    while !left.is_zero() {
+        let step = left.min(STEP);
+        tokio::time::advance(step).await;
+        // Who is woken now does what it is time for, before it is later.
+        tokio::task::yield_now().await;
+        left -= step;
+    }
+}
+
+/// A clock that only moves when it is told to; it goes on by itself when this is dropped.
+struct StoppedClock;
+
+impl StoppedClock {
+    fn new() -> Self {
+        tokio::time::pause();
+        Self
+    }
+}
+
+impl Drop for StoppedClock {
+    fn drop(&mut self) {
+        tokio::time::resume();
+    }
+}
+
 /// A running gateway; it ends with this.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -241,6 +273,7 @@ impl Got {
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     got: watch::Sender<Vec<Got>>,
+    begun: watch::Sender<usize>,
     _tasks: JoinSet<()>,
 }
 
@@ -272,14 +305,16 @@ impl Service {
     {
         let address = listener.local_addr().unwrap();
         let (got, answer) = (watch::Sender::new(Vec::new()), Arc::new(answer));
-        let seen = got.clone();
+        let (begun, seen) = (watch::Sender::new(0), got.clone());
+        let heads = begun.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (seen, answer) = (seen.clone(), Arc::clone(&answer));
+                let (heads, seen, answer) = (heads.clone(), seen.clone(), Arc::clone(&answer));
                 let service = service_fn(move |request: Request<Incoming>| {
+                    heads.send_modify(|heads| *heads += 1);
                     let (seen, answer) = (seen.clone(), Arc::clone(&answer));
                     async move {
                         let (head, body) = request.into_parts();
@@ -292,12 +327,17 @@ impl Service {
                 connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, got, _tasks: tasks }
+        Self { address, got, begun, _tasks: tasks }
     }
 
     /// All requests so far.
     pub(crate) fn got(&self) -> Vec<Got> {
         self.got.borrow().clone()
+    }
+
+    /// How many requests have come so far, of which some may have no end.
+    pub(crate) fn begun(&self) -> usize {
+        *self.begun.borrow()
     }
 
     /// Waits until it has so many requests.
@@ -311,6 +351,13 @@ impl Service {
         assert_eq!(got.len(), 1, "{got:?}");
         got[0].clone()
     }
+}
+
+/// Waits until so many requests have come to a service, whether they are whole or not.
+pub(crate) async fn has_begun(service: &Service, count: usize) {
+    let mut begun = service.begun.subscribe();
+    let come = begun.wait_for(|begun| *begun >= count);
+    tokio::time::timeout(PATIENCE, come).await.expect("so many requests in time").unwrap();
 }
 
 /// A service's answers, which wait until the test gives them.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use crate::message::{Fault, FaultKind, panic_text};
 
@@ -15,6 +16,9 @@ pub struct Failure {
     pub kind: FaultKind,
     /// The error and what caused it, outermost first, cut at 4 KiB.
     pub reason: String,
+    /// After how long the same may succeed, if whoever failed it said so ([`Fault::retry_after`]); the longest there is
+    /// means never.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -27,7 +31,7 @@ impl Failure {
             let end = (0..=Self::LONGEST_REASON).rev().find(|end| reason.is_char_boundary(*end));
             reason.truncate(end.unwrap_or(0));
         }
-        Self { kind, reason }
+        Self { kind, reason, retry_after: None }
     }
 
     /// An error and all its causes.
@@ -43,7 +47,7 @@ impl Failure {
 
 impl<F: Fault> From<F> for Failure {
     fn from(fault: F) -> Self {
-        Self::of(fault.kind(), &fault)
+        Self { retry_after: fault.retry_after(), ..Self::of(fault.kind(), &fault) }
     }
 }
 
@@ -63,4 +67,21 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::resilience::{Breaker, BreakerConfig, Forced};
+
+    use super::*;
+
+    #[test]
+    fn a_failure_knows_how_long_its_cause_wants_to_be_left_alone() {
+        let breaker = Breaker::new("payments", BreakerConfig::default());
+        breaker.force(Some(Forced::Open));
+        let open = breaker.enter().unwrap_err();
+        let failure = Failure::from(open.clone());
+        assert_eq!((failure.kind, failure.retry_after), (FaultKind::Unavailable, Some(open.retry_after)));
+        assert_eq!(Failure::new(FaultKind::Bug, "a handler's own words").retry_after, None);
+    }
 }

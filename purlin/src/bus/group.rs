@@ -104,7 +104,8 @@ impl Group {
 
     /// How often, and after which pauses, a failed message is tried before it is dead. All kinds of failure are
     /// retried alike: a bug may be gone after the next deployment of somebody else, and a rejection may have rested
-    /// on what another message is about to change.
+    /// on what another message is about to change. Whoever said for how long he is to be left alone
+    /// ([`Failure::retry_after`](super::Failure::retry_after)) is, and a message that he never wants again is dead.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self

@@ -157,7 +157,7 @@ impl Lane {
             attempts: 0,
             state: KeyState::Retrying,
         };
-        let (key, due) = key.failed(&group.retry, now, dice());
+        let (key, due) = key.failed(&group.retry, failure.retry_after, now, dice());
         let parked = ParkedMessage::new(&group.name, message, now).failed(failure, now);
         let commit = Commit::new().put(parked::message_id(&group.name, position), &parked);
         key.put(commit, Revision::Absent, due)

@@ -3,6 +3,8 @@
 //! A key that has parked messages has one [`ParkedKey`] record; whoever changes anything about the key (its lane, a
 //! retry, an operator) replaces that record at the revision he has seen, so that of two at once one looks again.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::message::{FaultKind, Timestamp};
@@ -113,16 +115,24 @@ impl ParkedMessage {
 }
 
 impl ParkedKey {
-    /// The key after another failure of its first message, and when that is due again (never: it is dead).
-    pub(super) fn failed(mut self, retry: &Retry, now: Timestamp, dice: f64) -> (Self, Option<Timestamp>) {
+    /// The key after another failure of its first message, and when that is due again (never: it is dead). A pause of our
+    /// own comes on top of what we were told: of all who were told the same, few then come at once.
+    pub(super) fn failed(
+        mut self,
+        retry: &Retry,
+        told: Option<Duration>,
+        now: Timestamp,
+        dice: f64,
+    ) -> (Self, Option<Timestamp>) {
         self.attempts += 1;
-        if !retry.allows(self.attempts) {
+        let told = told.unwrap_or_default();
+        if !retry.allows(self.attempts) || told == Duration::MAX {
             self.state = KeyState::Dead;
             return (self, None);
         }
         self.state = KeyState::Retrying;
-        let due = now.checked_add(retry.delay(self.attempts, dice)).unwrap_or(Timestamp::MAX);
-        (self, Some(due))
+        let pause = told.saturating_add(retry.delay(self.attempts, dice));
+        (self, Some(now.checked_add(pause).unwrap_or(Timestamp::MAX)))
     }
 
     /// The key to be tried at once, with all its attempts before it.
@@ -196,4 +206,34 @@ pub(super) fn position_of(record_key: &str) -> Result<Position, ReadError> {
         what: format!("the key `{record_key}` of a parked message"),
         source: Cause::from(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_due_when_whoever_failed_it_said_so_and_a_pause_more_and_dead_if_he_said_never() {
+        let s = Duration::from_secs;
+        let retry = Retry { max_attempts: 3, first_delay: s(1), max_delay: s(9), jitter: 0.0 };
+        let key = ParkedKey {
+            group: "g".into(),
+            lane: lane_id("g", 0),
+            key: "k".into(),
+            head: Position(1),
+            count: 1,
+            attempts: 0,
+            state: KeyState::Retrying,
+        };
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let after = |span| now.checked_add(span).ok();
+        let (key, due) = key.failed(&retry, Some(s(30)), now, 0.0);
+        assert_eq!((key.state, due), (KeyState::Retrying, after(s(31))));
+        let (key, due) = key.failed(&retry, None, now, 0.0);
+        assert_eq!((key.state, due), (KeyState::Retrying, after(s(2))));
+        let (never, due) = key.clone().anew().failed(&retry, Some(Duration::MAX), now, 0.0);
+        assert_eq!((never.state, due), (KeyState::Dead, None));
+        let (last, due) = key.failed(&retry, Some(s(30)), now, 0.0);
+        assert_eq!((last.state, due), (KeyState::Dead, None), "it was tried often enough");
+    }
 }

@@ -228,7 +228,7 @@ impl Retrying<'_> {
     /// The commit that records a failure.
     fn failed(&self, seen: &SeenKey, parked: &ParkedMessage, failure: &Failure) -> Commit {
         let (group, now) = (self.group, self.group.clock.now());
-        let (key, due) = seen.row.clone().failed(&group.retry, now, dice());
+        let (key, due) = seen.row.clone().failed(&group.retry, failure.retry_after, now, dice());
         if due.is_none() {
             tracing::error!(
                 group = &*group.name, subject = parked.subject, key = self.key, position = key.head.0,

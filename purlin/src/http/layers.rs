@@ -234,12 +234,50 @@ fn criticality_of(headers: &HeaderMap) -> Criticality {
     said.unwrap_or_default()
 }
 
+/// How much time the caller gives: of two that he says, the shorter.
 fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     let millis = headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
-    millis.map(Duration::from_millis).or_else(|| grpc::timeout_of(headers))
+    millis.map(Duration::from_millis).into_iter().chain(grpc::timeout_of(headers)).min()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::client;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_callee_is_given_no_more_time_than_there_is_over_http_and_grpc() {
+        for micros in [0, 1, 400, 1_700, 20_900, 5_000_999, 400_000_000_000] {
+            let left = Duration::from_micros(micros);
+            let [http, grpc] = deadline::within(Deadline::after(left), async {
+                let (mut http, mut grpc) = (HeaderMap::new(), tonic::metadata::MetadataMap::new());
+                client::inject(&mut http);
+                grpc::inject(&mut grpc);
+                [http, grpc.into_headers()].map(|headers| timeout_of(&headers).unwrap())
+            })
+            .await;
+            assert_eq!(http, grpc);
+            assert!(http <= left && left - http < Duration::from_millis(1), "{http:?} of {left:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_times_that_a_caller_says_the_shorter_counts() {
+        let said = |millis: &'static str, grpc: &'static str| {
+            let grpc_timeout = HeaderName::from_static("grpc-timeout");
+            let said = [(REQUEST_TIMEOUT, millis), (grpc_timeout, grpc)];
+            timeout_of(&said.map(|(name, text)| (name, HeaderValue::from_static(text))).into_iter().collect())
+        };
+        assert_eq!(said("5000", "10m"), Some(Duration::from_millis(10)));
+        assert_eq!(said("10", "5S"), Some(Duration::from_millis(10)));
+        assert_eq!(said("soon", "5S"), Some(Duration::from_secs(5)));
+        assert_eq!(said("10", "soon"), Some(Duration::from_millis(10)));
+        assert_eq!(said("soon", "soon"), None);
+    }
 }

@@ -35,8 +35,11 @@ const WAIT: (u64, u64) = (250, 10_000);
 /// How long an errand keeps its place that could not be put off.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How many are given up in one commit.
+/// How many are given up in one commit, at most.
 const GIVEN_UP: usize = 500;
+
+/// How often in a row that may be in vain, because another process came between.
+const IN_VAIN: usize = 20;
 
 /// When a record is looked at again that cannot be read.
 const ASIDE: Duration = Duration::from_secs(60 * 60);
@@ -81,18 +84,28 @@ impl Errand {
 
 /// Gives up all that is still to be charged, and says how much that was: for payments that do not know whether it was charged
 /// since. What is to be given back stays: more than was taken nobody gives back.
+///
+/// What another process does to an errand meanwhile is no reason not to go on: it is read again, and fewer at once, which
+/// another one comes between less often.
 pub async fn give_up_charges(store: &Store) -> Result<usize, Cause> {
     store.define::<Errand>().await?;
     let (mut after, mut given_up) = (None, 0);
+    let (mut at_once, mut in_vain) = (GIVEN_UP, 0);
     loop {
-        let page =
-            store.list::<Errand>(Query::all().and("kind", "charge").after(after).limit(GIVEN_UP)).await?;
+        let query = Query::all().and("kind", "charge").after(after.clone()).limit(at_once);
+        let page = store.list::<Errand>(query).await?;
         let mut commit = Commit::new();
         for record in &page.records {
             commit = commit.delete::<Errand>(&record.key, Revision::Exact(record.revision));
         }
-        if !commit.is_empty() {
-            store.commit(commit).await?;
+        let ended = if commit.is_empty() { Ok(()) } else { store.commit(commit).await.map(|_| ()) };
+        match ended {
+            Ok(()) => in_vain = 0,
+            Err(CommitError::Conflict(_)) if in_vain < IN_VAIN => {
+                (at_once, in_vain) = ((at_once / 2).max(1), in_vain + 1);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
         }
         given_up += page.records.len();
         let Some(next) = page.next else { return Ok(given_up) };
@@ -271,5 +284,76 @@ impl Fault for ErrandError {
             Self::Commit(error) => error.retry_after(),
             Self::Till(error) => error.retry_after(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use purlin::message::new_id;
+    use purlin::store::memory::Memory;
+    use purlin::store::{BoxFuture, Committed, Engine, Layer, WriteKind};
+
+    use super::*;
+
+    /// A store where another process comes between so often, when something is to be deleted, and does this.
+    struct Shared {
+        engine: Memory,
+        left: AtomicUsize,
+        between: Commit,
+    }
+
+    impl Layer for Shared {
+        fn inner(&self) -> &dyn Engine {
+            &self.engine
+        }
+
+        fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+            Box::pin(async move {
+                let deletes = commit.writes.iter().any(|write| matches!(write.kind, WriteKind::Delete));
+                let come = |left: usize| left.checked_sub(1);
+                if deletes && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, come).is_ok() {
+                    self.engine.commit(self.between.clone()).await?;
+                }
+                self.engine.commit(commit).await
+            })
+        }
+    }
+
+    /// A store with these errands, beside another process.
+    async fn beside(errands: &[&Errand], times: usize, between: Commit) -> Store {
+        let store = Store::new(Shared { engine: Memory::new(), left: times.into(), between });
+        store.define::<Errand>().await.unwrap();
+        for errand in errands {
+            store.commit(errand.begin(Commit::new(), store.now())).await.unwrap();
+        }
+        store
+    }
+
+    async fn kinds(store: &Store) -> Vec<Kind> {
+        let page = store.list::<Errand>(Query::all()).await.unwrap();
+        page.records.iter().map(|record| record.decode::<Errand>().unwrap().kind).collect()
+    }
+
+    #[tokio::test]
+    async fn charges_are_given_up_though_another_process_has_them_in_hand_and_what_became_a_refund_stays() {
+        let [put_off, withdrawn, done, untouched] = [(); 4].map(|()| Errand::new(new_id(), Kind::Charge));
+        let between = Commit::new()
+            .put(put_off.order_id.to_string(), &Errand { attempts: 1, ..put_off.clone() })
+            .put(withdrawn.order_id.to_string(), &Errand { kind: Kind::Refund, ..withdrawn.clone() })
+            .delete::<Errand>(done.order_id.to_string(), Revision::Any);
+        let store = beside(&[&put_off, &withdrawn, &done, &untouched], 1, between).await;
+        assert_eq!(give_up_charges(&store).await.unwrap(), 2);
+        assert_eq!(kinds(&store).await, [Kind::Refund]);
+    }
+
+    #[tokio::test]
+    async fn who_comes_between_for_ever_is_told_of() {
+        let errand = Errand::new(new_id(), Kind::Charge);
+        let between = Commit::new().put(errand.order_id.to_string(), &errand);
+        let store = beside(&[&errand], usize::MAX, between).await;
+        give_up_charges(&store).await.unwrap_err();
+        assert_eq!(kinds(&store).await, [Kind::Charge]);
     }
 }

@@ -30,7 +30,7 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status};
 
 use crate::message::{Fault, FaultKind};
-use crate::resilience::{Criticality, criticality, deadline};
+use crate::resilience::{Criticality, Deadline, criticality, deadline};
 use crate::store::Commit;
 use crate::telemetry;
 
@@ -43,6 +43,8 @@ const OF: &str = "purlin-fault-of";
 const CODE: &str = "purlin-fault-code";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TIMEOUT: &str = "grpc-timeout";
+/// How long we ourselves wait, which one of ours hears as well: no deadline grows on its way down.
+const MILLIS: &str = "x-request-timeout-ms";
 /// How much longer than we ourselves wait a call is told to take.
 const SLACK: Duration = Duration::from_millis(2);
 /// When to try again, in milliseconds; less than 0 is: never (gRFC A6).
@@ -147,9 +149,11 @@ pub fn inject(metadata: &mut MetadataMap) {
     if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
         metadata.insert("traceparent", trace);
     }
-    let timeout = deadline::current().map(|deadline| timeout_value(deadline.remaining()));
-    if let Some(timeout) = timeout.and_then(|timeout| timeout.parse().ok()) {
-        metadata.insert(TIMEOUT, timeout);
+    if let Some(remaining) = deadline::current().map(Deadline::remaining) {
+        let (timeout, millis) = (timeout_value(remaining), remaining.as_millis().to_string());
+        for (name, value) in [(TIMEOUT, timeout), (MILLIS, millis)] {
+            metadata.insert(name, value.parse().expect("digits and a unit are ASCII"));
+        }
     }
     let class = criticality::current();
     if class != Criticality::default() {
@@ -289,7 +293,7 @@ fn kind_named(name: &str) -> Option<FaultKind> {
 mod tests {
     use super::*;
     use crate::message::TraceContext;
-    use crate::resilience::{CallError, Deadline};
+    use crate::resilience::CallError;
 
     #[derive(Debug, thiserror::Error)]
     #[error("the söurce is empty")]

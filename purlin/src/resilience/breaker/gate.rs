@@ -12,6 +12,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use super::buckets::Buckets;
 use super::machine::{Generation, Machine, Outcome, Transition};
 use super::stripes::Successes;
 use super::sync::{AtomicU64, Mutex, Ordering};
@@ -185,15 +186,12 @@ impl Gate {
         now: Duration,
         told: &mut dyn FnMut(Transition),
     ) {
-        let word = self.word();
-        let says_nothing = outcome == Outcome::Abandoned && word.is_closed();
-        if word.generation() != generation || says_nothing {
-            return;
+        // Of a call that was given up while it is closed nothing is kept.
+        if outcome != Outcome::Abandoned || !self.word().is_closed() {
+            self.tell(generation, now, told, |machine, elsewhere| {
+                machine.settle(generation, outcome, now, elsewhere);
+            });
         }
-        self.change(told, |machine| {
-            let elsewhere = self.successes.as_ref().map(|successes| successes.of(generation, now));
-            machine.settle(generation, outcome, now, elsewhere.as_ref());
-        });
     }
 
     /// The result of a call that was given up before, whose place is free.
@@ -205,13 +203,25 @@ impl Gate {
         now: Duration,
         told: &mut dyn FnMut(Transition),
     ) {
-        if !self.is_in(generation) {
-            return;
-        }
-        self.change(told, |machine| {
-            let elsewhere = self.successes.as_ref().map(|successes| successes.of(generation, now));
-            machine.settle_late(generation, outcome, now, elsewhere.as_ref());
+        self.tell(generation, now, told, |machine, elsewhere| {
+            machine.settle_late(generation, outcome, now, elsewhere);
         });
+    }
+
+    /// Tells the machine a result, if those of its generation count, with the good calls that are counted outside.
+    fn tell(
+        &self,
+        generation: Generation,
+        now: Duration,
+        told: &mut dyn FnMut(Transition),
+        result: impl FnOnce(&mut Machine, Option<&Buckets>),
+    ) {
+        if self.is_in(generation) {
+            self.change(told, |machine| {
+                let elsewhere = self.successes.as_ref().map(|successes| successes.of(generation, now));
+                result(machine, elsewhere.as_ref());
+            });
+        }
     }
 
     /// Whether results of this generation count.

@@ -39,10 +39,14 @@ impl<'a, J> Run<'a, J> {
             Ok(Some(place)) => (place, now),
             Ok(None) => match self.parts.bulkhead.wait(self.class, self.deadline).await {
                 Ok(place) => (place, Instant::now()),
-                Err(_) => return self.found_no_place(),
+                Err(_) => return self.found_no_place(Instant::now()),
             },
             Err(_) => return Ended::unasked(Silence::Full, now),
         };
+        // Who is called in may hear of it when it is too late.
+        if self.deadline.remaining_at(now).is_zero() {
+            return Ended::unasked(Silence::DeadlineExceeded, now);
+        }
         let (ticket, mut leave) = match self.parts.breaker.admit(now) {
             Ok(permit) => (permit.ticket(), Leave { permit: Some(permit), race, watch: Watch::new(now) }),
             Err(open) => return Ended::unasked(Silence::Open(open), now),
@@ -76,8 +80,7 @@ impl<'a, J> Run<'a, J> {
     }
 
     #[cold]
-    fn found_no_place<T, E>(&self) -> Ended<T, E> {
-        let now = Instant::now();
+    fn found_no_place<T, E>(&self, now: Instant) -> Ended<T, E> {
         match self.deadline.remaining_at(now).is_zero() {
             true => Ended::unasked(Silence::DeadlineExceeded, now),
             false => Ended::unasked(Silence::Full, now),

@@ -5,26 +5,49 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::super::CallPolicy;
+use super::super::{CallPolicy, Retry};
 use super::PolicyError;
 
 /// A policy in the making, and where each of its values comes from.
 #[derive(Debug)]
 pub(super) struct Merged {
     value: Map<String, Value>,
+    /// The last that was said of retries while there were any.
+    repeats: Value,
     /// By path (`retry.max_attempts`); what is not here is built in.
     pub(super) origins: BTreeMap<String, Arc<str>>,
 }
 
 impl Merged {
     pub(super) fn new(built_in: &CallPolicy) -> Self {
-        Self { value: written(built_in), origins: BTreeMap::new() }
+        Self { value: written(built_in), repeats: json!(built_in.retry), origins: BTreeMap::new() }
     }
 
     /// Takes what a source says in its table `calls.<name>`.
     pub(super) fn take(&mut self, said: &Map<String, Value>, name: &str, origin: &Arc<str>) {
         let origin = format!("calls.{name} in {origin}").into();
         take(&mut self.value, said, "", &origin, &mut self.origins);
+        if said.get("retry") == Some(&Value::Bool(true)) && !self.repeats() {
+            let switched_on = Map::from_iter([("retry".to_owned(), self.switched_on())]);
+            take(&mut self.value, &switched_on, "", &origin, &mut self.origins);
+        }
+        if self.repeats() {
+            self.repeats = self.value["retry"].clone();
+        }
+    }
+
+    /// Whether there is more than one attempt.
+    fn repeats(&self) -> bool {
+        self.at("retry.max_attempts").and_then(Value::as_u64).is_some_and(|attempts| attempts > 1)
+    }
+
+    /// Retries as they were before they were switched off: as many, with the pauses that were said since; where those are
+    /// of somebody who wants no retries, with the pauses of then, too.
+    fn switched_on(&self) -> Value {
+        match self.value.get("retry") == Some(&json!(Retry::NEVER)) {
+            true => self.repeats.clone(),
+            false => json!({ "max_attempts": self.repeats["max_attempts"] }),
+        }
     }
 
     /// The policy, if it makes sense; `origin` said last, and so it is he who is wrong.

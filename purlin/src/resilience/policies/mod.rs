@@ -10,12 +10,13 @@
 //! timeout = "8s"
 //! retry = { max_attempts = 3, first_delay = "50ms" }
 //! breaker = { failure_threshold = 5, timeout = "5s" }   # unless said: half of 100 calls, or 10 failures in a row
-//! hedge = { after = "p95" }             # `false` switches a part off
+//! hedge = { after = "p95" }             # `false` switches a part off, `true` on
 //! ```
 //!
 //! Each value comes from whoever was most particular about it: what is said of the callee goes before what is said of
 //! all, and of two who say the same thing the later one (the file) before the earlier one (the program), and all of
-//! them before what is built in. [`PolicyInForce`] says of each value where it comes from.
+//! them before what is built in. Where one of them switches retries off, and one that goes before him on again, there are as
+//! many attempts as there were without either. [`PolicyInForce`] says of each value where it comes from.
 
 mod calls;
 mod in_force;

@@ -67,6 +67,49 @@ fn parts_are_switched_on_and_off() {
 }
 
 #[test]
+fn retries_that_are_switched_on_again_are_as_they_were_before() {
+    let retry = |general: Value, particular: Value| {
+        let of = policies(json!({ "default": { "retry": general }, "payments": { "retry": particular } }));
+        of.of("payments")
+    };
+    let usual = Retry::default();
+    let five = Retry { max_attempts: 5, first_delay: Duration::from_millis(10), ..usual };
+    for (general, particular, expected) in [
+        (json!(false), json!(true), usual),
+        (json!({ "max_attempts": 1, "first_delay": "10ms" }), json!(true), Retry { max_attempts: 3, ..five }),
+        (json!({ "max_attempts": 5, "first_delay": "10ms" }), json!(true), five),
+        (json!(true), json!(false), Retry { max_attempts: 1, ..usual }),
+        (json!(true), json!({ "max_attempts": 1 }), Retry { max_attempts: 1, ..usual }),
+        (json!(false), json!({ "max_attempts": 2 }), Retry { max_attempts: 2, ..usual }),
+    ] {
+        assert_eq!(
+            retry(general.clone(), particular.clone()).policy.retry,
+            expected,
+            "{general} {particular}"
+        );
+    }
+    let shown = retry(json!(false), json!(true));
+    let attempts = shown.values.iter().find(|value| value.key == "retry.max_attempts").unwrap();
+    assert_eq!((&attempts.value, &*attempts.from), (&json!(3), "calls.payments in shop.toml"));
+
+    // The program says how many for all, wants none of one, and its user does.
+    let all = json!({ "max_attempts": 5, "first_delay": "10ms" });
+    let one = section(json!({ "default": { "retry": all }, "payments": { "retry": false } }));
+    let one = Policies::built_in().with("the program", one).unwrap();
+    assert_eq!(one.of("payments").policy.retry, Retry { max_attempts: 1, ..five });
+    let file = section(json!({ "payments": { "retry": true } }));
+    assert_eq!(one.with("shop.toml", file.clone()).unwrap().of("payments").policy.retry, five);
+
+    // A program of policies in code wants none of it, not even its pauses.
+    let never = CallPolicy { retry: Retry::NEVER, ..CallPolicy::default() };
+    let program = json!({ "default": { "retry": { "max_attempts": 5, "first_delay": "10ms" } } });
+    let program = Policies::built_in().with("the program", section(program)).unwrap();
+    let program = program.with("its part", Section::from_iter([("payments".to_owned(), never)])).unwrap();
+    assert_eq!(program.of("payments").policy.retry, Retry::NEVER);
+    assert_eq!(program.with("shop.toml", file).unwrap().of("payments").policy.retry, five);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_its_key_and_told_what_is_allowed() {
     for (value, key, what) in [
         (json!({ "payments": { "tiemout": "5s" } }), "`calls.payments.tiemout`", "expected one of `timeout`"),

@@ -334,6 +334,25 @@ async fn whoever_waits_for_a_place_when_the_breaker_opens_is_told_so_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_hears_of_his_place_when_it_is_too_late_begins_nothing() {
+    let concurrency = BulkheadConfig { max_under_way: 1, max_waiting: 1, ..BulkheadConfig::default() };
+    let caller = caller(CallPolicy { concurrency, ..policy() });
+    let mut inside = Box::pin(caller.call(async || pending::<Result<u32, Said>>().await));
+    assert!(poll!(inside.as_mut()).is_pending());
+    let begun = Cell::new(0);
+    let late = caller.call(async || {
+        begun.set(begun.get() + 1);
+        Ok::<u32, Said>(7)
+    });
+    let mut late = Box::pin(deadline::within(Deadline::after(SECOND), late));
+    assert!(poll!(late.as_mut()).is_pending());
+    drop(inside);
+    tokio::time::advance(2 * SECOND).await;
+    assert!(matches!(late.await, Err(CallError::DeadlineExceeded)));
+    assert_eq!((begun.get(), caller.status().concurrency.under_way), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_callee_cannot_do_the_fallback_does_and_what_it_refuses_stays_refused() {
     let caller = caller(policy());
     let stale = async |error: CallError<Said>| {
