@@ -115,8 +115,8 @@ impl ParkedMessage {
 }
 
 impl ParkedKey {
-    /// The key after another failure of its first message, and when that is due again (never: it is dead). A pause of our
-    /// own comes on top of what we were told: of all who were told the same, few then come at once.
+    /// The key after another failure of its first message, and when that is due again (never: it is dead); `told` is for
+    /// how long whoever failed it wants to be left alone.
     pub(super) fn failed(
         mut self,
         retry: &Retry,
@@ -125,13 +125,12 @@ impl ParkedKey {
         dice: f64,
     ) -> (Self, Option<Timestamp>) {
         self.attempts += 1;
-        let told = told.unwrap_or_default();
-        if !retry.allows(self.attempts) || told == Duration::MAX {
+        let pause = retry.pause(self.attempts, told, dice).filter(|_| retry.allows(self.attempts));
+        let Some(pause) = pause else {
             self.state = KeyState::Dead;
             return (self, None);
-        }
+        };
         self.state = KeyState::Retrying;
-        let pause = told.saturating_add(retry.delay(self.attempts, dice));
         (self, Some(now.checked_add(pause).unwrap_or(Timestamp::MAX)))
     }
 

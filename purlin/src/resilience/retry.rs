@@ -57,6 +57,15 @@ impl Retry {
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         Duration::from_nanos((nanos as f64 * (1.0 - left_to_chance)) as u64)
     }
+
+    /// The pause behind the `failed`th failure, when whoever failed asked to be left alone for so long: a pause of our own
+    /// comes on top of that, so that of all who were told the same few come at once. None: he said never
+    /// ([`Duration::MAX`]). Of anything else a day at the most is believed, as it comes from outside.
+    pub fn pause(&self, failed: u32, told: Option<Duration>, dice: f64) -> Option<Duration> {
+        const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+        let told = told.unwrap_or_default();
+        (told < Duration::MAX).then(|| told.min(LONGEST).saturating_add(self.delay(failed, dice)))
+    }
 }
 
 /// A number from 0 to 1, drawn anew each time: for [`Retry::delay`].
@@ -79,6 +88,19 @@ mod tests {
         assert_eq!(pauses, [50 * MS, 100 * MS, 200 * MS, 300 * MS, 300 * MS]);
         assert_eq!(retry.delay(2, 1.0), 50 * MS);
         assert_eq!(retry.delay(u32::MAX, 0.0), 300 * MS);
+    }
+
+    #[test]
+    fn whoever_asks_to_be_left_alone_is_for_a_day_at_the_most_unless_he_says_never() {
+        let retry = Retry { first_delay: 50 * MS, jitter: 0.0, ..Retry::default() };
+        let pause = |told| retry.pause(1, told, 0.0);
+        assert_eq!(pause(None), Some(50 * MS));
+        assert_eq!(pause(Some(7 * MS)), Some(57 * MS));
+        let day = Duration::from_secs(86_400);
+        for odd in [2 * day, Duration::from_secs(u64::MAX)] {
+            assert_eq!(pause(Some(odd)), Some(day + 50 * MS));
+        }
+        assert_eq!(pause(Some(Duration::MAX)), None);
     }
 
     #[test]

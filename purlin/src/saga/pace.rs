@@ -3,7 +3,7 @@
 //! A saga is patient: nothing else retries for it, and no retry of it is ever dropped. So that a callee which comes
 //! back is not run over by all the sagas that waited for it:
 //!
-//! - all of a pause is left to chance, and it is waited at least as long as the callee said ([`pause`]);
+//! - all of a pause is left to chance, and it is waited at least as long as the callee said ([`Retry::pause`]);
 //! - the retries at one step of one kind of saga have a budget ([`TERMS`]) in each process: so many a second, and two
 //!   for each attempt that succeeded. A retry that finds none left waits a further, longer pause and asks again
 //!   ([`turn`]). A callee that is away is so asked seldom, and one that is back is asked the more often the more it
@@ -23,13 +23,6 @@ const TERMS: RetryBudgetConfig = RetryBudgetConfig { ratio: 2.0, per_second: 50.
 
 /// Of so many steps each has a budget of its own, and all further ones of a kind have one together.
 const MOST_STEPS: usize = 1000;
-
-/// The pause behind the `failed`th failure, when the callee asked to be left alone for so long; `dice` is a number from
-/// 0 to 1. None: it said never.
-pub(super) fn pause(retry: &Retry, failed: u32, told: Option<Duration>, dice: f64) -> Option<Duration> {
-    let told = told.unwrap_or_default();
-    (told < Duration::MAX).then(|| told.saturating_add(retry.delay(failed, dice)))
-}
 
 /// Whether a retry whose pause is over is made now, or (then it is not lost) after which further pause it asks again;
 /// `asked` is how often it has asked before.
@@ -110,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_callee_that_says_never_is_not_asked_again() {
-        assert_eq!(pause(&STEP_RETRY, 1, Some(Duration::MAX), 0.5), None);
+        assert_eq!(STEP_RETRY.pause(1, Some(Duration::MAX), 0.5), None);
     }
 
     #[test]
@@ -170,8 +163,8 @@ mod tests {
     #[test]
     fn all_of_a_pause_is_left_to_chance() {
         for attempt in [1, 5, 20] {
-            assert_eq!(pause(&STEP_RETRY, attempt, None, 1.0), Some(Duration::ZERO));
-            assert!(pause(&STEP_RETRY, attempt, None, 0.0).unwrap() >= STEP_RETRY.first_delay);
+            assert_eq!(STEP_RETRY.pause(attempt, None, 1.0), Some(Duration::ZERO));
+            assert!(STEP_RETRY.pause(attempt, None, 0.0).unwrap() >= STEP_RETRY.first_delay);
         }
     }
 
@@ -181,7 +174,7 @@ mod tests {
             attempt: u32, told in 0_u64..1_000_000, dice in 0.0..=1.0_f64,
         ) {
             let told = MS * u32::try_from(told).unwrap();
-            let pause = pause(&STEP_RETRY, attempt, Some(told), dice).unwrap();
+            let pause = STEP_RETRY.pause(attempt, Some(told), dice).unwrap();
             prop_assert!(pause >= told && pause <= told + STEP_RETRY.max_delay);
         }
 
@@ -231,7 +224,7 @@ mod tests {
         let ms = |pause: Duration| u64::try_from(pause.as_millis()).unwrap();
         let mut due = std::collections::BinaryHeap::new();
         for saga in 0..crowd {
-            let pause = ms(pause(&STEP_RETRY, 1, None, dice()).unwrap());
+            let pause = ms(STEP_RETRY.pause(1, None, dice()).unwrap());
             due.push(std::cmp::Reverse((pause, saga, 1_u32, 0_u32)));
         }
         let mut met: Vec<(usize, usize)> = Vec::new();
@@ -249,7 +242,7 @@ mod tests {
                         budget.earn();
                         continue;
                     }
-                    (at + ms(pause(&STEP_RETRY, failed + 1, None, dice()).unwrap()), saga, failed + 1, 0)
+                    (at + ms(STEP_RETRY.pause(failed + 1, None, dice()).unwrap()), saga, failed + 1, 0)
                 }
             };
             due.push(std::cmp::Reverse(again));
