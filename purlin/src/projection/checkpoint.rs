@@ -1,8 +1,10 @@
 //! Where a view stands, in which version, and the rows that it writes there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::message::Timestamp;
 use crate::store::{Collection, Commit, CommitError, Position, ReadError, Revision, Row, Store};
@@ -12,6 +14,10 @@ use super::fold::Definition;
 use super::loaded::Loaded;
 use super::parked::{Held, Parked, ParkedKey, Room};
 use super::{Misfit, ViewError};
+
+/// How long one who makes the collections to build in is waited for, and how often another life looks whether he has.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Every event at or before the position is in the rows, or parked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,7 +29,7 @@ pub(super) struct Checkpoint {
     /// The number of the room for events that could not be folded into these rows.
     #[serde(default)]
     pub(super) room: u32,
-    /// How fast it goes, for rows that are built beside the live ones.
+    /// How fast it goes, for rows that are built beside the live ones; none before their collections are made.
     #[serde(default)]
     pub(super) pace: Option<Pace>,
     /// The event that the building of rows beside the live ones stands before.
@@ -71,7 +77,11 @@ impl Target {
         Self::open(definition, store, definition.name.to_owned(), collections.collect(), found, None).await
     }
 
-    /// The rows that are built beside the live ones, which have a room. Those that are begun get the next one.
+    /// The rows that are built beside the live ones, which have a room.
+    ///
+    /// Only who was given a room makes its collections, and nothing is built in it before he has noted that they are made:
+    /// one who slept over it makes nothing under a name that has rows, or had. Whoever finds a room whose collections are
+    /// not made leaves it, and takes another.
     pub(super) async fn building(
         definition: &Definition,
         store: &Store,
@@ -80,36 +90,50 @@ impl Target {
         now: Timestamp,
     ) -> Result<Self, ViewError> {
         let key = building_key(definition.name, definition.version);
-        let found = match Stored::read(store, &key).await? {
-            Some(found) => found,
-            None => Self::begin(definition, store, control, live_room, &key).await?,
-        };
-        let mut collections = Vec::new();
-        for live in &definition.collections {
-            let beside = live.named(building_name(&live.name, found.checkpoint.room));
-            store.define_collection(beside.clone()).await?;
-            collections.push((live.name.to_string(), beside));
+        let mut found = Stored::read(store, &key).await?;
+        if let Some(unmade) = found.as_ref().filter(|found| !found.is_made()) {
+            found = unmade.until_changed(store, &key).await?;
         }
-        let position = found.checkpoint.position;
+        let is_usable = match &found {
+            Some(found) => found.is_made() && is_as_defined(definition, store, found.checkpoint.room).await?,
+            None => false,
+        };
+        let found = match found {
+            Some(found) if is_usable => found,
+            found => Self::begin(definition, store, control, (live_room, &key, now), found).await?,
+        };
+        let collections = built_collections(definition, found.checkpoint.room);
+        let from = found.checkpoint.position;
         let begun_at = found.checkpoint.pace.map_or(now, |pace| pace.begun_at);
-        let pace = Pace { begun_at, since: now, from: position, at: now };
-        Self::open(definition, store, key, collections, Some(&found), Some(pace)).await
+        let pace = Pace { begun_at, since: now, from, at: now };
+        Self::open(definition, store, key, collections.collect(), Some(&found), Some(pace)).await
     }
 
+    /// Takes the next room, in place of one that was given up, makes its collections, and notes that.
     async fn begin(
         definition: &Definition,
         store: &Store,
         control: &mut Seen,
-        live_room: u32,
-        key: &str,
+        (live_room, key, now): (u32, &str, Timestamp),
+        given_up: Option<Stored>,
     ) -> Result<Stored, ViewError> {
         let room = control.row.rooms.max(live_room) + 1;
-        let row = Control { rooms: room, ..control.row.clone() };
+        let mut row = Control { rooms: room, ..control.row.clone() };
+        row.gone.extend(given_up.as_ref().map(|given_up| given_up.checkpoint.room));
+        let expected = given_up.map_or(Revision::Absent, |given_up| Revision::Exact(given_up.revision));
         let (version, position) = (definition.version, Position::START);
-        let checkpoint = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
-        let commit = control.replace(Commit::new(), &row);
-        let committed = store.commit(commit.put_expecting(key, &checkpoint, Revision::Absent, None)).await?;
+        let unmade = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
+        let commit = control.replace(Commit::new(), &row).put_expecting(key, &unmade, expected, None);
+        let committed = store.commit(commit).await?;
         control.replaced(row, committed.revision);
+        for (_, beside) in built_collections(definition, room) {
+            store.define_collection(beside).await?;
+        }
+        let pace = Pace { begun_at: now, since: now, from: position, at: now };
+        let (checkpoint, expected) =
+            (Checkpoint { pace: Some(pace), ..unmade }, Revision::Exact(committed.revision));
+        let commit = control.require(Commit::new()).put_expecting(key, &checkpoint, expected, None);
+        let committed = store.commit(commit).await?;
         Ok(Stored { checkpoint, revision: committed.revision, written_at: committed.position })
     }
 
@@ -227,6 +251,20 @@ impl Target {
     }
 }
 
+/// The collections of a room, each behind the name of the live one.
+fn built_collections(definition: &Definition, room: u32) -> impl Iterator<Item = (String, Collection)> {
+    definition
+        .collections
+        .iter()
+        .map(move |live| (live.name.to_string(), live.named(building_name(&live.name, room))))
+}
+
+/// Whether the collections of a room are those that this program would make.
+async fn is_as_defined(definition: &Definition, store: &Store, room: u32) -> Result<bool, ReadError> {
+    let there = store.collections().await?;
+    Ok(built_collections(definition, room).all(|(_, beside)| there.contains(&beside)))
+}
+
 pub(super) fn building_name(collection: &str, room: u32) -> String {
     format!("{collection}_v{room}")
 }
@@ -248,5 +286,23 @@ impl Stored {
         let Some(record) = store.get_record(Checkpoint::COLLECTION, key).await? else { return Ok(None) };
         let (checkpoint, revision) = (record.decode()?, record.revision);
         Ok(Some(Self { checkpoint, revision, written_at: record.position }))
+    }
+
+    /// Whether the collections that it is of were noted to be made, when they are beside the live ones.
+    fn is_made(&self) -> bool {
+        self.checkpoint.pace.is_some()
+    }
+
+    /// What is stored once it is something else, or this after a while: another life may be about to write it.
+    async fn until_changed(&self, store: &Store, key: &str) -> Result<Option<Self>, ReadError> {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let now = Self::read(store, key).await?;
+            let is_same = now.as_ref().is_some_and(|now| now.revision == self.revision);
+            if !is_same || Instant::now() >= patience {
+                return Ok(now);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }

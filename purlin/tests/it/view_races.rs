@@ -250,12 +250,12 @@ async fn rows_that_take_the_live_name_are_as_far_as_those_that_had_it() {
     run(&strict(&store)).await;
     let fates = Fates::new([]);
     let seen = Arc::new(Mutex::new(Vec::new()));
-    for commit in 3..=8 {
+    for commit in 4..=9 {
         let (fates, store, seen) = (fates.clone(), store.clone(), Arc::clone(&seen));
         fates.clone().before(commit, async move {
             let status = strict(&store).status().await.expect("a status");
             seen.lock().expect("unbroken").push(status.position);
-            if commit == 3 {
+            if commit == 4 {
                 // When the new rows have seen all there was, the old ones are brought further.
                 fates.before_get("purlin_projections", "races", async move {
                     append(&store, "a", Counted::Added(1)).await;
@@ -298,7 +298,7 @@ async fn a_life_that_was_away_clears_nothing_away_that_another_builds() {
     run(&strict(&store)).await;
     // A build that was called off, and lies about.
     strict(&store).rebuild().await.expect("it is there");
-    let unfinished = Fates::new([(3, Fate::DeadBefore)]);
+    let unfinished = Fates::new([(4, Fate::DeadBefore)]);
     let cut_off = strict(&unfinished.store(&engine));
     tokio::select! {
         end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
@@ -328,7 +328,7 @@ async fn no_two_builds_have_a_name_in_common() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         strict(&store).rebuild().await.expect("it is there");
-        let fates = Fates::new([(2, Fate::DeadBefore)]);
+        let fates = Fates::new([(3, Fate::DeadBefore)]);
         let view = strict(&fates.store(&engine));
         tokio::select! {
             end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
@@ -348,7 +348,7 @@ async fn a_paused_view_does_not_finish_a_swap() {
     append(&store, "a", Counted::Added(1)).await;
     run(&strict(&store)).await;
     // It dies when the swap is announced, and not yet noted as done.
-    let fates = Fates::new([(4, Fate::DeadBehind)]);
+    let fates = Fates::new([(5, Fate::DeadBehind)]);
     let building = newer(&fates.store(&engine));
     tokio::select! {
         end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
@@ -415,6 +415,30 @@ async fn rows_whose_process_died_before_they_had_their_names_get_them_in_the_nex
         }
         all_is_live(&store).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_slept_through_the_whole_rebuild_of_another_brings_no_empty_rows_under_the_live_name() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    // One is held up before it makes what it builds in. Meanwhile another builds, swaps, and dies before it has noted that.
+    let (asleep, other) = (Fates::new([(3, Fate::DeadBefore)]), Fates::new([]));
+    let (swapping, building) = (other.clone(), newer(&other.store(&engine)));
+    other.before_swap(async move { swapping.at_next(Fate::DeadBefore) });
+    asleep.before_define("races_sums_v1", async move {
+        tokio::select! {
+            end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+            () = other.died() => {}
+        }
+    });
+    // It wakes, makes it, and dies before it can learn anything.
+    tokio::select! {
+        end = newer(&asleep.store(&engine)).run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = asleep.died() => {}
+    }
+    let view = newer(&store);
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (20, 1));
 }
 
 /// Names a collection twice, as one that has two reasons to name it may.
