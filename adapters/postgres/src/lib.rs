@@ -26,7 +26,8 @@
 //! ([`Options::archive_tablespace`]); `_event` is a view of it and of the rest, for whoever reads. With several servers
 //! (`postgres://user@one,two/database`) the store is where commits are taken: when that one dies and another one takes
 //! over, it goes on there by itself, and what was on its way is settled as after any lost connection. Nothing that was
-//! answered is lost if the servers replicate synchronously.
+//! answered is lost if the servers replicate synchronously. Otherwise restart the processes once a server has taken over that
+//! lacks commits: views and subscribers do not notice, and would pass over as many events as were lost.
 //!
 //! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store and one more while it
 //! archives (a pool in front of the server must not hand one session to several clients). `shared_buffers` should have room for

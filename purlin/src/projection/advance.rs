@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join;
 
@@ -24,6 +25,9 @@ const FAR: u64 = 4096;
 /// After so many positions without an event of the category the checkpoint is stored all the same.
 const SKIPPED: u64 = 1024;
 
+/// How long one waits for events that the log is said to have, and that cannot be read yet.
+const LAG: Duration = Duration::from_millis(100);
+
 /// Folds all that the log has, or all up to a position. The next page is read while one is committed.
 pub(super) async fn advance(
     view: &Inner,
@@ -45,6 +49,11 @@ pub(super) async fn advance(
             Some(page) => page,
             None => read_page(&view.definition, &view.store, target.position, size).await?,
         };
+        if page.through <= target.position {
+            // Who answers lags behind whoever told of the end, or has lost it.
+            tokio::time::sleep(LAG).await;
+            continue;
+        }
         view.oldest(target, page.events.first());
         let through = page.through;
         let ahead = async {

@@ -15,7 +15,8 @@ use super::loaded::Loaded;
 use super::parked::{Held, Parked, ParkedKey, Room};
 use super::{Misfit, ViewError};
 
-/// How long one who makes the collections to build in is waited for, and how often another life looks whether he has.
+/// How long one who makes the collections to build in is waited for, twice as long with each room that was begun since the live
+/// one, up to a minute: of two who are slow, one comes to his end. And how often another life looks.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -92,7 +93,8 @@ impl Target {
         let key = building_key(definition.name, definition.version);
         let mut found = Stored::read(store, &key).await?;
         if let Some(unmade) = found.as_ref().filter(|found| !found.is_made()) {
-            found = unmade.until_changed(store, &key).await?;
+            let begun = unmade.checkpoint.room.saturating_sub(live_room).clamp(1, 6);
+            found = Stored::made(store, &key, PATIENCE * (1 << (begun - 1))).await?;
         }
         let is_usable = match &found {
             Some(found) => found.is_made() && is_as_defined(definition, store, found.checkpoint.room).await?,
@@ -132,9 +134,18 @@ impl Target {
         let pace = Pace { begun_at: now, since: now, from: position, at: now };
         let (checkpoint, expected) =
             (Checkpoint { pace: Some(pace), ..unmade }, Revision::Exact(committed.revision));
-        let commit = control.require(Commit::new()).put_expecting(key, &checkpoint, expected, None);
-        let committed = store.commit(commit).await?;
-        Ok(Stored { checkpoint, revision: committed.revision, written_at: committed.position })
+        match store.commit(Commit::new().put_expecting(key, &checkpoint, expected, None)).await {
+            Ok(noted) => Ok(Stored { checkpoint, revision: noted.revision, written_at: noted.position }),
+            Err(error) => {
+                // Another took it for given up, and may have cleared it away before all was made. It was nobody else's.
+                if matches!(error, CommitError::Conflict(_)) {
+                    for (_, beside) in built_collections(definition, room) {
+                        store.drop_collection(&beside.name).await?;
+                    }
+                }
+                Err(error.into())
+            }
+        }
     }
 
     async fn open(
@@ -293,14 +304,16 @@ impl Stored {
         self.checkpoint.pace.is_some()
     }
 
-    /// What is stored once it is something else, or this after a while: another life may be about to write it.
-    async fn until_changed(&self, store: &Store, key: &str) -> Result<Option<Self>, ReadError> {
-        let patience = Instant::now() + PATIENCE;
+    /// What is stored once its collections are made, or when nobody has written it for so long.
+    async fn made(store: &Store, key: &str, patience: Duration) -> Result<Option<Self>, ReadError> {
+        let (mut since, mut before) = (Instant::now(), None);
         loop {
-            let now = Self::read(store, key).await?;
-            let is_same = now.as_ref().is_some_and(|now| now.revision == self.revision);
-            if !is_same || Instant::now() >= patience {
-                return Ok(now);
+            let found = Self::read(store, key).await?;
+            let Some(unmade) = found.as_ref().filter(|found| !found.is_made()) else { return Ok(found) };
+            if before.replace(unmade.revision) != Some(unmade.revision) {
+                since = Instant::now();
+            } else if since.elapsed() >= patience {
+                return Ok(found);
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,5 +1,6 @@
 //! Views that are met by somebody else half-way: an operator, another commit, another version of the program.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use purlin::message::{Envelope, Event, Fault, FaultKind};
 use purlin::projection::{Fold, RowSet, Unfit, View, ViewMode, Views, read};
 use purlin::store::memory::Memory;
 use purlin::store::{
-    Collection, Commit, Engine, Expected, Field, Position, Query, Recorded, Row, Store, StreamId,
+    BoxFuture, Collection, Commit, Engine, Expected, Field, Layer, LogFilter, LogPage, Position, Query,
+    ReadError, Recorded, Row, Store, StreamId,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::{Fate, Fates};
@@ -439,6 +442,62 @@ async fn who_slept_through_the_whole_rebuild_of_another_brings_no_empty_rows_und
     let view = newer(&store);
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (20, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_makes_who_slept_through_the_rebuild_of_another_is_gone_again() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    let asleep = Fates::new([]);
+    let building = newer(&store);
+    asleep.before_define("races_sums_v1", async move { run(&building).await });
+    run_for(3 * LONG, &newer(&asleep.store(&engine))).await;
+    let there = store.collections().await.expect("the collections");
+    let built: Vec<_> =
+        there.iter().filter(|there| there.name.starts_with("races_") && there.name.contains("_v")).collect();
+    assert!(built.is_empty(), "{built:?}");
+    assert_eq!(sum(&newer(&store), "a").await, (20, 1));
+}
+
+/// A server that is said to have more than it can answer.
+struct Lagging {
+    engine: Arc<dyn Engine>,
+    said: watch::Receiver<Position>,
+    reads: AtomicUsize,
+}
+
+impl Layer for Lagging {
+    fn inner(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.said.clone()
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        assert!(self.reads.fetch_add(1, Ordering::Relaxed) < 1000, "it is asked without a pause");
+        self.engine.read_log(after, filter, limit)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_said_to_go_further_than_it_can_be_read_is_looked_at_with_pauses() {
+    let (engine, store) = engine();
+    let last = append(&store, "a", Counted::Added(1)).await;
+    let said = watch::Sender::new(Position(last.0 + 1));
+    let lagging = Lagging { engine: Arc::clone(&engine), said: said.subscribe(), reads: AtomicUsize::new(0) };
+    let view = strict(&Store::new(lagging));
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (1, 1));
+    append(&store, "a", Counted::Added(2)).await;
+    run_for(Duration::from_secs(1), &view).await;
+    assert_eq!(sum(&view, "a").await, (3, 2), "what came meanwhile is read");
 }
 
 /// Names a collection twice, as one that has two reasons to name it may.
