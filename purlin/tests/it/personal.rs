@@ -462,6 +462,38 @@ async fn an_answer_about_somebody_is_not_given_again_once_he_is_forgotten() {
     assert_eq!(answer().await, StatusCode::GONE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handling_that_would_say_something_new_of_who_is_forgotten_is_parked_and_others_go_on() {
+    let (store, other) = (Store::memory(), Store::memory());
+    let users = registered(&store).await;
+    let name = Personal::new(&Subject::new("user-2").unwrap(), "Bob".to_owned());
+    let registers = |_: &User| Ok::<_, CommitError>(UserEvent::Registered { name: name.clone() });
+    users.update(2, registers).await.unwrap();
+    other.define::<Heard>().await.unwrap();
+    other.forget(&ada(), Commit::new()).await.unwrap();
+    let handler = async |message: Message| {
+        let about = Subject::new(format_args!("user-{}", message.key())).unwrap();
+        let heard = Heard { name: Personal::new(&about, "as they know him".into()) };
+        Ok::<_, Failure>(Commit::new().put(message.key(), &heard))
+    };
+    let bus = Bus::embedded(Store::memory());
+    let group = bus.group("others", &other).lanes(1).on("user.registered", handler);
+    let (status, mut watch) = (group.clone(), other.watch());
+    let heard = async {
+        while other.get::<Heard>("2").await.unwrap().is_none() {
+            watch.changed().await.unwrap();
+        }
+        status.status().await.unwrap()
+    };
+    let status = tokio::select! {
+        end = bus.relay("users", &store) => panic!("{end:?}"),
+        end = group.run(CancellationToken::new()) => panic!("{end:?}"),
+        heard = tokio::time::timeout(Duration::from_secs(60), heard) => heard.expect("the group goes on"),
+    };
+    assert_eq!(status.dead_keys + status.retrying_keys, 1);
+    assert!(other.get::<Heard>("1").await.unwrap().is_none());
+}
+
 /// Any JSON, with names that a store could take for its own.
 fn outside() -> impl Strategy<Value = Value> {
     let word =
