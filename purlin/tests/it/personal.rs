@@ -1,5 +1,6 @@
 //! Personal data through everything that stands on a store.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -12,7 +13,8 @@ use purlin::projection::{Projection, View};
 use purlin::store::memory::{Faults, Memory};
 use purlin::store::personal::{KEYS, MasterKey, Personal, PersonalState, Subject};
 use purlin::store::{
-    Commit, CommitError, Expected, Field, LogFilter, Position, Query, Recorded, Row, Store, StreamId,
+    BoxFuture, Commit, CommitError, Committed, Engine, Expected, Field, Layer, LogFilter, Position, Query,
+    Recorded, Row, Store, StreamId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -492,6 +494,99 @@ async fn a_handling_that_would_say_something_new_of_who_is_forgotten_is_parked_a
     };
     assert_eq!(status.dead_keys + status.retrying_keys, 1);
     assert!(other.get::<Heard>("1").await.unwrap().is_none());
+}
+
+/// Keeps a text about each user that says nothing of what his events say.
+struct Notes;
+
+impl Projection for Notes {
+    const NAME: &'static str = "notes";
+    const CATEGORY: &'static str = "user";
+    type Event = UserEvent;
+    type Row = Heard;
+
+    fn apply(&self, row: Option<Heard>, event: &UserEvent, at: &Recorded) -> Option<Heard> {
+        let about = Subject::new(format_args!("user-{}", at.stream.key())).unwrap();
+        match event {
+            UserEvent::Visited => Some(Heard { name: Personal::new(&about, "was here".into()) }),
+            _ => row,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_row_would_say_something_new_of_who_is_forgotten_is_parked_and_others_are_folded() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    forget(&store, &users).await;
+    users.update(2, |_: &User| Ok::<_, CommitError>(UserEvent::Visited)).await.unwrap();
+    let view = View::new(Notes, &store);
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("{end:?}"),
+        seen = view.wait_for(store.head(), Duration::from_secs(60)) => seen.unwrap(),
+    }
+    assert!(view.get("1").await.unwrap().is_none());
+    assert!(view.get("2").await.unwrap().is_some());
+    let parked = view.parked(None, 9).await.unwrap().items;
+    assert!(parked.iter().all(|event| event.key == "1") && parked.len() >= 3, "{parked:?}");
+    let reason = parked[0].reason.as_deref().unwrap();
+    assert!(reason.contains("`user-1` is forgotten"), "{reason}");
+}
+
+/// An engine on which a subject is forgotten, by somebody else, right before a commit.
+struct Forgetful {
+    memory: Memory,
+    /// So many commits come before.
+    before: AtomicI64,
+}
+
+impl Layer for Forgetful {
+    fn inner(&self) -> &dyn Engine {
+        &self.memory
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        Box::pin(async move {
+            if self.before.fetch_sub(1, Ordering::Relaxed) == 0 {
+                Store::new(self.memory.clone()).forget(&ada(), Commit::new()).await?;
+            }
+            self.memory.commit(commit).await
+        })
+    }
+}
+
+/// Makes a new value of a name.
+struct Hellos;
+
+impl Projection for Hellos {
+    const NAME: &'static str = "hellos";
+    const CATEGORY: &'static str = "user";
+    type Event = UserEvent;
+    type Row = Greeting;
+
+    fn apply(&self, row: Option<Greeting>, event: &UserEvent, _: &Recorded) -> Option<Greeting> {
+        let UserEvent::Registered { name } = event else { return row };
+        let hello = |text: &String| Personal::new(name.subject().unwrap(), format!("Hello, {text}"));
+        name.get().map(|text| Greeting { text: hello(text) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_parked_because_somebody_is_forgotten_while_a_view_is_at_his_event() {
+    let mut rows = 0;
+    for before in 0..8 {
+        let memory = Memory::new();
+        registered(&Store::new(memory.clone())).await;
+        let store = Store::new(Forgetful { memory, before: before.into() });
+        let view = View::new(Hellos, &store);
+        tokio::select! {
+            end = view.run(CancellationToken::new()) => panic!("{before}: {end:?}"),
+            seen = view.wait_for(store.head(), Duration::from_secs(60)) => seen.unwrap(),
+        }
+        assert_eq!(view.parked(None, 9).await.unwrap().items, [], "{before}");
+        rows += usize::from(view.get("1").await.unwrap().is_some());
+    }
+    assert!((1..8).contains(&rows), "he is forgotten before the row, and behind it: {rows}");
 }
 
 /// Any JSON, with names that a store could take for its own.
