@@ -149,6 +149,35 @@ async fn an_update_that_was_decided_before_its_subject_was_forgotten_says_nothin
     assert!(refused.to_string().contains("could not be committed"), "{refused}");
 }
 
+/// Counts visits in a text that is about the visitor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Visitor {
+    said: Option<Personal<String>>,
+    visits: u32,
+}
+
+impl Aggregate for Visitor {
+    const KIND: &'static str = "user";
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::every(1);
+    type Event = UserEvent;
+
+    fn apply(&mut self, _: &UserEvent) {
+        self.visits += 1;
+        self.said = Some(Personal::new(&ada(), format!("{} visits", self.visits)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_says_something_new_of_who_is_forgotten_is_no_snapshot_and_stops_nobody() {
+    let store = Store::memory();
+    let visitors = Repository::<Visitor>::new(&store);
+    let visit = async || visitors.update(1, |_| Ok::<_, CommitError>(UserEvent::Visited)).await;
+    visit().await.unwrap();
+    store.forget(&ada(), Commit::new()).await.unwrap();
+    assert_eq!(visit().await.unwrap().visits, 2);
+    assert_eq!(visitors.load(1).await.unwrap().visits, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_view_follows_and_one_that_is_built_anew_has_placeholders() {
     let store = Store::memory();
