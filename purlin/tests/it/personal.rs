@@ -10,6 +10,7 @@ use purlin::bus::{Bus, Failure, Message};
 use purlin::http::{Decided, Idempotency, WriteRequest};
 use purlin::message::{Clock, Envelope, new_id};
 use purlin::projection::{Projection, View};
+use purlin::saga::{Directory, Saga, SagaError, SagaState, Sagas};
 use purlin::store::memory::{Faults, Memory};
 use purlin::store::personal::{KEYS, MasterKey, Personal, PersonalState, Subject};
 use purlin::store::{
@@ -616,6 +617,63 @@ async fn nothing_is_parked_because_somebody_is_forgotten_while_a_view_is_at_his_
         rows += usize::from(view.get("1").await.unwrap().is_some());
     }
     assert!((1..8).contains(&rows), "he is forgotten before the row, and behind it: {rows}");
+}
+
+/// Waits for a name, and returns what it was told.
+async fn greets(saga: Saga<()>, greeting: Heard) -> Result<Greeting, SagaError> {
+    let name = saga.signal::<Heard>("name").await?.name;
+    let said = saga.step("greet", async |_| Ok::<_, CommitError>(name.clone())).await?;
+    assert_eq!(said.state(), name.state());
+    let text = greeting.name.map(|hello| format!("{hello}, {}", said.into_value().unwrap_or("who?".into())));
+    Ok(Greeting { text })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_saga_is_told_of_somebody_is_sealed_wherever_it_stands() {
+    let bob = Subject::new("user-2").unwrap();
+    let heard = |of: &Subject, name: &str| Heard { name: Personal::new(of, name.into()) };
+    for (early, forgotten) in [(false, false), (true, false), (false, true), (true, true)] {
+        let store = Store::memory();
+        let sagas = Sagas::new(&store, (), Clock::system()).register("greets", greets);
+        sagas.prepare().await.unwrap();
+        let id = new_id();
+        let start = sagas.start("greets", id, &heard(&bob, "Hello")).unwrap();
+        let signal = sagas.signal(id, "name", &heard(&ada(), "Ada")).unwrap();
+        let run = async || {
+            tokio::select! {
+                end = sagas.clone().run(CancellationToken::new()) => panic!("{end:?}"),
+                view = sagas.wait(id, Duration::from_secs(60)) => view.ok(),
+                () = tokio::time::sleep(Duration::from_secs(30)) => None,
+            }
+        };
+        store.commit(signal).await.unwrap();
+        if early {
+            assert!(run().await.is_none(), "there is no saga yet");
+        }
+        if forgotten {
+            store.forget(&ada(), Commit::new()).await.unwrap();
+        }
+        store.commit(start).await.unwrap();
+        let asked = store.sealed().list_records("saga_signals", Query::all()).await.unwrap().records;
+        assert!(
+            asked.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")),
+            "{asked:?}"
+        );
+        let view = run().await.unwrap();
+        assert_eq!(view.state, SagaState::Completed, "{view:?}");
+        let stream = StreamId::new("saga", id).unwrap();
+        let last = store.read_stream_back(&stream, u64::MAX, 1).await.unwrap().remove(0);
+        let ended = String::from_utf8_lossy(&last.envelope.data).into_owned();
+        assert!(ended.contains(if forgotten { "Hello, who?" } else { "Hello, Ada" }), "{ended}");
+        for shown in [view, Directory::new(&store, Clock::system()).show(id).await.unwrap().unwrap()] {
+            let shown = serde_json::to_string(&shown).unwrap();
+            assert!(shown.contains("\"$personal\":") && !shown.contains("Hello"), "{shown}");
+        }
+        for event in store.sealed().read_stream(&stream, 1, 100).await.unwrap() {
+            let data = String::from_utf8_lossy(&event.envelope.data).into_owned();
+            assert!(!data.contains("Ada") && !data.contains("Hello"), "{data}");
+        }
+    }
 }
 
 /// Any JSON, with names that a store could take for its own.
