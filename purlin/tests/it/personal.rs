@@ -435,6 +435,26 @@ async fn another_process_knows_within_a_second_that_a_subject_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_that_another_process_has_just_forgotten_stops_no_commit() {
+    let memory = Memory::new();
+    let (store, other) = (Store::new(memory.clone()), Store::new(memory));
+    let crowd: Vec<_> = (0..50).map(|n| Subject::new(format_args!("user-{n}")).unwrap()).collect();
+    let names = crowd.iter().map(|of| Heard { name: Personal::new(of, "one of many".into()) });
+    store.define::<Heard>().await.unwrap();
+    let all = names.enumerate().fold(Commit::new(), |all, (n, heard)| all.put(n.to_string(), &heard));
+    store.commit(all).await.unwrap();
+    let mut again = Commit::new();
+    for record in store.list::<Heard>(Query::all().limit(50)).await.unwrap().records {
+        again = again.put(record.key.clone(), &record.decode::<Heard>().unwrap());
+    }
+    let forget = crowd.iter().fold(Commit::new(), |forget, subject| forget.forget(subject));
+    other.commit(forget).await.unwrap();
+    store.commit(again).await.unwrap();
+    let name = store.get::<Heard>("7").await.unwrap().unwrap().name;
+    assert_eq!(name.state(), PersonalState::Forgotten);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_knew_a_subject_before_its_first_value_reads_it_at_once() {
     let memory = Memory::new();
     let (store, other) = (Store::new(memory.clone()), Store::new(memory));
@@ -673,6 +693,39 @@ async fn what_a_saga_is_told_of_somebody_is_sealed_wherever_it_stands() {
             let data = String::from_utf8_lossy(&event.envelope.data).into_owned();
             assert!(!data.contains("Ada") && !data.contains("Hello"), "{data}");
         }
+    }
+}
+
+/// Says something new of somebody, in a step or at its end.
+async fn speaks(saga: Saga<()>, in_a_step: bool) -> Result<Greeting, SagaError> {
+    let new = || Greeting { text: Personal::new(&ada(), "Hello, Ada".into()) };
+    match in_a_step {
+        true => saga.step("speak", async |_| Ok::<_, CommitError>(new())).await,
+        false => Ok(new()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_says_something_new_of_who_is_forgotten_stops_and_says_why() {
+    let store = Store::memory();
+    let sagas = Sagas::new(&store, (), Clock::system()).register("speaks", speaks);
+    sagas.prepare().await.unwrap();
+    store.forget(&ada(), Commit::new()).await.unwrap();
+    let acts = async {
+        for (in_a_step, state) in [(true, SagaState::Blocked), (false, SagaState::Stuck)] {
+            let id = new_id();
+            store.commit(sagas.start("speaks", id, &in_a_step).unwrap()).await.unwrap();
+            let view = sagas.wait(id, Duration::from_secs(60)).await.unwrap();
+            assert_eq!(view.state, state);
+            assert!(
+                view.reason.as_ref().is_some_and(|why| why.contains("`user-1` is forgotten")),
+                "{view:?}"
+            );
+        }
+    };
+    tokio::select! {
+        end = sagas.clone().run(CancellationToken::new()) => panic!("{end:?}"),
+        () = acts => {}
     }
 }
 
