@@ -173,7 +173,9 @@ impl<A: Aggregate> Repository<A> {
                     return Ok(());
                 }
                 // Something is wrong with the snapshot, or with its collection: the events go without it.
-                Err(error @ CommitError::Invalid(_)) => self.snapshots.refused(root, &error),
+                Err(error @ (CommitError::Invalid(_) | CommitError::Forgotten(_))) => {
+                    self.snapshots.refused(root, &error);
+                }
                 Err(error) => return Err(error),
             }
         }

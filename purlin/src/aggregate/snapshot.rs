@@ -162,7 +162,9 @@ impl Snapshots {
             Ok(_) => root.snapshot_written(),
             // Somebody else has written one.
             Err(CommitError::Conflict(_)) => {}
-            Err(error @ CommitError::Invalid(_)) => self.tell(stream, root.version(), &error),
+            Err(error @ (CommitError::Invalid(_) | CommitError::Forgotten(_))) => {
+                self.tell(stream, root.version(), &error);
+            }
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::warn!(%stream, error, "a snapshot could not be written");

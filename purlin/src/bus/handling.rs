@@ -86,7 +86,9 @@ impl Group {
             let error = match self.store.commit(commit.clone()).await {
                 Ok(committed) => return Ok(committed),
                 Err(CommitError::Conflict(conflict)) => return Err(Refused::Conflict(conflict)),
-                Err(error @ CommitError::Invalid(_)) => return Err(Refused::Invalid(error)),
+                Err(error @ (CommitError::Invalid(_) | CommitError::Forgotten(_))) => {
+                    return Err(Refused::Invalid(error));
+                }
                 Err(error) => error,
             };
             self.wait_for_store(&error, &mut backoff, shutdown).await.map_err(|Stopped| Refused::Stopped)?;

@@ -90,6 +90,13 @@ pub(super) async fn read_page(
     Ok(page)
 }
 
+/// The event of a view at a position.
+pub(super) async fn event_at(view: &Inner, position: Position) -> Result<Option<Recorded>, ReadError> {
+    let before = Position(position.0.saturating_sub(1));
+    let page = read_page(&view.definition, &view.store, before, 1).await?;
+    Ok(page.events.into_iter().next().filter(|event| event.position == position))
+}
+
 /// Folds a page, in as many commits as its rows need.
 async fn take(view: &Inner, target: &mut Target, control: &Seen, page: LogPage) -> Result<(), ViewError> {
     let (mut events, mut size) = (&page.events[..], page.events.len());
@@ -100,17 +107,45 @@ async fn take(view: &Inner, target: &mut Target, control: &Seen, page: LogPage) 
         match commit(view, target, control, batch, to, BTreeMap::new()).await {
             Ok(()) => events = rest,
             // The rows are too large for one commit: with fewer events there are fewer rows.
-            Err(ViewError::Write(CommitError::Invalid(_))) if batch.len() > 1 => size = batch.len() / 2,
-            Err(ViewError::Write(error @ CommitError::Invalid(_))) => {
-                let unfit = BTreeMap::from([(0, chain(&error))]);
-                commit(view, target, control, batch, to, unfit).await?;
-                events = rest;
-            }
+            Err(ViewError::Write(error)) if is_of_the_rows(&error) => match batch {
+                [event] => {
+                    alone(view, target, control, event, to, error).await?;
+                    events = rest;
+                }
+                _ => size = batch.len() / 2,
+            },
             Err(error) => return Err(error),
         }
     }
     target.position = page.through;
     Ok(())
+}
+
+/// Whether a commit was refused for what is in its rows, and will be as often as they are the same.
+pub(super) fn is_of_the_rows(error: &CommitError) -> bool {
+    matches!(error, CommitError::Invalid(_) | CommitError::Forgotten(_))
+}
+
+/// Parks an event whose rows were refused. One that was read before its subject was forgotten is read and folded once
+/// more: it may say nothing of him now.
+async fn alone(
+    view: &Inner,
+    target: &mut Target,
+    control: &Seen,
+    event: &Recorded,
+    to: Position,
+    mut refused: CommitError,
+) -> Result<(), ViewError> {
+    if let CommitError::Forgotten(_) = refused
+        && let Some(anew) = event_at(view, event.position).await?
+    {
+        match commit(view, target, control, &[anew], to, BTreeMap::new()).await {
+            Err(ViewError::Write(error)) if is_of_the_rows(&error) => refused = error,
+            done => return done,
+        }
+    }
+    let unfit = BTreeMap::from([(0, chain(&refused))]);
+    commit(view, target, control, std::slice::from_ref(event), to, unfit).await
 }
 
 /// Folds a batch in one commit, and parks in it what cannot be folded. When too much is parked already, the view stops

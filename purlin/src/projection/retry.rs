@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::bus::chain;
-use crate::store::{Commit, CommitError, Position, Recorded};
+use crate::store::Commit;
 
 use super::ViewError;
-use super::advance::read_page;
+use super::advance::{event_at, is_of_the_rows};
 use super::batch::Batch;
 use super::checkpoint::Target;
 use super::control::Seen;
@@ -48,7 +48,7 @@ async fn first(view: &Inner, target: &mut Target, control: &Seen, key: &str) -> 
     let (commit, next) = Parked::advance(&view.store, &target.parked.room, &held).await?;
     match target.commit(&view.store, control, commit, target.position, view.clock.now()).await {
         Ok(()) => {}
-        Err(error @ CommitError::Invalid(_)) => {
+        Err(error) if is_of_the_rows(&error) => {
             return failed(view, target, control, held, chain(&error)).await;
         }
         Err(error) => return Err(error.into()),
@@ -78,10 +78,4 @@ async fn failed(
     target.commit(&view.store, control, commit, target.position, now).await?;
     target.parked(BTreeMap::from([(row.key.clone(), row)]));
     Ok(false)
-}
-
-async fn event_at(view: &Inner, position: Position) -> Result<Option<Recorded>, ViewError> {
-    let before = Position(position.0.saturating_sub(1));
-    let page = read_page(&view.definition, &view.store, before, 1).await?;
-    Ok(page.events.into_iter().next().filter(|event| event.position == position))
 }

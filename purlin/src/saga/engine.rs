@@ -260,7 +260,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Err(error) => tracing::warn!(saga = %self.cell.id, name, %error, "a signal is not JSON"),
             },
             Ok(Request::Retry) => self.resume(),
-            Ok(request) => tracing::debug!(saga = %self.cell.id, ?request, "too late, or nothing to do"),
+            Ok(_) => {
+                tracing::debug!(saga = %self.cell.id, request = record.key, "too late, or nothing to do")
+            }
             Err(error) => tracing::warn!(saga = %self.cell.id, %error, "a request cannot be read"),
         }
         true

@@ -66,7 +66,7 @@ pub struct SagaView {
     pub deadline: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// What its function returned, if it completed.
+    /// What its function returned, if it completed; what is personal in it is sealed.
     pub output: Option<serde_json::Value>,
     /// The steps that began, in the order in which that became known.
     pub steps: Vec<StepView>,

@@ -1,5 +1,6 @@
 //! Personal data through everything that stands on a store.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,10 +10,12 @@ use purlin::bus::{Bus, Failure, Message};
 use purlin::http::{Decided, Idempotency, WriteRequest};
 use purlin::message::{Clock, Envelope, new_id};
 use purlin::projection::{Projection, View};
+use purlin::saga::{Directory, Saga, SagaError, SagaState, Sagas};
 use purlin::store::memory::{Faults, Memory};
 use purlin::store::personal::{KEYS, MasterKey, Personal, PersonalState, Subject};
 use purlin::store::{
-    Commit, CommitError, Expected, Field, LogFilter, Position, Query, Recorded, Row, Store, StreamId,
+    BoxFuture, Commit, CommitError, Committed, Engine, Expected, Field, Layer, LogFilter, Position, Query,
+    Recorded, Row, Store, StreamId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -145,6 +148,35 @@ async fn an_update_that_was_decided_before_its_subject_was_forgotten_says_nothin
     let new = UserEvent::Registered { name: Personal::new(&ada(), "Ada again".into()) };
     let refused = users.update(1, |_: &User| Ok::<_, CommitError>(new.clone())).await.unwrap_err();
     assert!(refused.to_string().contains("could not be committed"), "{refused}");
+}
+
+/// Counts visits in a text that is about the visitor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Visitor {
+    said: Option<Personal<String>>,
+    visits: u32,
+}
+
+impl Aggregate for Visitor {
+    const KIND: &'static str = "user";
+    const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy::every(1);
+    type Event = UserEvent;
+
+    fn apply(&mut self, _: &UserEvent) {
+        self.visits += 1;
+        self.said = Some(Personal::new(&ada(), format!("{} visits", self.visits)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_says_something_new_of_who_is_forgotten_is_no_snapshot_and_stops_nobody() {
+    let store = Store::memory();
+    let visitors = Repository::<Visitor>::new(&store);
+    let visit = async || visitors.update(1, |_| Ok::<_, CommitError>(UserEvent::Visited)).await;
+    visit().await.unwrap();
+    store.forget(&ada(), Commit::new()).await.unwrap();
+    assert_eq!(visit().await.unwrap().visits, 2);
+    assert_eq!(visitors.load(1).await.unwrap().visits, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -403,6 +435,26 @@ async fn another_process_knows_within_a_second_that_a_subject_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_that_another_process_has_just_forgotten_stops_no_commit() {
+    let memory = Memory::new();
+    let (store, other) = (Store::new(memory.clone()), Store::new(memory));
+    let crowd: Vec<_> = (0..50).map(|n| Subject::new(format_args!("user-{n}")).unwrap()).collect();
+    let names = crowd.iter().map(|of| Heard { name: Personal::new(of, "one of many".into()) });
+    store.define::<Heard>().await.unwrap();
+    let all = names.enumerate().fold(Commit::new(), |all, (n, heard)| all.put(n.to_string(), &heard));
+    store.commit(all).await.unwrap();
+    let mut again = Commit::new();
+    for record in store.list::<Heard>(Query::all().limit(50)).await.unwrap().records {
+        again = again.put(record.key.clone(), &record.decode::<Heard>().unwrap());
+    }
+    let forget = crowd.iter().fold(Commit::new(), |forget, subject| forget.forget(subject));
+    other.commit(forget).await.unwrap();
+    store.commit(again).await.unwrap();
+    let name = store.get::<Heard>("7").await.unwrap().unwrap().name;
+    assert_eq!(name.state(), PersonalState::Forgotten);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_knew_a_subject_before_its_first_value_reads_it_at_once() {
     let memory = Memory::new();
     let (store, other) = (Store::new(memory.clone()), Store::new(memory));
@@ -460,6 +512,221 @@ async fn an_answer_about_somebody_is_not_given_again_once_he_is_forgotten() {
     assert!(kept.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")));
     store.forget(&ada(), Commit::new()).await.unwrap();
     assert_eq!(answer().await, StatusCode::GONE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handling_that_would_say_something_new_of_who_is_forgotten_is_parked_and_others_go_on() {
+    let (store, other) = (Store::memory(), Store::memory());
+    let users = registered(&store).await;
+    let name = Personal::new(&Subject::new("user-2").unwrap(), "Bob".to_owned());
+    let registers = |_: &User| Ok::<_, CommitError>(UserEvent::Registered { name: name.clone() });
+    users.update(2, registers).await.unwrap();
+    other.define::<Heard>().await.unwrap();
+    other.forget(&ada(), Commit::new()).await.unwrap();
+    let handler = async |message: Message| {
+        let about = Subject::new(format_args!("user-{}", message.key())).unwrap();
+        let heard = Heard { name: Personal::new(&about, "as they know him".into()) };
+        Ok::<_, Failure>(Commit::new().put(message.key(), &heard))
+    };
+    let bus = Bus::embedded(Store::memory());
+    let group = bus.group("others", &other).lanes(1).on("user.registered", handler);
+    let (status, mut watch) = (group.clone(), other.watch());
+    let heard = async {
+        while other.get::<Heard>("2").await.unwrap().is_none() {
+            watch.changed().await.unwrap();
+        }
+        status.status().await.unwrap()
+    };
+    let status = tokio::select! {
+        end = bus.relay("users", &store) => panic!("{end:?}"),
+        end = group.run(CancellationToken::new()) => panic!("{end:?}"),
+        heard = tokio::time::timeout(Duration::from_secs(60), heard) => heard.expect("the group goes on"),
+    };
+    assert_eq!(status.dead_keys + status.retrying_keys, 1);
+    assert!(other.get::<Heard>("1").await.unwrap().is_none());
+}
+
+/// Keeps a text about each user that says nothing of what his events say.
+struct Notes;
+
+impl Projection for Notes {
+    const NAME: &'static str = "notes";
+    const CATEGORY: &'static str = "user";
+    type Event = UserEvent;
+    type Row = Heard;
+
+    fn apply(&self, row: Option<Heard>, event: &UserEvent, at: &Recorded) -> Option<Heard> {
+        let about = Subject::new(format_args!("user-{}", at.stream.key())).unwrap();
+        match event {
+            UserEvent::Visited => Some(Heard { name: Personal::new(&about, "was here".into()) }),
+            _ => row,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_row_would_say_something_new_of_who_is_forgotten_is_parked_and_others_are_folded() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    forget(&store, &users).await;
+    users.update(2, |_: &User| Ok::<_, CommitError>(UserEvent::Visited)).await.unwrap();
+    let view = View::new(Notes, &store);
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("{end:?}"),
+        seen = view.wait_for(store.head(), Duration::from_secs(60)) => seen.unwrap(),
+    }
+    assert!(view.get("1").await.unwrap().is_none());
+    assert!(view.get("2").await.unwrap().is_some());
+    let parked = view.parked(None, 9).await.unwrap().items;
+    assert!(parked.iter().all(|event| event.key == "1") && parked.len() >= 3, "{parked:?}");
+    let reason = parked[0].reason.as_deref().unwrap();
+    assert!(reason.contains("`user-1` is forgotten"), "{reason}");
+}
+
+/// An engine on which a subject is forgotten, by somebody else, right before a commit.
+struct Forgetful {
+    memory: Memory,
+    /// So many commits come before.
+    before: AtomicI64,
+}
+
+impl Layer for Forgetful {
+    fn inner(&self) -> &dyn Engine {
+        &self.memory
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        Box::pin(async move {
+            if self.before.fetch_sub(1, Ordering::Relaxed) == 0 {
+                Store::new(self.memory.clone()).forget(&ada(), Commit::new()).await?;
+            }
+            self.memory.commit(commit).await
+        })
+    }
+}
+
+/// Makes a new value of a name.
+struct Hellos;
+
+impl Projection for Hellos {
+    const NAME: &'static str = "hellos";
+    const CATEGORY: &'static str = "user";
+    type Event = UserEvent;
+    type Row = Greeting;
+
+    fn apply(&self, row: Option<Greeting>, event: &UserEvent, _: &Recorded) -> Option<Greeting> {
+        let UserEvent::Registered { name } = event else { return row };
+        let hello = |text: &String| Personal::new(name.subject().unwrap(), format!("Hello, {text}"));
+        name.get().map(|text| Greeting { text: hello(text) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_parked_because_somebody_is_forgotten_while_a_view_is_at_his_event() {
+    let mut rows = 0;
+    for before in 0..8 {
+        let memory = Memory::new();
+        registered(&Store::new(memory.clone())).await;
+        let store = Store::new(Forgetful { memory, before: before.into() });
+        let view = View::new(Hellos, &store);
+        tokio::select! {
+            end = view.run(CancellationToken::new()) => panic!("{before}: {end:?}"),
+            seen = view.wait_for(store.head(), Duration::from_secs(60)) => seen.unwrap(),
+        }
+        assert_eq!(view.parked(None, 9).await.unwrap().items, [], "{before}");
+        rows += usize::from(view.get("1").await.unwrap().is_some());
+    }
+    assert!((1..8).contains(&rows), "he is forgotten before the row, and behind it: {rows}");
+}
+
+/// Waits for a name, and returns what it was told.
+async fn greets(saga: Saga<()>, greeting: Heard) -> Result<Greeting, SagaError> {
+    let name = saga.signal::<Heard>("name").await?.name;
+    let said = saga.step("greet", async |_| Ok::<_, CommitError>(name.clone())).await?;
+    assert_eq!(said.state(), name.state());
+    let text = greeting.name.map(|hello| format!("{hello}, {}", said.into_value().unwrap_or("who?".into())));
+    Ok(Greeting { text })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_saga_is_told_of_somebody_is_sealed_wherever_it_stands() {
+    let bob = Subject::new("user-2").unwrap();
+    let heard = |of: &Subject, name: &str| Heard { name: Personal::new(of, name.into()) };
+    for (early, forgotten) in [(false, false), (true, false), (false, true), (true, true)] {
+        let store = Store::memory();
+        let sagas = Sagas::new(&store, (), Clock::system()).register("greets", greets);
+        sagas.prepare().await.unwrap();
+        let id = new_id();
+        let start = sagas.start("greets", id, &heard(&bob, "Hello")).unwrap();
+        let signal = sagas.signal(id, "name", &heard(&ada(), "Ada")).unwrap();
+        let run = async || {
+            tokio::select! {
+                end = sagas.clone().run(CancellationToken::new()) => panic!("{end:?}"),
+                view = sagas.wait(id, Duration::from_secs(60)) => view.ok(),
+                () = tokio::time::sleep(Duration::from_secs(30)) => None,
+            }
+        };
+        store.commit(signal).await.unwrap();
+        if early {
+            assert!(run().await.is_none(), "there is no saga yet");
+        }
+        if forgotten {
+            store.forget(&ada(), Commit::new()).await.unwrap();
+        }
+        store.commit(start).await.unwrap();
+        let asked = store.sealed().list_records("saga_signals", Query::all()).await.unwrap().records;
+        assert!(
+            asked.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")),
+            "{asked:?}"
+        );
+        let view = run().await.unwrap();
+        assert_eq!(view.state, SagaState::Completed, "{view:?}");
+        let stream = StreamId::new("saga", id).unwrap();
+        let last = store.read_stream_back(&stream, u64::MAX, 1).await.unwrap().remove(0);
+        let ended = String::from_utf8_lossy(&last.envelope.data).into_owned();
+        assert!(ended.contains(if forgotten { "Hello, who?" } else { "Hello, Ada" }), "{ended}");
+        for shown in [view, Directory::new(&store, Clock::system()).show(id).await.unwrap().unwrap()] {
+            let shown = serde_json::to_string(&shown).unwrap();
+            assert!(shown.contains("\"$personal\":") && !shown.contains("Hello"), "{shown}");
+        }
+        for event in store.sealed().read_stream(&stream, 1, 100).await.unwrap() {
+            let data = String::from_utf8_lossy(&event.envelope.data).into_owned();
+            assert!(!data.contains("Ada") && !data.contains("Hello"), "{data}");
+        }
+    }
+}
+
+/// Says something new of somebody, in a step or at its end.
+async fn speaks(saga: Saga<()>, in_a_step: bool) -> Result<Greeting, SagaError> {
+    let new = || Greeting { text: Personal::new(&ada(), "Hello, Ada".into()) };
+    match in_a_step {
+        true => saga.step("speak", async |_| Ok::<_, CommitError>(new())).await,
+        false => Ok(new()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_says_something_new_of_who_is_forgotten_stops_and_says_why() {
+    let store = Store::memory();
+    let sagas = Sagas::new(&store, (), Clock::system()).register("speaks", speaks);
+    sagas.prepare().await.unwrap();
+    store.forget(&ada(), Commit::new()).await.unwrap();
+    let acts = async {
+        for (in_a_step, state) in [(true, SagaState::Blocked), (false, SagaState::Stuck)] {
+            let id = new_id();
+            store.commit(sagas.start("speaks", id, &in_a_step).unwrap()).await.unwrap();
+            let view = sagas.wait(id, Duration::from_secs(60)).await.unwrap();
+            assert_eq!(view.state, state);
+            assert!(
+                view.reason.as_ref().is_some_and(|why| why.contains("`user-1` is forgotten")),
+                "{view:?}"
+            );
+        }
+    };
+    tokio::select! {
+        end = sagas.clone().run(CancellationToken::new()) => panic!("{end:?}"),
+        () = acts => {}
+    }
 }
 
 /// Any JSON, with names that a store could take for its own.

@@ -66,4 +66,5 @@ pub use value::{Personal, PersonalState};
 
 pub(super) use engine::Personalized;
 pub(super) use keys::check_removal;
+pub(crate) use scan::has_any;
 pub(super) use tenants::{may_be_in, rename_events, rename_in_commit, rename_records};

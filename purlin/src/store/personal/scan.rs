@@ -159,7 +159,7 @@ fn each<'a>(json: &'a [u8], marker: &str, mut found: impl FnMut(Body<'a>)) {
 }
 
 /// Whether a text in memory has a personal value, whole or not.
-pub(super) fn has_any(json: &[u8]) -> bool {
+pub(crate) fn has_any(json: &[u8]) -> bool {
     marker::may_be_in(json) && Names { json, at: 0 }.any(|name| name.text == marker::in_memory().as_bytes())
 }
 

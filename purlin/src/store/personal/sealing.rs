@@ -61,10 +61,11 @@ impl Personalized {
                     return Ok(committed);
                 }
                 Err(CommitError::Conflict(conflict)) if attempt < ATTEMPTS => {
-                    let Some(changed) = subjects.changed(&conflict) else {
+                    if !subjects.are_changed(&conflict) {
                         return Err(CommitError::Conflict(conflict));
-                    };
-                    self.keys.doubt(changed);
+                    }
+                    // A conflict names one of them, and others may have changed with it.
+                    subjects.known.keys().for_each(|subject| self.keys.doubt(subject));
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -254,16 +255,12 @@ impl Subjects {
         commit
     }
 
-    /// The subject whose record was not as expected.
-    fn changed<'a>(&self, conflict: &'a Conflict) -> Option<&'a str> {
-        match conflict {
-            Conflict::Record { collection, key, .. }
-                if collection == KEYS && self.known.contains_key(key) =>
-            {
-                Some(key)
-            }
-            _ => None,
-        }
+    /// Whether the record of one of them was not as expected.
+    fn are_changed(&self, conflict: &Conflict) -> bool {
+        matches!(
+            conflict,
+            Conflict::Record { collection, key, .. } if collection == KEYS && self.known.contains_key(key)
+        )
     }
 
     /// Tells what is true now that the commit has happened.

@@ -186,13 +186,13 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
             of(marker::in_memory()).or_else(at_rest)
         });
         let Some(body) = marked else {
-            let value = serde_json::from_value(value).map_err(D::Error::custom)?;
+            let value = serde_json::from_value(value).map_err(misfit::<T, D::Error>)?;
             return Ok(Self(Inner::Bare { value, outside: !is_storing() }));
         };
         let subject = Subject::new(&body.of).map_err(D::Error::custom)?;
         Ok(Self(match body {
             Body { plain: Some(text), stored, .. } => {
-                let value = serde_json::from_str(&text).map_err(D::Error::custom)?;
+                let value = serde_json::from_str(&text).map_err(misfit::<T, D::Error>)?;
                 Inner::Open { subject, value, stored }
             }
             Body { sealed: Some(text), at, .. } => {
@@ -200,6 +200,16 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
             }
             _ => Inner::Forgotten(subject),
         }))
+    }
+}
+
+/// A value that is not of its type. What it is goes into no log and no record of what failed; who has just sent it
+/// knows it.
+#[cold]
+fn misfit<T, E: serde::de::Error>(error: serde_json::Error) -> E {
+    match is_storing() {
+        true => E::custom(format!("a personal value does not fit its type `{}`", std::any::type_name::<T>())),
+        false => E::custom(error),
     }
 }
 
@@ -228,6 +238,18 @@ mod tests {
         let list: Personal<Vec<(u8, Option<String>)>> = serde_json::from_str("[[1,null]]").unwrap();
         assert_eq!(list.get(), Some(&vec![(1, None)]));
         assert!(serde_json::from_value::<Personal<String>>(json!(1)).is_err());
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_not_told() {
+        let name = storing(|| serde_json::to_string(&Personal::new(&ada(), "Ada Lovelace"))).unwrap();
+        for wrong in [
+            storing(|| serde_json::from_str::<Personal<u8>>(&name)).unwrap_err(),
+            storing(|| serde_json::from_str::<Personal<u8>>("\"Ada Lovelace\"")).unwrap_err(),
+        ] {
+            let told = wrong.to_string();
+            assert!(told.contains("does not fit its type") && !told.contains("Ada"), "{told}");
+        }
     }
 
     #[test]
