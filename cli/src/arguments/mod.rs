@@ -7,7 +7,8 @@ mod streams;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use doctor::Doctor;
 pub(crate) use projections::{Parked, ParkedEvent, Projections, Rebuild, View};
@@ -18,7 +19,7 @@ pub(crate) use streams::{Archive, List, Show, Stats, Streams, Tail};
 #[derive(Debug, Parser)]
 #[command(name = "purlin", version, after_help = EXIT)]
 pub(crate) struct Arguments {
-    /// The data folder of the process; it may be running or stopped.
+    /// The data folder of the process; it may be running or stopped. It goes before PURLIN_STORE.
     #[arg(long, global = true, value_name = "DIR", default_value = "./data", env = "PURLIN_DATA")]
     pub(crate) data: PathBuf,
     /// The stores instead of those of a data folder: `sqlite:DIR`, `sqlite:FILE.db` (with `?archive=FILE` if its archive
@@ -35,6 +36,20 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) subject: Subject,
+}
+
+impl Arguments {
+    /// What was typed, and what the environment says. A mistake ends the program, with status 2.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut read = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let is_typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        // Whoever types a folder means that one, whatever the environment says of stores.
+        if is_typed("data") && !is_typed("store") {
+            read.store = None;
+        }
+        read
+    }
 }
 
 const EXIT: &str = "\

@@ -54,7 +54,11 @@ pub(super) async fn run(operator: &Operator, wanted: &Accept) -> Result<Outcome,
             Err(failure) => return Err(half_way(&done, one, &failure)),
         }
     }
-    let said = format!("{said}done; they go on when their process is started");
+    let when = match operator.alone() {
+        true => "when their process is started",
+        false => "at their next attempt, or when their process is started",
+    };
+    let said = format!("{said}done; they go on {when}");
     Ok(Outcome::Done { said, answer: json!({ "items": done }) })
 }
 

@@ -224,8 +224,16 @@ async fn act(operator: &Operator, subject: &str, one: &One, verb: &str) -> Resul
 
 /// Refuses what only a running process can answer.
 fn of_a_process(operator: &Operator) -> Result<(), Failure> {
-    let none = "no process runs on this data: how it calls others is known when it does";
-    if matches!(operator, Operator::Process(_)) { Ok(()) } else { Err(Failure::Refused(none.into())) }
+    let none = match operator {
+        Operator::Process(_) => return Ok(()),
+        Operator::Stores(_) if operator.alone() => {
+            "no process runs on this data: how it calls others is known when it does"
+        }
+        Operator::Stores(_) => {
+            "how a process calls others it says in its data folder: name that, with --data"
+        }
+    };
+    Err(Failure::Refused(none.to_owned()))
 }
 
 fn path(service: &str, subject: &str, id: &str) -> String {

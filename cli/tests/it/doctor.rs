@@ -3,9 +3,14 @@
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
+use purlin::service::operator::{self, Served};
+use purlin::service::{ServeConfig, serve};
+use purlin::store::Store;
 use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::process::{Folder, Process, World, purlin};
+use crate::process::{Folder, Process, World, command, purlin};
 
 fn findings(text: &str) -> Vec<(String, String)> {
     let report: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -46,6 +51,37 @@ async fn an_installation_that_is_well_is_said_to_be_and_one_that_is_not_says_wha
     let foreign = purlin(&data, "doctor --json").await;
     assert_eq!(foreign.status, 2, "{}", foreign.out);
     assert!(findings(&foreign.out).contains(&("other: store".to_owned(), "fail".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_the_folder_that_one_is_in_is_looked_at() {
+    let data = Folder::new();
+    for name in ["orders.db", "other.db"] {
+        purlin_sqlite::open(data.path().join(name)).await.expect("a store").close().await;
+    }
+    let mut command = command(&data, "doctor --store sqlite:orders.db --json");
+    let ran = command.current_dir(data.path()).output().expect("the program runs");
+    let out = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{out}");
+    let found = findings(&out);
+    assert!(found.contains(&("orders: store".to_owned(), "ok".to_owned())), "{out}");
+    assert!(!found.iter().any(|(about, _)| about.starts_with("other")), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_stores_are_not_in_its_folder_is_asked_all_the_same() {
+    let data = Folder::new();
+    let listener = operator::listen(data.path()).expect("a socket");
+    let router = operator::router([Served { name: "orders".into(), store: Store::memory() }]);
+    let serving = serve(listener, router, ServeConfig::default(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serving);
+    let ran = purlin(&data, "doctor --json").await;
+    let found = findings(&ran.out);
+    for about in ["stores", "orders: answers"] {
+        assert!(found.contains(&(about.to_owned(), "ok".to_owned())), "{about}: {}", ran.out);
+    }
+    assert_eq!(purlin(&data, "--store sqlite:orders.db doctor").await.status, 2, "this one is nowhere");
 }
 
 #[tokio::test(flavor = "multi_thread")]

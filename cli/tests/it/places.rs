@@ -1,6 +1,6 @@
 //! Which data, and who answers for it.
 
-use crate::process::{Folder, purlin};
+use crate::process::{Folder, command, purlin};
 
 #[tokio::test]
 async fn a_folder_without_data_is_named_and_nothing_is_made_in_it() {
@@ -21,6 +21,18 @@ async fn a_process_that_holds_the_data_and_does_not_answer_is_not_disturbed() {
     store.close().await;
     drop(store);
     assert_eq!(purlin(&data, "sagas list").await.status, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_typed_goes_before_stores_that_the_environment_names() {
+    let data = Folder::new();
+    purlin_sqlite::open(data.path().join("orders.db")).await.expect("a store").close().await;
+    let mut typed = command(&data, "sagas list");
+    let ran = typed.env("PURLIN_STORE", "sqlite:nowhere.db").output().expect("the binary can be started");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let mut both = command(&data, "sagas list --store sqlite:nowhere.db");
+    let ran = both.output().expect("the binary can be started");
+    assert_eq!(ran.status.code(), Some(1), "and stores that are typed go before a folder");
 }
 
 #[tokio::test(flavor = "multi_thread")]

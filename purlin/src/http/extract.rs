@@ -12,9 +12,9 @@ use super::{Problem, body};
 
 /// A JSON body, whole and of the right shape; as an answer, the value as JSON.
 ///
-/// A body over 1 MiB is 413, one that breaks off or is not JSON 400, one of another content type 415, one with a
-/// wrong, missing, repeated or unknown field 422. (An unknown field inside a `#[serde(flatten)]`, `untagged` or
-/// internally tagged part is seen only by serde's own `deny_unknown_fields`.)
+/// A body over 1 MiB is 413, one that breaks off or is not JSON 400, one that is compressed or of another content type
+/// 415, one with a wrong, missing, repeated or unknown field 422. (An unknown field inside a `#[serde(flatten)]`,
+/// `untagged` or internally tagged part is seen only by serde's own `deny_unknown_fields`.)
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json<T>(pub T);
 
@@ -72,16 +72,21 @@ pub(super) fn path_of<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
     extensions.get::<OriginalUri>().map_or(uri, |original| &original.0).path()
 }
 
-/// Refuses a content type that is not JSON; none at all is taken for JSON.
+/// Refuses a content type that is not JSON, and a body that is compressed; no content type at all is taken for JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let other = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type");
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if let Some(encoding) = encoding.filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        return Err(other.detail(format!("the body is encoded as `{encoding}`, send it as it is")));
+    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let essence = essence.to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type")
-        .detail(format!("the content type is `{essence}`, send `application/json`")))
+    Err(other.detail(format!("the content type is `{essence}`, send `application/json`")))
 }
 
 /// Reads JSON strictly.
@@ -237,5 +242,16 @@ mod tests {
         assert!(of("application/merge-patch+json").is_ok());
         assert!(is_json(&HeaderMap::new()).is_ok());
         assert_eq!(of("text/plain").unwrap_err().status.as_u16(), 415);
+    }
+
+    #[test]
+    fn a_compressed_body_is_not_taken_for_broken_json() {
+        let of = |value: &str| {
+            is_json(&HeaderMap::from_iter([(header::CONTENT_ENCODING, value.parse().unwrap())]))
+        };
+        assert!(of("identity").is_ok());
+        let refused = of("gzip").unwrap_err();
+        assert_eq!(refused.status.as_u16(), 415);
+        assert!(refused.detail.as_deref().unwrap().contains("`gzip`"));
     }
 }

@@ -75,9 +75,7 @@ impl Problem {
         let reason = status.canonical_reason().unwrap_or("Unknown status");
         let code: String =
             reason.to_lowercase().split(|c: char| !c.is_alphanumeric()).collect::<Vec<_>>().join("-");
-        let mut problem = Self::new(status, &code);
-        reason.clone_into(&mut problem.title);
-        problem
+        Self::new(status, &code)
     }
 
     /// The problem of an error: the one table from kinds to statuses.
@@ -319,7 +317,7 @@ mod tests {
         let problem = Problem::of_status(StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(
             (&*problem.type_, &*problem.title),
-            ("/problems/method-not-allowed", "Method Not Allowed")
+            ("/problems/method-not-allowed", "Method not allowed")
         );
     }
 }

@@ -9,11 +9,10 @@ use tokio::net::UnixListener;
 
 use super::process::Process;
 use crate::config::{Config, Reread, Role};
-use crate::console::Watched;
 
 /// Answers the operator until the services stop: on the socket of the data folder for whoever holds all of it, on that
 /// of a folder of its role in it for one role beside others.
-pub(super) async fn serve(process: &Process, config: &Config, services: &[Watched]) -> anyhow::Result<()> {
+pub(super) async fn serve(process: &Process, config: &Config, kept: Vec<Served>) -> anyhow::Result<()> {
     let folder = folder(&config.data, config.role);
     let opened = match config.role {
         Some(role) => open_of_role(&folder, role).await,
@@ -32,14 +31,13 @@ pub(super) async fn serve(process: &Process, config: &Config, services: &[Watche
             return Err(error).with_context(|| format!("cannot open {}", socket.display()));
         }
     };
-    let served = |service: &Watched| Served { name: service.name.to_owned(), store: service.store.clone() };
     let (file, peers, rooms) = (config.file.clone(), config.peers.clone(), process.served.clone());
     let calls = OperatedCalls::new(&process.calls, move || {
         let Reread { calls, places } = Reread::of(&file, &peers)?;
         let rooms = rooms.clone();
         anyhow::Ok(operator::Reread::with(calls, move || rooms.reconfigure(places)))
     });
-    process.serve_operator(listener, operator::process(services.iter().map(served), calls));
+    process.serve_operator(listener, operator::process(kept, calls));
     Ok(())
 }
 

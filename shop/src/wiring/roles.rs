@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use purlin::bus::Bus;
 use purlin::message::Uuid;
+use purlin::service::operator::Served;
 use purlin::service::probes;
 use purlin::store::personal::MasterKey;
 use purlin::store::{Cause, Store};
@@ -54,14 +55,15 @@ pub async fn start(
             Ok::<_, std::convert::Infallible>(())
         }
     });
-    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores, paid_in: None };
+    let kept = Vec::new();
+    let mut maker = Maker { process, config, addresses, verifier, bus: None, stores, kept, paid_in: None };
     let mut services = Vec::new();
     for role in roles {
         if let Some(service) = maker.service(*role).await.with_context(|| format!("the {}", role.name()))? {
             services.push((*role, service));
         }
     }
-    let Maker { bus, verifier, .. } = maker;
+    let Maker { bus, verifier, kept, .. } = maker;
     let here = Here::new(config.role.map_or("shop", Role::name), &process.breakers);
     let (mut watched, mut firsts) = (Vec::new(), Vec::new());
     for (role, service) in services {
@@ -79,7 +81,7 @@ pub async fn start(
         firsts.extend(first.map(|first| (name, first)));
         watched.push(Watched { name, store, stuck });
     }
-    operator::serve(process, config, &watched).await?;
+    operator::serve(process, config, kept).await?;
     if roles.contains(&Role::Assistant) {
         let lines = Lines::new(process, addresses);
         let orders = Orders(lines.to(Role::Orders, Repeats::Line)?);
@@ -147,6 +149,9 @@ struct Maker<'a> {
     verifier: Verifier,
     bus: Option<Bus>,
     stores: &'a Opened,
+    /// What was opened so far, the bus and the card network too: relays and groups keep in one store how far they are in
+    /// another.
+    kept: Vec<Served>,
     /// Which payments the orders of this process have had so far.
     paid_in: Option<Uuid>,
 }
@@ -248,10 +253,12 @@ impl Maker<'_> {
 
     async fn open(&mut self, name: &str) -> anyhow::Result<Store> {
         let store = self.stores.open(self.process, &self.config.store, name).await?;
-        Ok(match &self.config.master_key {
+        let store = match &self.config.master_key {
             Some(key) => store.with_master_key(MasterKey::parse(key)?),
             None => store,
-        })
+        };
+        self.kept.push(Served { name: name.to_owned(), store: store.clone() });
+        Ok(store)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use purlin::service::operator;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::client::eventually;
 use crate::shop::Shop;
 
 /// What a running shop answers to a request of its operator's.
@@ -30,6 +31,46 @@ async fn a_running_shop_answers_its_operator_on_a_socket_in_the_data_folder() {
     for service in ["users", "products", "inventory", "orders", "payments", "shipping"] {
         assert!(answer.contains(service), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn who_follows_a_log_that_was_restored_is_shown_and_let_go_on_while_the_shop_runs() {
+    let mut shop = Shop::start().await;
+    let data = shop.folder.join("data");
+    let (client, admin) = (shop.client(), shop.client().admin().await);
+    let ada = client.customer("ada").await;
+    let product = admin.product("Lamp", 250, 10).await;
+    let backup = shop.folder.join("orders.backup");
+    let made = ask(&data, "POST", &format!("/orders/store/backup?to={}", backup.display())).await;
+    assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+    let order = ada.draft(&product, 1).await;
+    ada.submit(&order, "tok_ok", "choreographed").await;
+    assert_eq!(ada.ended(&order).await["status"], "shipped");
+    let followers = ask(&data, "GET", "/followers").await;
+    assert!(
+        followers.contains(r#""kind":"relay""#) && followers.contains(r#""follows":"bus""#),
+        "{followers}"
+    );
+    assert!(!followers.contains(r#""lag":null"#) && !followers.contains(r#""refuses":true"#), "{followers}");
+
+    assert_eq!(shop.stop().await, Some(0));
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let _ = std::fs::remove_file(data.join(format!("orders.db{suffix}")));
+    }
+    purlin_sqlite::restore(&backup, data.join("orders.db")).await.expect("a store");
+    shop.restart().await;
+    let followers = ask(&data, "GET", "/followers").await;
+    assert!(followers.contains(r#""refuses":true"#), "{followers}");
+    let accept = "/followers/accept?service=bus&kind=relay&name=orders&after=0&dry_run=false";
+    // Whoever is refused tries again meanwhile.
+    eventually("the relay is let go on", async || {
+        ask(&data, "POST", accept).await.starts_with("HTTP/1.1 200")
+    })
+    .await;
+    let bob = shop.client().customer("bob").await;
+    let order = bob.draft(&product, 1).await;
+    bob.submit(&order, "tok_ok", "choreographed").await;
+    assert_eq!(bob.ended(&order).await["status"], "shipped");
 }
 
 #[tokio::test]

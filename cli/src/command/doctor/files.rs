@@ -31,8 +31,13 @@ pub(super) async fn folder(
             return found.push(Finding::fail("folder", failure.told(), advice).ending());
         }
     };
-    let files: Vec<_> = files.into_iter().filter(|(_, file)| only.is_none_or(|only| only == file)).collect();
-    if files.is_empty() {
+    // The folder may be `.`, which the file that was said need not begin with.
+    let is_meant = |file: &Path| only.is_none_or(|only| only.file_name() == file.file_name());
+    let files: Vec<_> = files.into_iter().filter(|(_, file)| is_meant(file)).collect();
+    let process = operator::connect(folder).await;
+    // A process answers in its folder also when its stores are in a database.
+    let is_kept_elsewhere = files.is_empty() && only.is_none() && process.is_ok();
+    if files.is_empty() && !is_kept_elsewhere {
         let at = only.map_or(folder, |file| file.as_path()).display();
         let said = format!("there is no store at `{at}`");
         let advice = "name the folder of the process with --data, or start the process first";
@@ -40,13 +45,18 @@ pub(super) async fn folder(
     }
     found.push(rights("folder", folder, 0o700));
     found.push(room(folder));
-    let process = operator::connect(folder).await;
     let socket = operator::socket_path(folder);
     match &process {
         Ok(_) => found.push(rights("socket", &socket, 0o600)),
         Err(_) => {
             found.push(Finding::ok("process", "none answers in this folder: the stores are opened here"));
         }
+    }
+    if is_kept_elsewhere {
+        found.push(Finding::ok(
+            "stores",
+            "none is here: the process that answers in this folder has them elsewhere",
+        ));
     }
     for (name, file) in &files {
         store(name, (file, archive), process.is_ok(), found).await;
