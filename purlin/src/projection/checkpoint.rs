@@ -1,10 +1,8 @@
 //! Where a view stands, in which version, and the rows that it writes there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::message::Timestamp;
 use crate::store::{Collection, Commit, CommitError, Position, ReadError, Revision, Row, Store};
@@ -14,11 +12,6 @@ use super::fold::Definition;
 use super::loaded::Loaded;
 use super::parked::{Held, Parked, ParkedKey, Room};
 use super::{Misfit, ViewError};
-
-/// How long one who makes the collections to build in is waited for, twice as long with each room that was begun since the live
-/// one, up to a minute: of two who are slow, one comes to his end. And how often another life looks.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Every event at or before the position is in the rows, or parked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +23,7 @@ pub(super) struct Checkpoint {
     /// The number of the room for events that could not be folded into these rows.
     #[serde(default)]
     pub(super) room: u32,
-    /// How fast it goes, for rows that are built beside the live ones; none before their collections are made.
+    /// How fast it goes, for rows that are built beside the live ones.
     #[serde(default)]
     pub(super) pace: Option<Pace>,
     /// The event that the building of rows beside the live ones stands before.
@@ -78,11 +71,7 @@ impl Target {
         Self::open(definition, store, definition.name.to_owned(), collections.collect(), found, None).await
     }
 
-    /// The rows that are built beside the live ones, which have a room.
-    ///
-    /// Only who was given a room makes its collections, and nothing is built in it before he has noted that they are made:
-    /// one who slept over it makes nothing under a name that has rows, or had. Whoever finds a room whose collections are
-    /// not made leaves it, and takes another.
+    /// The rows that are built beside the live ones, which have a room. Those that are begun get the next one.
     pub(super) async fn building(
         definition: &Definition,
         store: &Store,
@@ -91,61 +80,37 @@ impl Target {
         now: Timestamp,
     ) -> Result<Self, ViewError> {
         let key = building_key(definition.name, definition.version);
-        let mut found = Stored::read(store, &key).await?;
-        if let Some(unmade) = found.as_ref().filter(|found| !found.is_made()) {
-            let begun = unmade.checkpoint.room.saturating_sub(live_room).clamp(1, 6);
-            found = Stored::made(store, &key, PATIENCE * (1 << (begun - 1))).await?;
+        let found = match Stored::read(store, &key).await? {
+            Some(found) => found,
+            None => Self::begin(definition, store, control, live_room, &key).await?,
+        };
+        let mut collections = Vec::new();
+        for live in &definition.collections {
+            let beside = live.named(building_name(&live.name, found.checkpoint.room));
+            store.define_collection(beside.clone()).await?;
+            collections.push((live.name.to_string(), beside));
         }
-        let is_usable = match &found {
-            Some(found) => found.is_made() && is_as_defined(definition, store, found.checkpoint.room).await?,
-            None => false,
-        };
-        let found = match found {
-            Some(found) if is_usable => found,
-            found => Self::begin(definition, store, control, (live_room, &key, now), found).await?,
-        };
-        let collections = built_collections(definition, found.checkpoint.room);
-        let from = found.checkpoint.position;
+        let position = found.checkpoint.position;
         let begun_at = found.checkpoint.pace.map_or(now, |pace| pace.begun_at);
-        let pace = Pace { begun_at, since: now, from, at: now };
-        Self::open(definition, store, key, collections.collect(), Some(&found), Some(pace)).await
+        let pace = Pace { begun_at, since: now, from: position, at: now };
+        Self::open(definition, store, key, collections, Some(&found), Some(pace)).await
     }
 
-    /// Takes the next room, in place of one that was given up, makes its collections, and notes that.
     async fn begin(
         definition: &Definition,
         store: &Store,
         control: &mut Seen,
-        (live_room, key, now): (u32, &str, Timestamp),
-        given_up: Option<Stored>,
+        live_room: u32,
+        key: &str,
     ) -> Result<Stored, ViewError> {
         let room = control.row.rooms.max(live_room) + 1;
-        let mut row = Control { rooms: room, ..control.row.clone() };
-        row.gone.extend(given_up.as_ref().map(|given_up| given_up.checkpoint.room));
-        let expected = given_up.map_or(Revision::Absent, |given_up| Revision::Exact(given_up.revision));
+        let row = Control { rooms: room, ..control.row.clone() };
         let (version, position) = (definition.version, Position::START);
-        let unmade = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
-        let commit = control.replace(Commit::new(), &row).put_expecting(key, &unmade, expected, None);
-        let committed = store.commit(commit).await?;
+        let checkpoint = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
+        let commit = control.replace(Commit::new(), &row);
+        let committed = store.commit(commit.put_expecting(key, &checkpoint, Revision::Absent, None)).await?;
         control.replaced(row, committed.revision);
-        for (_, beside) in built_collections(definition, room) {
-            store.define_collection(beside).await?;
-        }
-        let pace = Pace { begun_at: now, since: now, from: position, at: now };
-        let (checkpoint, expected) =
-            (Checkpoint { pace: Some(pace), ..unmade }, Revision::Exact(committed.revision));
-        match store.commit(Commit::new().put_expecting(key, &checkpoint, expected, None)).await {
-            Ok(noted) => Ok(Stored { checkpoint, revision: noted.revision, written_at: noted.position }),
-            Err(error) => {
-                // Another took it for given up, and may have cleared it away before all was made. It was nobody else's.
-                if matches!(error, CommitError::Conflict(_)) {
-                    for (_, beside) in built_collections(definition, room) {
-                        store.drop_collection(&beside.name).await?;
-                    }
-                }
-                Err(error.into())
-            }
-        }
+        Ok(Stored { checkpoint, revision: committed.revision, written_at: committed.position })
     }
 
     async fn open(
@@ -262,20 +227,6 @@ impl Target {
     }
 }
 
-/// The collections of a room, each behind the name of the live one.
-fn built_collections(definition: &Definition, room: u32) -> impl Iterator<Item = (String, Collection)> {
-    definition
-        .collections
-        .iter()
-        .map(move |live| (live.name.to_string(), live.named(building_name(&live.name, room))))
-}
-
-/// Whether the collections of a room are those that this program would make.
-async fn is_as_defined(definition: &Definition, store: &Store, room: u32) -> Result<bool, ReadError> {
-    let there = store.collections().await?;
-    Ok(built_collections(definition, room).all(|(_, beside)| there.contains(&beside)))
-}
-
 pub(super) fn building_name(collection: &str, room: u32) -> String {
     format!("{collection}_v{room}")
 }
@@ -297,25 +248,5 @@ impl Stored {
         let Some(record) = store.get_record(Checkpoint::COLLECTION, key).await? else { return Ok(None) };
         let (checkpoint, revision) = (record.decode()?, record.revision);
         Ok(Some(Self { checkpoint, revision, written_at: record.position }))
-    }
-
-    /// Whether the collections that it is of were noted to be made, when they are beside the live ones.
-    fn is_made(&self) -> bool {
-        self.checkpoint.pace.is_some()
-    }
-
-    /// What is stored once its collections are made, or when nobody has written it for so long.
-    async fn made(store: &Store, key: &str, patience: Duration) -> Result<Option<Self>, ReadError> {
-        let (mut since, mut before) = (Instant::now(), None);
-        loop {
-            let found = Self::read(store, key).await?;
-            let Some(unmade) = found.as_ref().filter(|found| !found.is_made()) else { return Ok(found) };
-            if before.replace(unmade.revision) != Some(unmade.revision) {
-                since = Instant::now();
-            } else if since.elapsed() >= patience {
-                return Ok(found);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
     }
 }

@@ -47,7 +47,6 @@ struct State {
     plan: BTreeMap<usize, Fate>,
     before: BTreeMap<usize, BoxFuture<'static, ()>>,
     before_swap: Option<BoxFuture<'static, ()>>,
-    before_define: HashMap<String, BoxFuture<'static, ()>>,
     before_get: HashMap<(String, String), BoxFuture<'static, ()>>,
     dead: bool,
     late: Vec<(Arc<dyn Engine>, Commit)>,
@@ -95,18 +94,6 @@ impl Fates {
     /// Something that happens right before the next swap.
     pub(crate) fn before_swap(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.state().before_swap = Some(Box::pin(work));
-    }
-
-    /// Something that happens right before a collection is next defined.
-    pub(crate) fn before_define(&self, collection: &str, work: impl Future<Output = ()> + Send + 'static) {
-        self.state().before_define.insert(collection.to_owned(), Box::pin(work));
-    }
-
-    /// What happens at the commit that comes next.
-    pub(crate) fn at_next(&self, fate: Fate) {
-        let mut state = self.state();
-        let next = state.commits + 1;
-        state.plan.insert(next, fate);
     }
 
     /// Runs lives of a process, one after the other, until one ends by itself.
@@ -273,10 +260,6 @@ impl Layer for Faulty {
         Box::pin(async move {
             if self.fates.state().read_only {
                 return Err(CommitError::Unavailable("read-only".into()));
-            }
-            let before = self.fates.state().before_define.remove(&*collection.name);
-            if let Some(before) = before {
-                before.await;
             }
             self.engine.define(collection).await
         })
