@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use crate::message::{Fault, FaultKind};
-use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Store};
+use crate::store::{Commit, CommitError, Query, ReadError, Record, Revision, Store, own_of_any};
 
 use super::snapshot::Snapshot;
 use super::{Aggregate, Repository};
@@ -53,7 +53,8 @@ impl<A: Aggregate> Repository<A> {
     }
 }
 
-/// Removes all snapshots of a store, or those of the streams of a category; the next loads fold all events again.
+/// Removes all snapshots of a store, its tenants' included, or those of the streams of a category; the next loads fold all
+/// events again.
 ///
 /// It may be called while aggregates are loaded and updated; those that are written meanwhile may stay.
 pub async fn drop_snapshots(store: &Store, category: Option<&str>) -> Result<Pruned, PruneError> {
@@ -66,11 +67,14 @@ async fn remove(
     unwanted: impl Fn(&Record) -> bool,
 ) -> Result<Pruned, PruneError> {
     store.define::<Snapshot>().await?;
-    let all = Query { prefix: category.map(|category| format!("{category}-")), ..Query::all() }.limit(PIECE);
+    let begin = category.map(|category| format!("{category}-")).unwrap_or_default();
+    // A tenant's name stands before that of his stream.
+    let concerned = |record: &&Record| own_of_any(&record.key).starts_with(&begin);
     let (mut pruned, mut after) = (Pruned::default(), None);
     loop {
-        let page = store.list::<Snapshot>(all.clone().after(after)).await?;
-        let (unwanted, wanted): (Vec<_>, Vec<_>) = page.records.iter().partition(|record| unwanted(record));
+        let page = store.list::<Snapshot>(Query::all().limit(PIECE).after(after)).await?;
+        let (unwanted, wanted): (Vec<_>, Vec<_>) =
+            page.records.iter().filter(concerned).partition(|record| unwanted(record));
         pruned.kept += wanted.len() as u64;
         for removed in join_all(unwanted.into_iter().map(|record| delete(store, record))).await {
             *if removed? { &mut pruned.removed } else { &mut pruned.kept } += 1;

@@ -261,7 +261,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             },
             Ok(Request::Retry) => self.resume(),
             Ok(_) => {
-                tracing::debug!(saga = %self.cell.id, request = record.key, "too late, or nothing to do")
+                tracing::debug!(saga = %self.cell.id, request = record.key, "too late, or nothing to do");
             }
             Err(error) => tracing::warn!(saga = %self.cell.id, %error, "a request cannot be read"),
         }

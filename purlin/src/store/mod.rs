@@ -58,4 +58,5 @@ pub use position::{LogId, Position, TokenError};
 pub use record::{Collection, Page, Query, Record, Revision, Row};
 pub use stream::{Expected, Recorded, StreamId, StreamIdError};
 pub use subscription::Subscription;
+pub(crate) use tenant::own_of_any;
 pub use unreadable::UnreadableEvent;

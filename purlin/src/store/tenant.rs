@@ -32,6 +32,14 @@ pub(super) fn split(key: &str) -> Option<(&str, &str)> {
     key.split_once(MARK).filter(|(tenant, _)| is_name(tenant))
 }
 
+/// What is behind the names of a tenant, and of his tenants, in a key.
+pub(crate) fn own_of_any(mut key: &str) -> &str {
+    while let Some((_, own)) = split(key) {
+        key = own;
+    }
+    key
+}
+
 /// Whether a key is this tenant's.
 pub(super) fn is_of(tenant: &str, key: &str) -> bool {
     key.strip_prefix(tenant).is_some_and(|own| own.starts_with(MARK))
@@ -294,6 +302,7 @@ mod tests {
     fn a_key_is_one_tenants() {
         assert_eq!(split("acme~4711"), Some(("acme", "4711")));
         assert_eq!(split("acme~a~b"), Some(("acme", "a~b")));
+        assert_eq!((own_of_any("acme~inner~a-b~c"), own_of_any("4711")), ("a-b~c", "4711"));
         assert_eq!((split("4711"), split("~4711"), split("Ac me~4711")), (None, None, None));
         assert!(is_of("acme", "acme~1") && !is_of("acme", "acme2~1") && !is_of("acme2", "acme~1"));
         let (from, to) = range("order", "acme");

@@ -208,6 +208,27 @@ async fn pruning_removes_what_no_program_of_today_reads_and_counts_it() {
 }
 
 #[tokio::test]
+async fn the_store_itself_removes_the_snapshots_of_all_tenants_and_a_tenant_his_own() {
+    let store = Store::memory();
+    let acme = store.tenant("acme").unwrap();
+    let tenants =
+        [acme.clone(), store.tenant("other").unwrap(), acme.tenant("inner").unwrap(), store.clone()];
+    for of in &tenants {
+        append(of, "1", 5).await;
+        raise(&Counters::<5, 1>::new(of), "1").await;
+        put(of, "2", &json!(7)).await;
+        assert_eq!(snapshot(of, "1").await, Some(6));
+    }
+    let new = |of: &Store| Counters::<5, 1>::new(of);
+    assert_eq!(new(&tenants[1]).prune_snapshots().await.unwrap(), Pruned { removed: 1, kept: 1 });
+    assert_eq!(new(&acme).prune_snapshots().await.unwrap(), Pruned { removed: 2, kept: 2 });
+    assert_eq!(new(&store).prune_snapshots().await.unwrap(), Pruned { removed: 1, kept: 4 });
+    assert_eq!(drop_snapshots(&store, Some("count")).await.unwrap().removed, 0);
+    assert_eq!(drop_snapshots(&acme, Some("counter")).await.unwrap(), Pruned { removed: 2, kept: 0 });
+    assert_eq!(drop_snapshots(&store, Some("counter")).await.unwrap(), Pruned { removed: 2, kept: 0 });
+}
+
+#[tokio::test]
 async fn on_a_store_that_takes_no_writes_aggregates_are_loaded_all_the_same() {
     let (fates, store) = counted();
     append(&store, "1", 25).await;
