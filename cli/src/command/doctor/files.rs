@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use purlin::message::Clock;
 use purlin::service::operator;
+use purlin_sqlite::OpenError;
 
 use super::finding::{Finding, bytes};
 use crate::place::sqlite_files;
@@ -74,9 +75,7 @@ async fn store(
     let store = match purlin_sqlite::inspect_with(file, elsewhere.map(Path::to_owned)).await {
         Ok(store) => store,
         Err(error) => {
-            let advice = "if a newer program wrote it, use that one; if it is damaged, restore a backup \
-                          (`purlin store restore`)";
-            return found.push(Finding::fail(about, told(&error), advice));
+            return found.push(Finding::fail(about, told(&error), mending(&error)));
         }
     };
     if !answered && purlin_sqlite::in_use(file).unwrap_or(false) {
@@ -113,6 +112,15 @@ async fn store(
     }
     found.extend(store.archive.as_ref().map(|one| archive(name, one)));
     found.extend(clock(name, store.last));
+}
+
+/// What is to be done about a file that cannot be opened. Nothing is restored in place of one that is whole.
+fn mending(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::ReadOnly { .. } => "run this as the user that the process runs as",
+        OpenError::Newer { .. } => "use the program that wrote it, or a newer one",
+        _ => "if it is damaged, restore a backup (`purlin store restore`)",
+    }
 }
 
 /// What was archived, and whether it can be read.
@@ -194,4 +202,19 @@ pub(super) fn told(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_restore_a_file_that_is_whole() {
+        let file = PathBuf::from("orders.db");
+        let damaged = OpenError::Database { file: file.clone(), source: "not a database".into() };
+        assert!(mending(&damaged).contains("restore"));
+        let read_only = OpenError::ReadOnly { file: file.clone(), source: "no rights".into() };
+        let newer = OpenError::Newer { file, found: 9, known: 5 };
+        assert!(!mending(&read_only).contains("restore") && !mending(&newer).contains("restore"));
+    }
 }
