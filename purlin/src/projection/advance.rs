@@ -25,8 +25,10 @@ const FAR: u64 = 4096;
 /// After so many positions without an event of the category the checkpoint is stored all the same.
 const SKIPPED: u64 = 1024;
 
-/// How long one waits for events that the log is said to have, and that cannot be read yet.
+/// How long one waits for events that the log is said to have, and that cannot be read yet; and how often, until the view
+/// says so and looks what else is wanted of it.
 const LAG: Duration = Duration::from_millis(100);
+const LAGS: u32 = 20;
 
 /// Folds all that the log has, or all up to a position. The next page is read while one is committed.
 pub(super) async fn advance(
@@ -35,7 +37,7 @@ pub(super) async fn advance(
     control: &Seen,
     to: Option<Position>,
 ) -> Result<(), ViewError> {
-    let mut next = None;
+    let (mut next, mut lags) = (None, 0);
     loop {
         let head = to.unwrap_or_else(|| view.store.head());
         view.publish(target);
@@ -51,9 +53,14 @@ pub(super) async fn advance(
         };
         if page.through <= target.position {
             // Who answers lags behind whoever told of the end, or has lost it.
+            if lags == LAGS {
+                return Err(lags_behind().into());
+            }
+            lags += 1;
             tokio::time::sleep(LAG).await;
             continue;
         }
+        lags = 0;
         view.oldest(target, page.events.first());
         let through = page.through;
         let ahead = async {
@@ -73,6 +80,11 @@ pub(super) async fn advance(
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// The log is said to go further than it can be read.
+pub(super) fn lags_behind() -> ReadError {
+    ReadError::Unavailable("the log cannot be read as far as it is said to go yet".into())
 }
 
 /// The events of a view behind a position.
@@ -105,7 +117,7 @@ async fn take(view: &Inner, target: &mut Target, control: &Seen, page: LogPage) 
         // Behind the last event the checkpoint may stand where the page ends.
         let to = if rest.is_empty() { page.through } else { last(batch) };
         match commit(view, target, control, batch, to, BTreeMap::new()).await {
-            Ok(()) => events = rest,
+            Ok(()) => (events, size) = (rest, size.saturating_mul(2)),
             // The rows are too large for one commit: with fewer events there are fewer rows.
             Err(ViewError::Write(error)) if is_of_the_rows(&error) => match batch {
                 [event] => {
@@ -126,8 +138,8 @@ pub(super) fn is_of_the_rows(error: &CommitError) -> bool {
     matches!(error, CommitError::Invalid(_) | CommitError::Forgotten(_))
 }
 
-/// Parks an event whose rows were refused. One that was read before its subject was forgotten is read and folded once
-/// more: it may say nothing of him now.
+/// Parks an event whose rows were refused. If somebody was forgotten whom it or its rows were about when they were read,
+/// they are read and folded once more: they may say nothing of him now.
 async fn alone(
     view: &Inner,
     target: &mut Target,

@@ -163,6 +163,11 @@ impl Target {
                 (self.position, self.stored) = (to, to);
                 Ok(())
             }
+            // Rows that were read, or written, before somebody was forgotten still say who he was.
+            Err(error @ CommitError::Forgotten(_)) => {
+                self.loaded.forget();
+                Err(error)
+            }
             Err(error) => {
                 self.loaded.restart();
                 Err(match error {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::store::{Commit, ReadError, Revision, Store};
 
 use super::ViewError;
-use super::advance::{advance, read_page};
+use super::advance::{advance, lags_behind, read_page};
 use super::checkpoint::{Checkpoint, Stored, Target};
 use super::control::{Control, Inline, Seen};
 use super::inlined::Inlined;
@@ -91,6 +91,9 @@ pub(super) async fn missed(view: &Inner, control: &Seen) -> Result<Option<Commit
             let expected = Revision::Exact(stored.revision);
             let commit = control.replace(Commit::new(), &row);
             return Ok(Some(commit.put_expecting(definition.name, &checkpoint, expected, None)));
+        }
+        if page.through <= position {
+            return Err(lags_behind());
         }
         position = page.through;
     }

@@ -175,7 +175,8 @@ impl Loaded {
         }
     }
 
-    fn forget(&mut self) {
+    /// Reads all rows anew when they are wanted.
+    pub(super) fn forget(&mut self) {
         for kind in &mut self.kinds {
             kind.cells.clear();
         }

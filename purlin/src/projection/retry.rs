@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::bus::chain;
-use crate::store::Commit;
+use crate::store::{Commit, CommitError};
 
 use super::ViewError;
 use super::advance::{event_at, is_of_the_rows};
@@ -21,14 +21,21 @@ pub(super) async fn all(view: &Inner, target: &mut Target, control: &Seen) -> Re
     let anew = !tried.load(Ordering::Acquire);
     let keys = target.parked.keys.values().filter(|held| anew || held.row.retry);
     for key in keys.map(|held| held.row.key.clone()).collect::<Vec<_>>() {
-        while first(view, target, control, &key).await? {}
+        while first(view, target, control, &key, false).await? {}
     }
     tried.store(true, Ordering::Release);
     Ok(())
 }
 
-/// Tries the first event of a key; whether there may be another one behind it that can be tried.
-async fn first(view: &Inner, target: &mut Target, control: &Seen, key: &str) -> Result<bool, ViewError> {
+/// Tries the first event of a key, `again` if it was tried just now; whether there may be another one behind it that can be
+/// tried.
+async fn first(
+    view: &Inner,
+    target: &mut Target,
+    control: &Seen,
+    key: &str,
+    again: bool,
+) -> Result<bool, ViewError> {
     let Some(held) = target.parked.keys.get(key).cloned() else { return Ok(false) };
     let Some(event) = event_at(view, held.row.head).await? else {
         return failed(view, target, control, held, "the log has no event here any more".to_owned()).await;
@@ -48,6 +55,10 @@ async fn first(view: &Inner, target: &mut Target, control: &Seen, key: &str) -> 
     let (commit, next) = Parked::advance(&view.store, &target.parked.room, &held).await?;
     match target.commit(&view.store, control, commit, target.position, view.clock.now()).await {
         Ok(()) => {}
+        // The event and its rows may have been read before somebody was forgotten.
+        Err(CommitError::Forgotten(_)) if !again => {
+            return Box::pin(first(view, target, control, key, true)).await;
+        }
         Err(error) if is_of_the_rows(&error) => {
             return failed(view, target, control, held, chain(&error)).await;
         }

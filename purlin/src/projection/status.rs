@@ -206,6 +206,10 @@ async fn behind(
             let age = now.duration_since(event.at).as_secs_f64().max(0.0);
             return Ok((head.0.saturating_sub(position.0), age));
         }
+        if page.through <= seen {
+            // Who answers lags behind whoever told of the end.
+            return Ok((head.0.saturating_sub(position.0), 0.0));
+        }
         seen = page.through;
     }
     Ok((0, 0.0))

@@ -639,6 +639,27 @@ async fn nothing_is_parked_because_somebody_is_forgotten_while_a_view_is_at_his_
     assert!((1..8).contains(&rows), "he is forgotten before the row, and behind it: {rows}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_row_that_a_view_has_in_mind_says_nothing_of_who_was_forgotten_since() {
+    let store = Store::memory();
+    let users = registered(&store).await;
+    let view = View::new(Hellos, &store);
+    let (running, stop) = (view.clone(), CancellationToken::new());
+    let run = async {
+        view.wait_for(store.head(), Duration::from_secs(60)).await.unwrap();
+        store.forget(&ada(), Commit::new()).await.unwrap();
+        for _ in 0..2 {
+            users.update(1, |_: &User| Ok::<_, CommitError>(UserEvent::Visited)).await.unwrap();
+        }
+        view.wait_for(store.head(), Duration::from_secs(60)).await.unwrap();
+        stop.cancel();
+    };
+    let (end, ()) = tokio::join!(running.run(stop.clone()), run);
+    end.unwrap();
+    assert_eq!(view.parked(None, 9).await.unwrap().items, []);
+    assert_eq!(view.get("1").await.unwrap().unwrap().text.state(), PersonalState::Forgotten);
+}
+
 /// Waits for a name, and returns what it was told.
 async fn greets(saga: Saga<()>, greeting: Heard) -> Result<Greeting, SagaError> {
     let name = saga.signal::<Heard>("name").await?.name;
