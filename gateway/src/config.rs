@@ -131,7 +131,8 @@ pub struct Limits {
     pub write_timeout_ms: u64,
     /// How long a connection of HTTP/2 takes new streams; those that are open then may last as long again.
     pub http2_age_ms: u64,
-    /// Time from a request's head to the head of its answer. A caller's `x-request-timeout-ms` can only shorten it.
+    /// Time from a request's head to the head of its answer. A caller's `x-request-timeout-ms` or `grpc-timeout` can only
+    /// shorten it.
     pub request_timeout_ms: u64,
     /// Time for a connection to an endpoint.
     pub connect_timeout_ms: u64,

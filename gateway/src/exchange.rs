@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::Either;
 use hyper::body::Incoming;
+use purlin::http::timeout_of;
 use purlin::message::{TraceContext, new_id};
 use purlin::resilience::{Calls, Criticality, RateLimit, RateLimitConfig, SharedLimits, criticality};
 use purlin::telemetry;
@@ -312,10 +313,9 @@ impl Exchanges {
 
     /// How long a request may take: what the route gives, and that or less if the caller asks for less.
     fn timeout(&self, route: &Route, headers: &HeaderMap) -> (Duration, Duration) {
-        let given = route.timeout_ms.unwrap_or(self.limits.request_timeout_ms);
-        let asked = headers.get("x-request-timeout-ms").and_then(|value| value.to_str().ok()?.parse().ok());
-        let millis = asked.map_or(given, |asked: u64| asked.clamp(1, given.max(1)));
-        (Duration::from_millis(given), Duration::from_millis(millis))
+        let given = Duration::from_millis(route.timeout_ms.unwrap_or(self.limits.request_timeout_ms));
+        let least = Duration::from_millis(1);
+        (given, timeout_of(headers).map_or(given, |asked| asked.clamp(least, given.max(least))))
     }
 }
 

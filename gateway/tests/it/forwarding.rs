@@ -97,6 +97,10 @@ async fn a_slow_service_is_a_timeout_and_hears_how_long_it_has() {
     let hurried = gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 20\r\n\r\n").await;
     assert_eq!(hurried.status, 504);
     assert!((1..=20).contains(&millis(1)));
+
+    let hurried = gateway.ask("GET / HTTP/1.1\r\nHost: a\r\ngrpc-timeout: 20m\r\n\r\n").await;
+    assert_eq!(hurried.status, 504);
+    assert!((1..=20).contains(&millis(2)));
 }
 
 #[tokio::test]

@@ -234,8 +234,8 @@ fn criticality_of(headers: &HeaderMap) -> Criticality {
     said.unwrap_or_default()
 }
 
-/// How much time the caller gives: of two that he says, the shorter.
-fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+/// How much time the caller of a request gives, by [`REQUEST_TIMEOUT`] or by `grpc-timeout`: of two that he says, the shorter.
+pub fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     let millis = headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
     millis.map(Duration::from_millis).into_iter().chain(grpc::timeout_of(headers)).min()
 }

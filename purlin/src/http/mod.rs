@@ -34,7 +34,7 @@ mod strict;
 
 pub use extract::{Json, Path, Query};
 pub use idempotency::{Attempt, Decided, Idempotency, KeyState, SweepError, Write, WriteRequest};
-pub use layers::{Edge, REQUEST_ID, REQUEST_TIMEOUT, TRACEPARENT, layers};
+pub use layers::{Edge, REQUEST_ID, REQUEST_TIMEOUT, TRACEPARENT, layers, timeout_of};
 pub use listing::{Cursors, Limit, Listing};
 pub use problem::{PROBLEM_JSON, Particulars, Problem, status_of};
 

@@ -38,8 +38,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How many are given up in one commit, at most.
 const GIVEN_UP: usize = 500;
 
-/// How often in a row that may be in vain, because another process came between.
-const IN_VAIN: usize = 20;
+/// How often in a row that may be in vain, because another process came between; after each time it is waited so much longer.
+const IN_VAIN: u32 = 20;
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// When a record is looked at again that cannot be read.
 const ASIDE: Duration = Duration::from_secs(60 * 60);
@@ -100,9 +101,10 @@ pub async fn give_up_charges(store: &Store) -> Result<usize, Cause> {
         }
         let ended = if commit.is_empty() { Ok(()) } else { store.commit(commit).await.map(|_| ()) };
         match ended {
-            Ok(()) => in_vain = 0,
+            Ok(()) => (at_once, in_vain) = ((at_once * 2).min(GIVEN_UP), 0),
             Err(CommitError::Conflict(_)) if in_vain < IN_VAIN => {
                 (at_once, in_vain) = ((at_once / 2).max(1), in_vain + 1);
+                tokio::time::sleep(MOMENT * in_vain).await;
                 continue;
             }
             Err(error) => return Err(error.into()),
