@@ -26,8 +26,8 @@ const FAR: u64 = 4096;
 const SKIPPED: u64 = 1024;
 
 /// How long one waits for events that the log is said to have, and that cannot be read yet; and how often, until the view
-/// says so and looks what else is wanted of it.
-const LAG: Duration = Duration::from_millis(100);
+/// says so and looks whether anything else is wanted of it.
+pub(super) const LAG: Duration = Duration::from_millis(100);
 const LAGS: u32 = 20;
 
 /// Folds all that the log has, or all up to a position. The next page is read while one is committed.
@@ -53,14 +53,15 @@ pub(super) async fn advance(
         };
         if page.through <= target.position {
             // Who answers lags behind whoever told of the end, or has lost it.
-            if lags == LAGS {
-                return Err(lags_behind().into());
-            }
-            lags += 1;
             tokio::time::sleep(LAG).await;
+            lags += 1;
+            if lags % LAGS == 0 {
+                view.show_lag();
+                tracing::warn!(view = view.definition.name, %head, "the log cannot be read as far as it is said to go yet");
+                view.store.commit(control.require(Commit::new())).await?;
+            }
             continue;
         }
-        lags = 0;
         view.oldest(target, page.events.first());
         let through = page.through;
         let ahead = async {
@@ -80,11 +81,6 @@ pub(super) async fn advance(
             tokio::task::yield_now().await;
         }
     }
-}
-
-/// The log is said to go further than it can be read.
-pub(super) fn lags_behind() -> ReadError {
-    ReadError::Unavailable("the log cannot be read as far as it is said to go yet".into())
 }
 
 /// The events of a view behind a position.
@@ -117,12 +113,12 @@ async fn take(view: &Inner, target: &mut Target, control: &Seen, page: LogPage) 
         // Behind the last event the checkpoint may stand where the page ends.
         let to = if rest.is_empty() { page.through } else { last(batch) };
         match commit(view, target, control, batch, to, BTreeMap::new()).await {
-            Ok(()) => (events, size) = (rest, size.saturating_mul(2)),
+            Ok(()) => events = rest,
             // The rows are too large for one commit: with fewer events there are fewer rows.
             Err(ViewError::Write(error)) if is_of_the_rows(&error) => match batch {
                 [event] => {
                     alone(view, target, control, event, to, error).await?;
-                    events = rest;
+                    (events, size) = (rest, page.events.len());
                 }
                 _ => size = batch.len() / 2,
             },

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::store::{Commit, ReadError, Revision, Store};
 
 use super::ViewError;
-use super::advance::{advance, lags_behind, read_page};
+use super::advance::{LAG, advance, read_page};
 use super::checkpoint::{Checkpoint, Stored, Target};
 use super::control::{Control, Inline, Seen};
 use super::inlined::Inlined;
@@ -22,6 +22,8 @@ use super::run::{Turn, until_changed};
 
 /// How long a commit waits for a view that is about to go inline. One that dies over it is not waited for any longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a commit waits for events that the log is said to have, and that cannot be read yet.
+const LAGS: u32 = 5;
 /// How often an inline view looks whether it is wanted otherwise.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -82,7 +84,7 @@ pub(super) async fn missed(view: &Inner, control: &Seen) -> Result<Option<Commit
         return Ok(None);
     }
     let Some(stored) = Stored::read(store, definition.name).await? else { return Ok(None) };
-    let mut position = stored.written_at;
+    let (mut position, mut lags) = (stored.written_at, 0);
     while position < store.head() {
         let page = read_page(definition, store, position, 1).await?;
         if !page.events.is_empty() {
@@ -93,7 +95,12 @@ pub(super) async fn missed(view: &Inner, control: &Seen) -> Result<Option<Commit
             return Ok(Some(commit.put_expecting(definition.name, &checkpoint, expected, None)));
         }
         if page.through <= position {
-            return Err(lags_behind());
+            if lags == LAGS {
+                let lag = "the log cannot be read as far as it is said to go yet";
+                return Err(ReadError::Unavailable(lag.into()));
+            }
+            lags += 1;
+            tokio::time::sleep(LAG).await;
         }
         position = page.through;
     }

@@ -424,7 +424,7 @@ async fn rows_whose_process_died_before_they_had_their_names_get_them_in_the_nex
 struct Lagging {
     engine: Arc<dyn Engine>,
     said: watch::Receiver<Position>,
-    reads: AtomicUsize,
+    reads: Arc<AtomicUsize>,
 }
 
 impl Layer for Lagging {
@@ -442,7 +442,7 @@ impl Layer for Lagging {
         filter: LogFilter,
         limit: usize,
     ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        assert!(self.reads.fetch_add(1, Ordering::Relaxed) < 1000, "it is asked without a pause");
+        assert!(self.reads.fetch_add(1, Ordering::Relaxed) < 2000, "it is asked without a pause");
         self.engine.read_log(after, filter, limit)
     }
 }
@@ -452,13 +452,26 @@ async fn a_log_that_is_said_to_go_further_than_it_can_be_read_is_looked_at_with_
     let (engine, store) = engine();
     let last = append(&store, "a", Counted::Added(1)).await;
     let said = watch::Sender::new(Position(last.0 + 1));
-    let lagging = Lagging { engine: Arc::clone(&engine), said: said.subscribe(), reads: AtomicUsize::new(0) };
+    let reads = Arc::new(AtomicUsize::new(0));
+    let lagging = Lagging { engine: Arc::clone(&engine), said: said.subscribe(), reads: Arc::clone(&reads) };
     let view = strict(&Store::new(lagging));
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (1, 1));
     append(&store, "a", Counted::Added(2)).await;
     run_for(Duration::from_secs(1), &view).await;
     assert_eq!(sum(&view, "a").await, (3, 2), "what came meanwhile is read");
+    said.send_replace(Position(99));
+    tokio::select! {
+        () = run(&view) => {}
+        () = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            view.pause().await.expect("it is there");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let before = reads.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(reads.load(Ordering::Relaxed), before, "it has heard that it is to pause");
+        } => {}
+    }
 }
 
 /// Names a collection twice, as one that has two reasons to name it may.
