@@ -1,9 +1,10 @@
 //! A PostgreSQL server of a test's own: in a temporary folder, on a free port, with `fsync`, gone with the test.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use purlin::testing::free_port;
 use tokio_postgres::{Client, NoTls};
 
 /// The running server.
@@ -184,11 +185,6 @@ fn programs() -> Option<PathBuf> {
     versions.sort();
     let folders = versions.into_iter().rev().chain(std::env::split_paths(&path));
     folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("pg_ctl").is_file())
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
 }
 
 fn run(folder: &Path, program: &str, arguments: &[&str]) {

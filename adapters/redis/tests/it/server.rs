@@ -1,10 +1,10 @@
 //! A Redis server of a test's own: in a temporary folder, on a free port, gone with the test.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use purlin::testing::free_port;
 use redis::aio::MultiplexedConnection;
 
 /// The running server.
@@ -114,9 +114,4 @@ impl Drop for Server {
 
 fn is_installed() -> bool {
     Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
 }

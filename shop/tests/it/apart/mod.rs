@@ -5,11 +5,11 @@ mod ledger;
 mod payments;
 mod processes;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use purlin::testing::free_port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -96,10 +96,6 @@ async fn refused(arguments: &[&str], folder: &Path) -> String {
         tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("it runs");
     assert!(!ended.status.success());
     String::from_utf8(ended.stderr).expect("text")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
 /// A shop without a role, which is a process of its own.

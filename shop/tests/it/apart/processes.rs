@@ -5,10 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use purlin::service::operator;
+use purlin::testing::free_port;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-use super::{AT_ONCE, Apart, breaker, calls, free_port, shop_and, spawn, timed};
+use super::{AT_ONCE, Apart, breaker, calls, shop_and, spawn, timed};
 use crate::client::{Client, eventually};
 use crate::shop::{Shop, program};
 
