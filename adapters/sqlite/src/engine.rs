@@ -186,7 +186,7 @@ impl Sqlite {
         let lock = Lock::take(file)?;
         let refused = |error: rusqlite::Error| SchemaError::from(error).of(file);
         schema::look(file).map_err(|error| error.of(file))?;
-        drop(files::open_private(file).map_err(|source| failed((file.clone(), source)))?);
+        files::make_private(file).map_err(|source| failed((file.clone(), source)))?;
         let opened = schema::open_writer(file, options.synchronous);
         let mut connection = opened.map_err(|error| error.of(file))?;
         let (id, older) = schema::prepare(&mut connection, options.log).map_err(|error| error.of(file))?;

@@ -14,8 +14,17 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Opens a file, or makes it, readable by its owner alone. SQLite gives the files it makes beside a database the
-/// rights of the database.
+/// Sees to it that a database is a file that its owner alone can read: SQLite gives the files that it makes beside it the
+/// rights of the database. One that is there is not opened: whoever closes a file lets go of all the locks that his
+/// process has on it, also of those that SQLite relies on.
+pub(crate) fn make_private(file: &Path) -> io::Result<()> {
+    match create_private(file) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file, or makes it, readable by its owner alone.
 pub(crate) fn open_private(file: &Path) -> io::Result<File> {
     private().create(true).open(file)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::message::Timestamp;
@@ -103,7 +104,14 @@ impl Target {
         live_room: u32,
         key: &str,
     ) -> Result<Stored, ViewError> {
-        let room = control.row.rooms.max(live_room) + 1;
+        let taken = store.collections().await?;
+        // A collection of such a name may be somebody else's.
+        let is_free = |room: &u32| {
+            let names = definition.collections.iter().map(|live| building_name(&live.name, *room));
+            names.into_iter().all(|name| taken.iter().all(|collection| *collection.name != *name))
+        };
+        let first = control.row.rooms.max(live_room) + 1;
+        let room = (first..).find(is_free).unwrap_or(first);
         let row = Control { rooms: room, ..control.row.clone() };
         let (version, position) = (definition.version, Position::START);
         let checkpoint = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
@@ -232,8 +240,18 @@ impl Target {
     }
 }
 
+/// What the rows of a collection are called while they are built beside it. Of a name that is too long for that, the
+/// first letters and a hash are left.
 pub(super) fn building_name(collection: &str, room: u32) -> String {
-    format!("{collection}_v{room}")
+    const LONGEST: usize = 48;
+    const LEFT: usize = 24;
+    let name = format!("{collection}_v{room}");
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let hash = digest(&SHA256, collection.as_bytes());
+    let hash = hash.as_ref().first_chunk().copied().map_or(0, u32::from_be_bytes);
+    format!("{}_{hash:08x}_v{room}", &collection[..collection.floor_char_boundary(LEFT)])
 }
 
 pub(super) fn building_key(view: &str, version: u32) -> String {
@@ -253,5 +271,20 @@ impl Stored {
         let Some(record) = store.get_record(Checkpoint::COLLECTION, key).await? else { return Ok(None) };
         let (checkpoint, revision) = (record.decode()?, record.revision);
         Ok(Some(Self { checkpoint, revision, written_at: record.position }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_beside_have_names_that_a_store_takes_however_long_those_of_the_live_ones_are() {
+        assert_eq!(building_name("orders", 12), "orders_v12");
+        let [one, other] = ["a", "b"].map(|end| format!("{}{end}", "orders_".repeat(7).get(..47).unwrap()));
+        let names = [&one, &other].map(|name| building_name(name, u32::MAX));
+        assert!(names.iter().all(|name| name.len() <= 48), "{names:?}");
+        assert_ne!(names[0], names[1]);
+        assert_eq!(building_name(&one, 1), building_name(&one, 1));
     }
 }

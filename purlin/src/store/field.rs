@@ -3,7 +3,9 @@
 //! Only the members that are asked for are read. What else a record holds is skipped over, so that neither its size
 //! nor its depth nor a number that fits no type matters: what could be written can be indexed.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Mutex;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -16,6 +18,20 @@ pub struct Field {
     pub name: &'static str,
     /// What it holds.
     pub kind: FieldType,
+}
+
+/// A name for the life of the program; the same one each time.
+fn kept(name: &str) -> &'static str {
+    static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut kept = KEPT.lock().expect("no panic holds the names");
+    match kept.get(name) {
+        Some(known) => known,
+        None => {
+            let name = Box::leak(name.to_owned().into_boxed_str());
+            kept.insert(name);
+            name
+        }
+    }
 }
 
 /// What an indexed field holds; a member that is missing, null or of another type is indexed as null.
@@ -59,7 +75,7 @@ impl fmt::Display for Field {
 
 impl Field {
     /// Reads a field that was written down. A name that is not among those of `known` is kept for the life of the
-    /// program: there is a handful of them.
+    /// program, once: there is a handful of them.
     pub fn parse(text: &str, known: &[&Self]) -> Option<Self> {
         let (name, kind) = text.split_once(':')?;
         let kind = match kind {
@@ -70,7 +86,7 @@ impl Field {
             _ => return None,
         };
         let known = known.iter().find(|field| field.name == name).map(|field| field.name);
-        Some(Self { name: known.unwrap_or_else(|| Box::leak(name.to_owned().into_boxed_str())), kind })
+        Some(Self { name: known.unwrap_or_else(|| kept(name)), kind })
     }
 
     /// A field that holds a string.

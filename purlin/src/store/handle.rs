@@ -377,10 +377,14 @@ impl Store {
         self.log_id().token(position)
     }
 
-    /// The position that [`Store::token`] wrote; one that the log has not reached is refused.
-    pub fn parse_token(&self, token: &str) -> Result<Position, TokenError> {
+    /// The position that [`Store::token`] wrote, in this process or in another; one that the log has not reached is
+    /// refused. While the log cannot be read none is: whoever waits for the position learns of it.
+    pub async fn parse_token(&self, token: &str) -> Result<Position, TokenError> {
         let position = self.log_id().parse_token(token)?;
-        if position > self.head() { Err(TokenError::Ahead) } else { Ok(position) }
+        match self.head_up_to(position).await {
+            Ok(head) if head < position => Err(TokenError::Ahead),
+            _ => Ok(position),
+        }
     }
 
     /// The row of a key.

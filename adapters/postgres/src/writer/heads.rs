@@ -55,6 +55,8 @@ impl Heads {
             let version = match (self.version(stream), expected) {
                 (Some(version), _) => version,
                 (None, Expected::Any) => return None,
+                // No stream is so long; who expects it is told what is there.
+                (None, Expected::Version(version)) if i64::try_from(*version).is_err() => return None,
                 (None, expected) => {
                     let version = if let Expected::Version(version) = expected { *version } else { 0 };
                     streams.push(*stream);

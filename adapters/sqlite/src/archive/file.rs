@@ -89,7 +89,7 @@ pub(crate) fn open_writable(archive: &Archive, synchronous: Synchronous) -> Resu
     }
     archive.is_same()?;
     files::make_folder(file).map_err(|(_, source)| unusable(source.into()))?;
-    drop(files::open_private(file).map_err(|source| unusable(source.into()))?);
+    files::make_private(file).map_err(|source| unusable(source.into()))?;
     let opened = |error| refused(file, error);
     let mut connection = Connection::open(file).map_err(opened)?;
     connection.busy_timeout(schema::BUSY).map_err(opened)?;

@@ -50,7 +50,7 @@ async fn a_copy_that_goes_on_is_another_incarnation_each_time_one_is_restored() 
         let id = restored.log_id();
         assert_eq!((id.log, restored.head()), (before.log, Position(1)), "`{name}` is the same log");
         assert!(!seen.contains(&id), "`{name}` begins a life of its own");
-        assert_eq!(restored.parse_token(&token), Err(TokenError::OtherIncarnation));
+        assert_eq!(restored.parse_token(&token).await, Err(TokenError::OtherIncarnation));
         seen.push(id);
         restored.close().await;
         let reopened = purlin_sqlite::open(folder.file(name)).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_copy_that_goes_on_is_another_incarnation_each_time_one_is_restored() 
         reopened.close().await;
     }
     let original = purlin_sqlite::open(folder.file("a")).await.unwrap();
-    assert_eq!((original.log_id(), original.parse_token(&token)), (before, Ok(Position(1))));
+    assert_eq!((original.log_id(), original.parse_token(&token).await), (before, Ok(Position(1))));
     original.close().await;
 }
 

@@ -69,7 +69,8 @@ pub async fn export<W: AsyncWrite + Unpin>(
     for collection in collections {
         lines.records(store, &collection.name, &mut progress).await?;
     }
-    if store.head() != head || commits.has_changed().unwrap_or(true) {
+    // What another process has appended may not have been heard of yet.
+    if store.head_up_to(Position(head.0 + 1)).await? != head || commits.has_changed().unwrap_or(true) {
         return Err(ExportError::Disturbed);
     }
     lines.end().await

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::projection::{ViewMode, ViewState, Views};
-use crate::store::{Commit, Query, Revision, Row};
+use crate::store::{Commit, Field, Query, Revision, Row};
 
 use super::{Group, Harness, LONG, Sum, add, add_many, catch_up, expected, rows_of, run_until, totals};
 
 pub(super) async fn run<H: Harness>(harness: &H) {
     a_paused_view_stays_paused_in_the_next_life(harness).await;
     a_rebuild_goes_on_where_it_was_cut_off_and_takes_the_name(harness).await;
+    a_rebuild_takes_no_collection_of_somebody_else(harness).await;
     a_rebuild_can_be_called_off(harness).await;
     an_operator_sees_only_what_there_is(harness).await;
 }
@@ -88,6 +89,36 @@ async fn a_rebuild_goes_on_where_it_was_cut_off_and_takes_the_name<H: Harness>(h
     for collection in [Sum::COLLECTION, Group::COLLECTION] {
         let beside = store.list_records(&format!("{collection}_v1"), Query::all()).await;
         assert!(beside.is_err(), "the rows beside have become the live ones");
+    }
+}
+
+/// A row of the user's own, in a collection that is called as rows that are built beside the first ones would be.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Mine {
+    own: String,
+}
+
+impl Row for Mine {
+    const COLLECTION: &'static str = "suite_sums_v1";
+    const FIELDS: &'static [Field] = &[Field::text("own")];
+}
+
+async fn a_rebuild_takes_no_collection_of_somebody_else<H: Harness>(harness: &H) {
+    let store = harness.open("view_names").await;
+    let mine = || Mine { own: "mine".into() };
+    store.define::<Mine>().await.expect("a collection");
+    store.commit(Commit::new().put("a", &mine())).await.expect("a put");
+    add_many(&store, &["a1", "b1"], 100).await;
+    let view = totals(&store);
+    catch_up(&view, &store).await;
+    for called_off in [true, false] {
+        view.rebuild().await.expect("it is there");
+        if called_off {
+            view.cancel_rebuild().await.expect("nobody has built it yet");
+        }
+        run_until(&totals(&store), &store, |status| status.rebuild.is_none() && status.lag == 0).await;
+        assert_eq!(rows_of(&view).await, expected(&store, 1).await);
+        assert_eq!(store.get::<Mine>("a").await.expect("readable"), Some(mine()));
     }
 }
 

@@ -356,11 +356,11 @@ async fn every_commit_wakes_who_waits(store: &Store) {
     watch.changed().await.expect("a commit of records alone wakes too");
     assert_eq!(*watch.borrow(), Position(1));
     let token = store.token(Position(1));
-    assert_eq!(store.parse_token(&token), Ok(Position(1)));
+    assert_eq!(store.parse_token(&token).await, Ok(Position(1)));
     let long = token.replace("-1-1", "-1-01");
     for bad in
         ["", "1", "x-1-1", &long, &store.token(Position(2)), &format!("{token}0"), &format!("{token}-")]
     {
-        assert!(store.parse_token(bad).is_err(), "`{bad}` is no position of this log");
+        assert!(store.parse_token(bad).await.is_err(), "`{bad}` is no position of this log");
     }
 }

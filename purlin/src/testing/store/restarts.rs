@@ -15,7 +15,7 @@ async fn what_was_committed_is_there_after_a_restart<H: Harness>(harness: &H) {
         store.define::<Note>().await.expect("defined");
         if let Some((token, position)) = token.take() {
             let token: String = token;
-            assert_eq!(store.parse_token(&token), Ok(position), "a position outlives a restart");
+            assert_eq!(store.parse_token(&token).await, Ok(position), "a position outlives a restart");
             assert_eq!(store.head(), position);
         }
         for n in 0..25 {

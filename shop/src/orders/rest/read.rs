@@ -94,7 +94,7 @@ pub(super) async fn saga(
 impl Orders {
     /// Waits until the view has seen a position that one of our answers bore.
     async fn caught_up(&self, position: &str) -> Result<(), Problem> {
-        let position = self.base.store.parse_token(position).map_err(|error: TokenError| {
+        let position = self.base.store.parse_token(position).await.map_err(|error: TokenError| {
             Problem::new(StatusCode::BAD_REQUEST, "invalid-position")
                 .detail(format!("`after`: {error}"))
                 .with("field", "after")
