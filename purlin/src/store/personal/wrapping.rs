@@ -145,7 +145,7 @@ impl std::fmt::Display for WrongMasterKey {
 impl std::error::Error for WrongMasterKey {}
 
 /// What the keys of a store's subjects are wrapped in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PersonalKeys {
     /// The name of the master key that new keys are wrapped in; none: the next that is given.
     pub master: Option<String>,
@@ -218,6 +218,30 @@ impl Store {
     /// who started it learns at once what is wrong. The refusal is [`CommitError::MasterKey`], as that of a commit.
     pub async fn check_master_key(&self, given: Option<&MasterKey>) -> Result<(), CommitError> {
         Wrapping::of(&*self.bare, given, self.now()).await.map(drop)
+    }
+
+    /// Gives up the master key of this name, which is lost: new keys are made under the next one that the store is given,
+    /// or none. What is sealed under a key that is wrapped in the lost one stays sealed for ever, and nothing more is
+    /// written about whom it is about. Refused when the store does not mean that master key.
+    pub async fn abandon_master_key(&self, name: &str) -> Result<(), CommitError> {
+        let unavailable = |error: ReadError| CommitError::Unavailable(error.into());
+        let known = remembered(&*self.bare).await.map_err(unavailable)?;
+        let (master, expected) = match known {
+            Some((row, revision)) => (row.master, Revision::Exact(revision)),
+            None => {
+                let survey = Survey::of(&*self.bare).await.map_err(unavailable)?;
+                (survey.foremost().map(str::to_owned), Revision::Absent)
+            }
+        };
+        if master.as_deref() != Some(name) {
+            return Err(CommitError::Invalid(match master {
+                Some(master) => format!("this store makes its personal keys under the master key `{master}`"),
+                None => "this store makes its personal keys under no master key".to_owned(),
+            }));
+        }
+        self.define::<WrappingRow>().await?;
+        let row = WrappingRow { master: None, since: self.now() };
+        self.commit(Commit::new().put_expecting(RECORD, &row, expected, None)).await.map(drop)
     }
 
     /// What the keys of its subjects are wrapped in; each of them is looked at.
