@@ -71,13 +71,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::http::{Json, Problem};
 use crate::resilience::DeadlineExceeded;
@@ -150,6 +151,16 @@ pub fn process(services: impl IntoIterator<Item = Served>, calls: OperatedCalls)
         .with_state(calls);
     router(services).merge(of_process)
 }
+
+/// The same, whose answers that wait for something new are given at once when `shutdown` begins: whoever serves it need not
+/// wait for them.
+pub fn until(shutdown: CancellationToken, router: Router) -> Router {
+    router.layer(Extension(Stopping(shutdown)))
+}
+
+/// What ends an answer that waits.
+#[derive(Clone)]
+struct Stopping(CancellationToken);
 
 /// Answers in time, or says that it did not: an operator who waits learns nothing.
 async fn in_time(request: Request, next: Next) -> Response {

@@ -265,8 +265,9 @@ mod tests {
             let mut survey = Survey::default();
             for (master, since) in keys {
                 let since = Timestamp::from_second(*since).expect("a time");
-                let row = SubjectRow::tombstone(since);
-                survey.add(SubjectRow { forgotten: false, master: master.map(str::to_owned), ..row });
+                let mut row = SubjectRow::tombstone(since);
+                (row.forgotten, row.master) = (false, master.map(str::to_owned));
+                survey.add(row);
             }
             survey.foremost().map(str::to_owned)
         };
