@@ -49,6 +49,9 @@ pub(crate) enum Failure {
         /// The services.
         services: Vec<String>,
     },
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// It was refused.
     #[error("{0}")]
     Refused(String),
@@ -91,6 +94,8 @@ impl Failure {
     /// The exit status; see `purlin --help`.
     pub(crate) fn status(&self) -> ExitCode {
         match self {
+            // As clap ends, which reads the arguments.
+            Self::Usage(_) => ExitCode::from(2),
             Self::NoSuchThing(_) => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }

@@ -32,7 +32,7 @@ impl Place {
             return match (is_file, archive) {
                 (true, archive) => Ok(Self::File(path, archive)),
                 (false, None) => Ok(Self::Folder(path)),
-                (false, Some(_)) => Err(Failure::Refused(
+                (false, Some(_)) => Err(Failure::Usage(
                     "an archive belongs to one store: name its file, `sqlite:FILE.db?archive=FILE`"
                         .to_owned(),
                 )),
@@ -42,7 +42,7 @@ impl Place {
             let (url, service) = without_service(url);
             return Ok(Self::Database { url, service });
         }
-        Err(Failure::Refused(
+        Err(Failure::Usage(
             "a place of stores is written `sqlite:DIR`, `sqlite:FILE.db` (`?archive=FILE` behind it if its archive is \
              elsewhere) or `postgres://user@host/database?service=NAME`"
                 .to_owned(),
@@ -54,16 +54,16 @@ impl Place {
         match self {
             Self::File(file, None) => Ok(Self::File(file, Some(archive.to_owned()))),
             Self::File(file, Some(said)) if said == archive => Ok(Self::File(file, Some(said))),
-            Self::File(_, Some(said)) => Err(Failure::Refused(format!(
+            Self::File(_, Some(said)) => Err(Failure::Usage(format!(
                 "`?archive={}` and `--archive {}` are two places: say one of them",
                 said.display(),
                 archive.display()
             ))),
-            Self::Folder(_) => Err(Failure::Refused(
+            Self::Folder(_) => Err(Failure::Usage(
                 "an archive belongs to one store: name its file, `--store sqlite:FILE.db --archive FILE`"
                     .to_owned(),
             )),
-            Self::Database { .. } => Err(Failure::Refused(
+            Self::Database { .. } => Err(Failure::Usage(
                 "the archive of a store in PostgreSQL is in the database: `--archive` is for SQLite"
                     .to_owned(),
             )),
@@ -85,7 +85,7 @@ impl Place {
                 Ok(Self::Database { url, service: Some(service.to_owned()) })
             }
             (Self::Database { service: None, .. }, None) => {
-                Err(Failure::Refused("say which store of the database: `..?service=NAME`".to_owned()))
+                Err(Failure::Usage("say which store of the database: `..?service=NAME`".to_owned()))
             }
             (place, _) => Ok(place),
         }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(database, Place::Database { url, service: Some("orders".into()) });
         assert_eq!(database.to_string(), "orders in postgres://db:5432/shop");
         for wrong in ["data", "sqlite:", "mysql://db/shop", "sqlite:data?archive=/cold/orders"] {
-            assert!(Place::parse(wrong).is_err(), "{wrong}");
+            assert!(matches!(Place::parse(wrong), Err(Failure::Usage(_))), "{wrong}");
         }
     }
 
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(with("sqlite:data/orders.db").expect("a place"), said);
         assert_eq!(with("sqlite:data/orders.db?archive=/cold/orders").expect("a place"), said);
         for wrong in ["sqlite:data/orders.db?archive=/warm/orders", "sqlite:data", "postgres://db/shop"] {
-            assert!(with(wrong).is_err(), "{wrong}");
+            assert!(matches!(with(wrong), Err(Failure::Usage(_))), "{wrong}");
         }
     }
 }

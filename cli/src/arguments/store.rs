@@ -13,6 +13,7 @@ Examples:
   purlin store accept                                     who refuses a log that was restored
   purlin store accept --service orders --after 4711       what it means to go on behind that position
   purlin store accept --service orders --after 4711 --yes
+  purlin store abandon-master-key 5TnqVbq7 --service users  what is lost with that master key
   purlin store export --service orders --to orders.jsonl  the process is stopped
   purlin store import --into sqlite:new/orders.db --from orders.jsonl
   purlin store export --service orders --to - | gzip > orders.jsonl.gz
@@ -43,6 +44,12 @@ pub(crate) enum Store {
     /// The relay of a service whose store was lost, and that has begun another log, is let go on with that in the same way:
     /// what the new log says behind the position is published.
     Accept(Accept),
+    /// Give up the master key that personal keys are wrapped in, because it is lost for good.
+    ///
+    /// A store makes no new keys under another master key than its own, and a process that is started with another one may
+    /// refuse to start. Once its own is given up, the store takes the next one that it is given. What is sealed under the
+    /// lost one stays sealed for ever. Without --yes it is told what would be lost.
+    AbandonMasterKey(Abandon),
     /// Write a store, which nobody uses meanwhile, as JSON Lines.
     Export(Export),
     /// Bring an export into a new store, with the same positions, ids and times.
@@ -66,6 +73,20 @@ pub(crate) struct Backup {
     /// Which service's store; needed when there are several.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
+}
+
+/// Which master key, of which store.
+#[derive(Debug, Args)]
+pub(crate) struct Abandon {
+    /// The name of the lost master key, as `purlin doctor` shows it.
+    #[arg(value_name = "NAME", allow_hyphen_values = true)]
+    pub(crate) master: String,
+    /// Which service's store; needed when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Do it.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Which backup, and where to.

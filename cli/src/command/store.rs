@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt as _, BufReader, duplex};
 
 use super::{Outcome, encoded, encoded_query, services};
-use crate::arguments::{Backup, Export, Import, Move, Restore, Store};
+use crate::arguments::{Abandon, Backup, Export, Import, Move, Restore, Store};
 use crate::failure::Failure;
 use crate::operator::{Operator, folder_of};
 use crate::place::{Place, say_which};
@@ -30,6 +30,12 @@ pub(super) async fn run(place: Place, command: &Store) -> Result<Outcome, Failur
             operator.close().await;
             done
         }
+        Store::AbandonMasterKey(wanted) => {
+            let operator = Operator::reach(&place).await?;
+            let done = abandon(&operator, wanted).await;
+            operator.close().await;
+            done
+        }
         Store::Export(wanted) => export(place, wanted).await,
         Store::Import(wanted) => import(wanted).await,
         Store::Move(wanted) => move_store(wanted).await,
@@ -37,6 +43,13 @@ pub(super) async fn run(place: Place, command: &Store) -> Result<Outcome, Failur
 }
 
 async fn backup(place: &Place, wanted: &Backup) -> Result<Outcome, Failure> {
+    if wanted.to == Path::new("-") {
+        return Err(Failure::Usage(
+            "a copy is written to a file (a second one beside it if the store has an archive), not to the standard \
+             output: name one; `purlin store export --to -` writes there"
+                .to_owned(),
+        ));
+    }
     let operator = Operator::reach(place).await?;
     let copied = copy(&operator, place, wanted).await;
     operator.close().await;
@@ -50,6 +63,26 @@ async fn backup(place: &Place, wanted: &Backup) -> Result<Outcome, Failure> {
         copy["last"].as_str().unwrap_or("now")
     );
     Ok(Outcome::Done { said, answer: copy })
+}
+
+/// Has a store take another master key than the one that is lost; or says what would be lost.
+async fn abandon(operator: &Operator, wanted: &Abandon) -> Result<Outcome, Failure> {
+    let Abandon { master, service, yes } = wanted;
+    let known = services(operator, service.as_deref()).await?;
+    let [service] = &known[..] else { return Err(say_which(known.iter().map(String::as_str))) };
+    let path = format!("/{}/personal", encoded(service));
+    let keys = operator.get(&path).await?;
+    let count = keys["wrapped"][master].as_u64().unwrap_or(0);
+    if !yes {
+        return Err(Failure::Refused(format!(
+            "{count} keys of {service} are wrapped in the master key `{master}`: what they seal can then be read by nobody, \
+             and nothing more is written about those people. Nothing was changed: say it again with --yes to do so"
+        )));
+    }
+    let answer = operator.post(&format!("{path}/abandon?{}", encoded_query(&[("master", master)]))).await?;
+    let said =
+        format!("the store of {service} takes the next master key that it is given; {count} keys are lost");
+    Ok(Outcome::Done { said, answer })
 }
 
 /// Has the copy written, by whoever has the store open; it grows in a file of our own machine.

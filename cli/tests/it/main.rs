@@ -4,6 +4,7 @@ mod accept;
 mod breakers;
 mod dead_letters;
 mod doctor;
+mod personal;
 mod places;
 mod process;
 mod projections;

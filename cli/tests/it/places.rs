@@ -57,5 +57,20 @@ async fn a_mistake_in_the_arguments_has_a_status_of_its_own() {
     let data = Folder::new();
     assert_eq!(purlin(&data, "dead-letters burn").await.status, 2);
     assert_eq!(purlin(&data, "dead-letters list --limit 0").await.status, 2);
+    for place in ["nowhere", "sqlite:", "mysql://db/shop", "sqlite:data?archive=/cold/orders"] {
+        for command in ["sagas list", "doctor", "store export --to -"] {
+            let ran = purlin(&data, &format!("{command} --store {place}")).await;
+            assert_eq!(ran.status, 2, "{command} of {place}: {}", ran.err);
+        }
+        let moved = purlin(&data, &format!("store move --from {place} --to sqlite:new.db")).await;
+        assert_eq!(moved.status, 2, "{}", moved.err);
+    }
+    assert_eq!(
+        purlin(&data, "store export --to - --store postgres://db/shop").await.status,
+        2,
+        "of which store"
+    );
+    let copied = purlin(&data, "store backup -").await;
+    assert_eq!((copied.status, copied.err.contains("store export --to -")), (2, true), "{}", copied.err);
     assert_eq!(purlin(&data, "--help").await.status, 0);
 }

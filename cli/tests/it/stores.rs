@@ -245,5 +245,5 @@ async fn a_store_that_somebody_uses_is_not_moved() {
     assert!(!data.path().join("other.db").exists());
     store.close().await;
     let nowhere = purlin(&data, &format!("store move --from {place} --to mysql://db/x")).await;
-    assert!(nowhere.status == 1 && nowhere.err.contains("sqlite:FILE.db"), "{}", nowhere.err);
+    assert!(nowhere.status == 2 && nowhere.err.contains("sqlite:FILE.db"), "{}", nowhere.err);
 }

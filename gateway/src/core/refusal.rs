@@ -66,11 +66,13 @@ pub enum Refusal {
     /// As many requests to the service are under way as may be; nothing was sent.
     #[error("the service has as much in hand as it may")]
     Overloaded,
-    /// The service failed too often, and is left alone for a while; nothing was sent.
-    #[error("the service failed too often and is left alone for a while")]
+    /// The service failed too often, or an operator says so, and it is left alone for a while; nothing was sent.
+    #[error("{} for a while", left_alone(*held))]
     CircuitOpen {
         /// When the next request has a chance.
         retry_after: Duration,
+        /// Whether an operator holds its breaker open, however well it is.
+        held: bool,
     },
     /// No endpoint of the service can be reached; nothing was sent.
     #[error("the service cannot be reached at the moment")]
@@ -81,6 +83,14 @@ pub enum Refusal {
     /// The service did not answer before the request's deadline: whether there was an effect is unknown.
     #[error("no answer came in time; whether the work was done is unknown")]
     Timeout,
+}
+
+fn left_alone(held: bool) -> &'static str {
+    if held {
+        "an operator has the service left alone"
+    } else {
+        "the service failed too often and is left alone"
+    }
 }
 
 impl Refusal {
@@ -148,7 +158,7 @@ impl Refusal {
     /// Whether a repetition may succeed later without anybody changing it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after } => Some(*retry_after),
+            Self::RateLimited { retry_after } | Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
             Self::NoKeys | Self::Overloaded | Self::Unavailable | Self::BrokeOff => {
                 Some(Duration::from_secs(1))
             }

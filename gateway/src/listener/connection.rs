@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Scanner;
 use crate::exchange::Exchanges;
+use crate::kept::Kept;
 use crate::tasks::Tasks;
 
 use super::guard::{Guard, Patience, Refused};
+use super::parting::{InHand, Parting};
 use super::sniff::{Protocol, sniff};
 use super::stall::Watching;
 use super::streams::Open;
@@ -60,15 +62,20 @@ impl Connection {
         let idle = Duration::from_millis(limits.idle_timeout_ms);
         let refused = Refused::default();
         let scanner = Scanner::new(limits.head_bytes);
+        let in_hand = InHand::default();
         let guard = Guard::new(stream, read, scanner, Patience::of(limits), Arc::clone(&refused));
+        let guard = guard.with_parting(Parting::of(in_hand.clone()));
         let mut server = http1::Builder::new();
         // The guard times a head that has begun; this bounds the pause before it.
         server.timer(TokioTimer::new()).header_read_timeout(idle);
         server.max_buf_size(limits.head_bytes.max(8 << 10) * 2);
         let (exchanges, peer) = (Arc::clone(&self.exchanges), self.peer.ip());
         let service = service_fn(move |request| {
-            let (exchanges, refused) = (Arc::clone(&exchanges), Arc::clone(&refused));
-            async move { Ok::<_, Infallible>(exchanges.answer(peer, request, refused.get()).await) }
+            let (exchanges, refused, asked) = (Arc::clone(&exchanges), Arc::clone(&refused), in_hand.begin());
+            async move {
+                let answer = exchanges.answer(peer, request, refused.get()).await;
+                Ok::<_, Infallible>(answer.map(|body| Kept::new(body, asked)))
+            }
         });
         let mut connection = pin!(server.serve_connection(TokioIo::new(guard), service));
         tokio::select! {

@@ -13,6 +13,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::config::Limits;
 use crate::core::{Scanner, Violation};
 
+use super::parting::Parting;
+
 /// The head that was refused on a connection, if one was; the connection's last.
 pub(crate) type Refused = Arc<OnceLock<RefusedHead>>;
 
@@ -69,6 +71,7 @@ pub(super) struct Guard<S> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Runs while the caller takes nothing of what is written to him.
     write_timer: Option<Pin<Box<Sleep>>>,
+    parting: Parting,
     linger: Option<Linger>,
 }
 
@@ -103,8 +106,14 @@ impl<S> Guard<S> {
             patience,
             timer: None,
             write_timer: None,
+            parting: Parting::default(),
             linger: None,
         }
+    }
+
+    /// The same, which waits so for a caller who has closed his side.
+    pub(super) fn with_parting(self, parting: Parting) -> Self {
+        Self { parting, ..self }
     }
 
     /// Finds out how much may pass.
@@ -158,6 +167,7 @@ impl<S> Guard<S> {
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_timer = None;
+            self.parting.took();
             return written;
         }
         let deadline = Instant::now() + self.patience.write;
@@ -168,8 +178,12 @@ impl<S> Guard<S> {
     /// Whether the caller may be sending something that nobody will read. A caller whose requests were all read and
     /// answered has nothing to say that could cost him his answer.
     fn may_have_more(&self) -> bool {
-        let in_head = self.scanner.as_ref().is_some_and(Scanner::in_head);
-        self.refused.get().is_some() || !in_head || !self.unread.is_empty()
+        self.refused.get().is_some() || !self.has_said_all()
+    }
+
+    /// Whether all that was read are whole requests.
+    fn has_said_all(&self) -> bool {
+        self.unread.is_empty() && self.scanner.as_ref().is_some_and(Scanner::in_head)
     }
 }
 
@@ -205,7 +219,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 continue;
             }
             match self.poll_more(context)? {
-                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(0) => {
+                    // In the middle of a request it is broken, whoever waits.
+                    if self.has_said_all() {
+                        ready!(self.parting.poll_gone(context));
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Ready(_) => {}
                 Poll::Pending => {
                     if self.unread.is_empty() {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod guard;
+mod parting;
 mod places;
 mod sniff;
 mod stall;

@@ -234,7 +234,7 @@ impl Upstreams {
             Ok(Ok(answered)) => answered,
             Ok(Err(CallError::Failed(unanswered))) => unanswered.said()?,
             Ok(Err(CallError::Open(open))) => {
-                return Err(Refusal::CircuitOpen { retry_after: open.retry_after });
+                return Err(Refusal::CircuitOpen { retry_after: open.retry_after, held: open.is_held() });
             }
             Ok(Err(CallError::Full(_))) => return Err(Refusal::Overloaded),
             Ok(Err(CallError::DeadlineExceeded)) => return Err(Refusal::Timeout),
@@ -249,7 +249,7 @@ impl Upstreams {
     /// somebody outside has sent his last byte.
     async fn arrives(&self, pool: &Pool, call: &Call<'_>, unread: &mut Unread) -> Result<(), Refusal> {
         let most = LARGE.min(self.body_limit);
-        let refused = || Refusal::CircuitOpen { retry_after: A_WHILE };
+        let refused = || Refusal::CircuitOpen { retry_after: A_WHILE, held: false };
         let arrived = async {
             if !unread.is_longer(most) {
                 match unread.arrives(most).await {

@@ -9,5 +9,6 @@ mod cascade;
 mod forwarding;
 mod hostile;
 mod limits;
+mod parting;
 mod tokens;
 mod world;

@@ -171,7 +171,9 @@ impl Writer {
                 if mine { Refused::Mine(error) } else { Refused::Effect(error) }
             }
             CommitError::Invalid(_) | CommitError::Forgotten(_) => Refused::Effect(error),
-            CommitError::Overloaded | CommitError::Unavailable(_) => Refused::ForNow(error),
+            CommitError::MasterKey(_) | CommitError::Overloaded | CommitError::Unavailable(_) => {
+                Refused::ForNow(error)
+            }
         }
     }
 

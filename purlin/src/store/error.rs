@@ -21,6 +21,10 @@ pub enum CommitError {
     /// The commit says something new about somebody who is forgotten. Nothing was applied, and never will be.
     #[error("the subject `{0}` is forgotten: nothing new can be written about it")]
     Forgotten(super::personal::Subject),
+    /// The commit needs a new key for somebody whom it is about, and the store makes none under the master key that it was
+    /// given. Nothing was applied; with the right one it is.
+    #[error(transparent)]
+    MasterKey(#[from] super::personal::WrongMasterKey),
     /// More commits are waiting than the store's queue holds. Nothing was applied.
     #[error("more commits are waiting than the store can take")]
     Overloaded,
@@ -44,13 +48,14 @@ impl Fault for CommitError {
             Self::Invalid(_) => FaultKind::Bug,
             Self::Forgotten(_) => FaultKind::Rejected,
             Self::Overloaded => FaultKind::Overloaded,
-            Self::Unavailable(_) => FaultKind::Unavailable,
+            Self::MasterKey(_) | Self::Unavailable(_) => FaultKind::Unavailable,
         }
     }
 
     fn code(&self) -> &str {
         match self {
             Self::Forgotten(_) => "forgotten",
+            Self::MasterKey(_) => "wrong-master-key",
             other => other.kind().as_str(),
         }
     }

@@ -14,6 +14,7 @@ mod history;
 mod http;
 mod layers;
 mod personal;
+mod personal_master;
 mod projection;
 mod saga;
 mod service;

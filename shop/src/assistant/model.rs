@@ -34,7 +34,11 @@ impl<M: Answers> Answers for Elsewhere<M> {
         answer.map_err(|error| match error {
             CallError::Failed(error) => error,
             CallError::Open(open) => ModelError::Unavailable {
-                reason: "it failed too often".into(),
+                reason: if open.is_held() {
+                    "an operator holds its circuit breaker open".into()
+                } else {
+                    "it failed too often".into()
+                },
                 retry_after: Some(open.retry_after),
                 source: Some(Box::new(open)),
             },

@@ -109,6 +109,12 @@ impl Process {
         self.items.iter().any(|item| item["name"] == breaker)
     }
 
+    /// Where a breaker stands among all: those of this process first, and each process's by their names.
+    pub(super) fn place(&self, item: &Value) -> String {
+        let elsewhere = u8::from(self.at.is_some());
+        format!("{elsewhere}\n{}\n{}\n{}", self.name, self.id, item["name"].as_str().unwrap_or_default())
+    }
+
     /// What is said of a breaker, and by whom.
     pub(super) fn shown(&self, mut item: Value) -> Value {
         if let Value::Object(members) = &mut item {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Json as Answer, Router};
 use http::{HeaderMap, StatusCode};
-use purlin::http::{Path, Problem, Query};
+use purlin::http::{Cursors, Limit, Path, Problem, Query};
 use purlin::resilience::Forced;
 use purlin::service::operator::Why;
 use purlin_gateway::auth::Verifier;
@@ -30,13 +30,23 @@ pub fn router(peers: Peers, verifier: Verifier) -> Router {
         .layer(Extension(verifier))
 }
 
-/// Every breaker, and which processes did not answer.
+/// Some breakers, and which processes did not answer.
 #[derive(Debug, Serialize)]
 struct BreakerList {
     items: Vec<Value>,
     next: Option<String>,
     unreached: Vec<Unreached>,
 }
+
+/// Which part of them is wanted.
+#[derive(Debug, Deserialize)]
+struct Page {
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<String>,
+}
+
+const CURSORS: Cursors = Cursors::of("breakers");
 
 /// Whose breaker is meant, where several processes have one of the name.
 #[derive(Debug, Deserialize)]
@@ -48,12 +58,20 @@ async fn list(
     State(peers): State<Peers>,
     _: Admin,
     headers: HeaderMap,
+    Query(page): Query<Page>,
 ) -> Result<Answer<BreakerList>, Problem> {
+    let after = CURSORS.read_optional(page.cursor.as_deref())?;
     let Said { processes, unreached } = peers.ask(token(&headers)?).await;
-    let shown =
-        |process: &Process| process.items.iter().map(|item| process.shown(item.clone())).collect::<Vec<_>>();
-    let items = processes.iter().flat_map(shown).collect();
-    Ok(Answer(BreakerList { items, next: None, unreached }))
+    let items = processes.iter().flat_map(|process| process.items.iter().map(move |item| (process, item)));
+    let mut items: Vec<(String, Value)> = items
+        .map(|(process, item)| (process.place(item), process.shown(item.clone())))
+        .filter(|(place, _)| after.as_ref().is_none_or(|after| place > after))
+        .collect();
+    items.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let more = items.len() > page.limit.get();
+    items.truncate(page.limit.get());
+    let next = items.last().filter(|_| more).map(|(place, _)| CURSORS.write(place));
+    Ok(Answer(BreakerList { items: items.into_iter().map(|(_, item)| item).collect(), next, unreached }))
 }
 
 /// Who wants what of which breaker.

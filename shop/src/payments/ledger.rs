@@ -39,6 +39,16 @@ pub struct Known {
 /// nothing, or not all.
 pub async fn of(store: &Store, known: Known) -> Result<Uuid, Cause> {
     store.define::<Ledger>().await?;
+    // Of several processes that begin one at one moment, all but the first find that there is one.
+    loop {
+        if let Some(ledger) = decide(store, known).await? {
+            return Ok(ledger);
+        }
+    }
+}
+
+/// As [`of`]; none when another process was faster, and it is to be looked again.
+async fn decide(store: &Store, known: Known) -> Result<Option<Uuid>, Cause> {
     let (own, here) = (store.get::<Ledger>(KEY).await?, store.log_id());
     let restored = own.as_ref().and_then(|own| own.log).is_some_and(|log| log != here);
     let unmarked = own.as_ref().is_some_and(|own| own.log.is_none());
@@ -89,7 +99,7 @@ pub async fn of(store: &Store, known: Known) -> Result<Uuid, Cause> {
             }
             begin(store, Ledger { said: said_before, ..Ledger::of(store, own) }, Revision::Any).await
         }
-        (Some(own), ..) => Ok(own),
+        (Some(own), ..) => Ok(Some(own)),
         (None, ..) => begin(store, Ledger::of(store, new_id()), Revision::Absent).await,
     }
 }
@@ -106,16 +116,17 @@ impl Ledger {
     }
 }
 
-async fn begin(store: &Store, ledger: Ledger, before: Revision) -> Result<Uuid, Cause> {
+async fn begin(store: &Store, ledger: Ledger, before: Revision) -> Result<Option<Uuid>, Cause> {
     match store.commit(Commit::new().put_expecting(KEY, &ledger, before, None)).await {
-        Ok(_) => Ok(ledger.id),
-        Err(CommitError::Conflict(_)) => Err("another process has the same payments".into()),
+        Ok(_) => Ok(Some(ledger.id)),
+        Err(CommitError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::try_join_all;
     use purlin::message::Envelope;
     use purlin::store::{Expected, Query, StreamId};
     use purlin_sqlite::{Options, Sqlite};
@@ -135,6 +146,21 @@ mod tests {
         assert_eq!(of(&store, Known::default()).await.unwrap(), own);
         assert_eq!(of(&store, paid_in(own)).await.unwrap(), own);
         assert!(of(&store, paid_in(new_id())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn those_who_begin_one_at_one_moment_have_the_same() {
+        let folder = std::env::temp_dir().join(format!("shop-ledger-{}", new_id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for n in 0..20 {
+            let file = folder.join(format!("{n}.db"));
+            let store = Store::new(Sqlite::open(Options::new(file)).await.unwrap());
+            store.define::<Ledger>().await.unwrap();
+            let own = try_join_all((0..4).map(|_| of(&store, Known::default()))).await.unwrap();
+            assert!(own.iter().all(|one| *one == own[0]), "{own:?}");
+            store.close().await;
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use axum::serve::ListenerExt as _;
 use purlin::http::{Edge, layers};
 use purlin::message::Clock;
 use purlin::resilience::{BreakerClock, Breakers, Calls};
-use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, raise_descriptors, serve};
+use purlin::service::{ServeConfig, Shutdown, Signals, Supervisor, operator, raise_descriptors, serve};
 use purlin::store::{Cause, Store};
 use purlin::telemetry::{Health, Metrics, service};
 use tokio::net::{TcpListener, UnixListener};
@@ -144,6 +144,7 @@ impl Process {
     /// Answers the operator's requests on a socket of the data folder until the rooms close.
     pub fn serve_operator(&self, listener: UnixListener, router: Router) {
         let config = ServeConfig { drain: self.drain, ..ServeConfig::default() };
+        let router = operator::until(self.rooms_close.token(), router);
         let server = serve(listener, router, config, self.rooms_close.token());
         let server = service::within("operator", async {
             server.await;

@@ -253,8 +253,13 @@ impl Maker<'_> {
 
     async fn open(&mut self, name: &str) -> anyhow::Result<Store> {
         let store = self.stores.open(self.process, &self.config.store, name).await?;
-        let store = match &self.config.master_key {
-            Some(key) => store.with_master_key(MasterKey::parse(key)?),
+        let key = self.config.master_key.as_deref().map(MasterKey::parse).transpose()?;
+        // Nobody could log in, and nobody new be registered: who starts it is to learn that at once.
+        store.check_master_key(key.as_ref()).await.with_context(|| {
+            format!("the store of `{name}` does not go with SHOP_MASTER_KEY; see docs/problems/wrong-master-key.md")
+        })?;
+        let store = match key {
+            Some(key) => store.with_master_key(key),
             None => store,
         };
         self.kept.push(Served { name: name.to_owned(), store: store.clone() });

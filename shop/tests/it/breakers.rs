@@ -18,6 +18,11 @@ async fn with_payments_away_submits_answer_at_once_and_all_orders_end_when_they_
     let product = admin.product("Lamp", 250, 100).await;
     let held = admin.post_empty("/admin/breakers/payments/open").await.expect(200);
     assert_eq!((&held["state"], &held["forced"]), (&json!("open"), &json!("open")));
+    admin.post_empty("/admin/breakers/gateway-shipping/open").await.expect(200);
+    let refused = admin.get("/admin/shipments").await.problem(503);
+    assert_eq!(refused["type"], "/problems/circuit-open");
+    assert!(refused["detail"].as_str().unwrap().contains("an operator has"), "{refused}");
+    admin.post_empty("/admin/breakers/gateway-shipping/reset").await.expect(200);
 
     let mut waiting = Vec::new();
     for _ in 0..8 {
@@ -98,6 +103,25 @@ async fn only_administrators_hold_breakers_and_only_such_as_there_are() {
     let shipping =
         breakers["items"].as_array().unwrap().iter().find(|one| one["name"] == "shipping").unwrap();
     assert_eq!(shipping["forced"], json!(null));
+
+    let (mut paged, mut next) = (Vec::new(), None::<String>);
+    loop {
+        let cursor = next.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let page = admin.get(&format!("/admin/breakers?limit=2{cursor}")).await.expect(200);
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 2, "{page}");
+        paged.extend(items.iter().map(|one| one["name"].clone()));
+        next = page["next"].as_str().map(str::to_owned);
+        if next.is_none() {
+            break;
+        }
+    }
+    let names = breakers["items"].as_array().unwrap().iter().map(|one| one["name"].clone());
+    assert_eq!((paged, &breakers["next"]), (names.collect(), &json!(null)));
+    for wrong in ["limit=0", "limit=x", "cursor=nobodys", "names=all"] {
+        let refused = admin.get(&format!("/admin/breakers?{wrong}")).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

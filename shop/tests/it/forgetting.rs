@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use http::Method;
+use purlin::store::personal::MasterKey;
 use serde_json::json;
 
 use crate::shop::Shop;
@@ -65,16 +66,19 @@ async fn a_user_who_is_forgotten_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_master_key_nobody_is_known() {
+async fn without_its_master_key_a_shop_does_not_start_and_says_which_it_is() {
     let key = format!("--master-key={}=", "A".repeat(43));
     let mut shop = Shop::with(&[&key]).await;
     shop.client().customer("ada").await.get("/users/me").await.expect(200);
     assert_eq!(shop.stop().await, Some(0));
-    shop.restart_with(&[]).await;
-    let credentials = json!({ "email": "ada@example.org", "password": "correct horse" });
-    let refused = shop.client().post("/sessions", &credentials).await.problem(503);
-    assert_eq!(refused["type"], "/problems/users-sealed");
-    assert_eq!(shop.stop().await, Some(0));
+    let name =
+        |key: &str| MasterKey::parse(key.trim_start_matches("--master-key=")).unwrap().name().to_owned();
+    let other = format!("--master-key={}=", "Q".repeat(43));
+    let said = shop.refuses(&[]).await;
+    assert!(said.contains(&format!("master key `{}`, and it was given none", name(&key))), "{said}");
+    let said = shop.refuses(&[&other]).await;
+    assert!(said.contains(&name(&key)) && said.contains(&name(&other)), "{said}");
     shop.restart_with(&[&key]).await;
+    let credentials = json!({ "email": "ada@example.org", "password": "correct horse" });
     shop.client().post("/sessions", &credentials).await.expect(201);
 }

@@ -104,6 +104,16 @@ impl Shop {
         self.restart().await;
     }
 
+    /// Starts it with other options on the same data, with which it ends before it is ready; what it says of that.
+    pub(crate) async fn refuses(&self, options: &[&str]) -> String {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let before = self.said().len();
+        let mut child = spawn(&self.folder, &options, None);
+        assert!(addresses(&mut child, &self.folder).await.is_none(), "it starts");
+        assert_eq!(child.wait().await.expect("it ends").code(), Some(1));
+        self.said().split_off(before)
+    }
+
     /// Asks it to stop, and gives its exit code.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
         let kill = std::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();

@@ -6,6 +6,7 @@ mod failover;
 mod faults;
 mod groups;
 mod histories;
+mod master_keys;
 mod pages;
 mod processes;
 mod proxy;

@@ -5,6 +5,7 @@ mod database;
 mod files;
 mod finding;
 mod log;
+mod personal;
 mod services;
 mod views;
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::finding::Finding;
-use super::views;
+use super::{personal, views};
 use crate::arguments::Paging;
 use crate::command::{encoded, list, services};
 use crate::failure::Failure;
@@ -34,6 +34,7 @@ pub(super) async fn examine(operator: &Operator, found: &mut Vec<Finding>) {
         }
         waiting(operator, name, found).await;
         views::examine(operator, name, found).await;
+        personal::examine(operator, name, found).await;
     }
     followers(operator, found).await;
 }

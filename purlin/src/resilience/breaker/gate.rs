@@ -106,6 +106,12 @@ impl Gate {
         }
     }
 
+    /// Whether an operator lets nobody through.
+    #[inline]
+    pub(super) fn is_held_open(&self) -> bool {
+        self.word().kind() == Kind::Shut
+    }
+
     /// For how long nobody is let through, not even a probe.
     pub(super) fn rests(&self, now: Duration) -> Option<Duration> {
         let word = self.word();

@@ -275,7 +275,9 @@ impl Breaker {
     /// What a caller is told who is refused.
     #[inline]
     pub(super) fn refusal(&self, retry_after: Duration) -> Open {
-        Open { callee: self.shared.callees.here(&self.shared.name), retry_after }
+        let Shared { callees, name, gate, .. } = &*self.shared;
+        let callee = if gate.is_held_open() { callees.held(name) } else { callees.here(name) };
+        Open { callee, retry_after }
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use crate::resilience::{Full, Open};
 /// A call had no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError<E> {
-    /// The callee was not called: it failed too often.
+    /// The callee was not called: it failed too often, or an operator holds its breaker open.
     #[error(transparent)]
     Open(#[from] Open),
     /// The callee was not called: as many calls as it may get are under way and waiting.

@@ -37,6 +37,8 @@
 //! | `GET /<service>/log?category=&tenant=&kind=&tag=&after=&limit=&wait=` | `{"items": [event, ..], "through", "head"}`: a part of the log, to be asked again with its `through` as `after`; waits so many seconds for something new, and ends before `limit` once its data come to some megabytes |
 //! | `GET /<service>/stats?after=` | the numbers of a part of the log, up to `through` |
 //! | `GET /<service>/store` | which log it is, its head and collections |
+//! | `GET /<service>/personal` | what the keys of personal data are wrapped in: [`PersonalKeys`](crate::store::personal::PersonalKeys), each of them looked at |
+//! | `POST /<service>/personal/abandon?master=<name>` | the same, when the store has given up this master key, because it is lost |
 //! | `POST /<service>/store/backup?to=<path>` | `{"to": path}`, when the copy is whole |
 //! | `GET /followers` | `{"items": [..]}`: the relays and groups of all services, with their lag, and whether they refuse their log |
 //! | `POST /followers/accept?service=&kind=&name=&after=&dry_run=` | lets one that refuses its log, because that was restored or has lost its end, go on behind a position of it: see [`Acceptance`](crate::bus::Acceptance) |
@@ -56,6 +58,7 @@ mod archive;
 mod breakers;
 mod calls;
 mod dead_letters;
+mod personal;
 mod projections;
 mod sagas;
 mod socket;
@@ -68,13 +71,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::http::{Json, Problem};
 use crate::resilience::DeadlineExceeded;
@@ -122,6 +126,8 @@ pub fn router(services: impl IntoIterator<Item = Served>) -> Router {
         .route("/{service}/log", get(streams::tail))
         .route("/{service}/stats", get(stats::stats))
         .route("/{service}/store", get(stores::show))
+        .route("/{service}/personal", get(personal::show))
+        .route("/{service}/personal/abandon", post(personal::abandon))
         .route("/followers", get(stores::followers))
         .route("/followers/accept", post(stores::accept))
         .fallback(|| async { not_found("there is nothing at this path") })
@@ -145,6 +151,16 @@ pub fn process(services: impl IntoIterator<Item = Served>, calls: OperatedCalls)
         .with_state(calls);
     router(services).merge(of_process)
 }
+
+/// The same, whose answers that wait for something new are given at once when `shutdown` begins: whoever serves it need not
+/// wait for them.
+pub fn until(shutdown: CancellationToken, router: Router) -> Router {
+    router.layer(Extension(Stopping(shutdown)))
+}
+
+/// What ends an answer that waits.
+#[derive(Clone)]
+struct Stopping(CancellationToken);
 
 /// Answers in time, or says that it did not: an operator who waits learns nothing.
 async fn in_time(request: Request, next: Next) -> Response {

@@ -1,5 +1,6 @@
 //! Streams and their events, asked for by an operator.
 
+use axum::Extension;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +10,7 @@ use crate::http::{Json, Limit, Listing, Path, Problem, Query};
 use crate::message::{Tags, Timestamp, Uuid};
 use crate::store::{EventQuery, LogFilter, LogPage, Position, ReadError, Recorded, Store, StreamId};
 
-use super::{Services, bad_request, unread};
+use super::{Services, Stopping, bad_request, unread};
 
 /// How long one answer looks through the log before it says how far it came.
 pub(super) const SLICE: Duration = Duration::from_secs(2);
@@ -178,11 +179,12 @@ pub(super) struct Found {
     head: Position,
 }
 
-/// What is wanted of the log behind a position; when there is nothing yet, it is waited for a moment. (Who follows asks
-/// again: an answer without an end would hold up a process that stops.)
+/// What is wanted of the log behind a position; when there is nothing yet, it is waited for a moment, unless the process
+/// stops. (Who follows asks again: an answer without an end would hold up a process that stops.)
 pub(super) async fn tail(
     State(services): State<Services>,
     Path(service): Path<String>,
+    stopping: Option<Extension<Stopping>>,
     Query(wanted): Query<Tail>,
 ) -> Result<Json<Found>, Problem> {
     // What is personal is nothing for an operator's screen.
@@ -202,14 +204,19 @@ pub(super) async fn tail(
     while found.events.len() < limit && whole {
         // What is there is read without waiting; an empty page says only how far it was looked.
         let due = if subscription.position() < head { looked } else { until };
-        match tokio::time::timeout_at(due, subscription.page(limit - found.events.len())).await {
-            Ok(page) => {
+        let page = tokio::time::timeout_at(due, subscription.page(limit - found.events.len()));
+        let page = match &stopping {
+            Some(Extension(Stopping(shutdown))) => shutdown.run_until_cancelled(page).await,
+            None => Some(page.await),
+        };
+        match page {
+            Some(Ok(page)) => {
                 let page = page?;
                 found.events.extend(page.events);
                 found.through = page.through;
                 whole = !cut(&mut found.events);
             }
-            Err(_) => break,
+            Some(Err(_)) | None => break,
         }
         if !found.events.is_empty() && found.through >= head {
             break;

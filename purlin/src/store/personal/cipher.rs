@@ -114,7 +114,7 @@ impl MasterKey {
     }
 
     /// By what it is told from others; it says nothing of the key.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 

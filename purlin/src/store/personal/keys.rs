@@ -16,6 +16,7 @@ use crate::telemetry::Rarely;
 
 use super::MasterKey;
 use super::cipher::{NoRandomness, SecretKey, random};
+use super::wrapping::{WRAPPING, Wrapping, WrappingRow};
 
 /// The collection of the subjects' keys. What is deleted from it must be gone from the disk.
 pub const KEYS: &str = "purlin_subjects";
@@ -26,6 +27,9 @@ pub(in crate::store) fn check_removal(collection: &str) -> Result<(), CommitErro
     match collection {
         KEYS => Err(CommitError::Invalid(format!(
             "`{KEYS}` has the keys of personal data: it is neither removed nor replaced; forget subjects instead"
+        ))),
+        WRAPPING => Err(CommitError::Invalid(format!(
+            "`{WRAPPING}` says what the keys of personal data are wrapped in: it is neither removed nor replaced"
         ))),
         _ => Ok(()),
     }
@@ -47,7 +51,7 @@ pub(super) struct SubjectRow {
     key: Option<String>,
     /// The name of the master key that the key is wrapped in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    master: Option<String>,
+    pub(super) master: Option<String>,
 }
 
 impl Row for SubjectRow {
@@ -96,6 +100,8 @@ pub(super) struct Keys {
     engine: Arc<dyn Engine>,
     master: Option<MasterKey>,
     defined: OnceCell<()>,
+    /// The revision of the record that says that keys are made under this master key, once that was seen.
+    agreed: Mutex<Option<u64>>,
     remembered: Mutex<Remembered>,
     warning: Rarely,
 }
@@ -109,13 +115,40 @@ struct Remembered {
 
 impl Keys {
     pub(super) fn new(engine: Arc<dyn Engine>, master: Option<MasterKey>) -> Self {
-        let (defined, remembered) = (OnceCell::new(), Mutex::default());
-        Self { engine, master, defined, remembered, warning: Rarely::every(Duration::from_secs(10)) }
+        let (defined, agreed, remembered) = (OnceCell::new(), Mutex::default(), Mutex::default());
+        Self { engine, master, defined, agreed, remembered, warning: Rarely::every(Duration::from_secs(10)) }
     }
 
-    /// Makes the collection.
+    /// Makes the collections.
     pub(super) async fn define(&self) -> Result<(), CommitError> {
-        self.defined.get_or_try_init(|| self.engine.define(SubjectRow::collection())).await.map(drop)
+        let define = || async {
+            self.engine.define(SubjectRow::collection()).await?;
+            self.engine.define(WrappingRow::collection()).await
+        };
+        self.defined.get_or_try_init(define).await.map(drop)
+    }
+
+    /// What a commit that makes keys stands on; refused when the store makes none under what it was given.
+    pub(super) async fn wrapping(&self) -> Result<Wrapping, CommitError> {
+        let agreed = *self.agreed();
+        match agreed {
+            Some(revision) => Ok(Wrapping::Remembered(revision)),
+            None => Wrapping::of(&*self.engine, self.master.as_ref(), self.now()).await,
+        }
+    }
+
+    /// What a commit that made keys made true.
+    pub(super) fn agree(&self, wrapping: &Wrapping, committed: u64) {
+        *self.agreed() = Some(wrapping.learned(committed));
+    }
+
+    /// Somebody else changed what keys are wrapped in.
+    pub(super) fn disagree(&self) {
+        *self.agreed() = None;
+    }
+
+    fn agreed(&self) -> MutexGuard<'_, Option<u64>> {
+        self.agreed.lock().expect("nothing panics under the lock of a number")
     }
 
     /// What is known of a subject, as of a moment ago.

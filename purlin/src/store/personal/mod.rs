@@ -43,7 +43,8 @@
 //! **Backups.** The keys lie in the same store, so that a key and what it seals are one commit. A backup that was made
 //! before somebody was forgotten still has his key: keep backups no longer than a person may be remembered, and after
 //! restoring one forget again whom [`Store::forgotten`](super::Store::forgotten) lists elsewhere. With a
-//! [`MasterKey`] the keys are wrapped, and a store or a backup is worth nothing without it.
+//! [`MasterKey`] the keys are wrapped, and a store or a backup is worth nothing without it. A store remembers under which
+//! one it makes its keys, and makes none under another one or none ([`WrongMasterKey`]); one without may get one later.
 //! SQLite overwrites a key that is destroyed, in the file and in its log; PostgreSQL keeps the dead row until it is
 //! vacuumed, and its archived log for as long as that is kept.
 
@@ -58,11 +59,13 @@ mod sealing;
 mod subject;
 mod tenants;
 mod value;
+mod wrapping;
 
 pub use cipher::{MasterKey, MasterKeyError};
 pub use keys::KEYS;
 pub use subject::{Subject, SubjectError};
 pub use value::{Personal, PersonalState};
+pub use wrapping::{PersonalKeys, WrongMasterKey};
 
 pub(super) use engine::Personalized;
 pub(super) use keys::check_removal;

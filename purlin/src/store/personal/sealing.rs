@@ -14,6 +14,7 @@ use super::engine::Personalized;
 use super::keys::{KEYS, Known, Standing, SubjectRow};
 use super::marker::{self, Body};
 use super::scan::{self, Refused};
+use super::wrapping::{RECORD, WRAPPING, Wrapping};
 
 /// How often a commit is sealed anew because a subject's record changed: it is made, and it is forgotten, and that is
 /// all that can become of it.
@@ -43,6 +44,8 @@ struct Subjects {
     known: BTreeMap<String, Known>,
     /// Those that get a key with this commit.
     made: BTreeMap<String, (Arc<SecretKey>, SubjectRow)>,
+    /// What these stand on.
+    wrapping: Option<Wrapping>,
     /// Those that are forgotten by this commit.
     forgotten: BTreeSet<String>,
 }
@@ -57,6 +60,9 @@ impl Personalized {
             let sealed = subjects.fence(subjects.seal(commit.clone())?, self.keys.now());
             match self.engine.commit(sealed).await {
                 Ok(committed) => {
+                    if let Some(wrapping) = &subjects.wrapping {
+                        self.keys.agree(wrapping, committed.revision);
+                    }
                     subjects.learned(&committed, |subject, known| self.keys.learn(subject, known));
                     return Ok(committed);
                 }
@@ -66,6 +72,7 @@ impl Personalized {
                     }
                     // A conflict names one of them, and others may have changed with it.
                     subjects.known.keys().for_each(|subject| self.keys.doubt(subject));
+                    self.keys.disagree();
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -95,9 +102,14 @@ impl Personalized {
             let known = self.keys.of(&name).await.map_err(|error| CommitError::Unavailable(error.into()))?;
             match &known.standing {
                 Standing::New if !subjects.forgotten.contains(&name) => {
+                    if subjects.wrapping.is_none() {
+                        subjects.wrapping = Some(self.keys.wrapping().await?);
+                    }
                     subjects.made.insert(name.clone(), self.keys.make(&name)?);
                 }
                 Standing::Locked(master) if !subjects.forgotten.contains(&name) => {
+                    // With the right master key it may be had.
+                    self.keys.wrapping().await?;
                     return Err(CommitError::Invalid(format!(
                         "the key of the subject `{name}` is wrapped in the master key {master}, which this store has \
                          not been given"
@@ -241,6 +253,9 @@ impl Subjects {
     /// The commit with the keys that it makes, destroys, and stands on.
     fn fence(&self, mut commit: Commit, now: crate::message::Timestamp) -> Commit {
         commit.forgotten.clear();
+        if let Some(wrapping) = &self.wrapping {
+            commit = wrapping.fence(commit);
+        }
         for (subject, known) in &self.known {
             let expected = known.expected();
             let already = matches!(known.standing, Standing::Forgotten);
@@ -255,8 +270,11 @@ impl Subjects {
         commit
     }
 
-    /// Whether the record of one of them was not as expected.
+    /// Whether the record of one of them, or of what they are wrapped in, was not as expected.
     fn are_changed(&self, conflict: &Conflict) -> bool {
+        if self.wrapping.is_some() && conflict.is_record(WRAPPING, RECORD) {
+            return true;
+        }
         matches!(
             conflict,
             Conflict::Record { collection, key, .. } if collection == KEYS && self.known.contains_key(key)

@@ -7,7 +7,7 @@ use super::export::hex;
 use super::line::{EventLine, FORMAT, LONGEST, Line, RecordLine, Trailer};
 use super::unfinished::{self, is_mark};
 use super::{Header, Moved, Progress};
-use crate::store::personal::KEYS;
+use crate::store::personal;
 use crate::store::{
     Collection, Commit, CommitError, Expected, LogFilter, LogId, Position, Query, ReadError, Record,
     Recorded, Revision, Store,
@@ -177,9 +177,9 @@ impl<'s> Import<'s> {
                 there = last(store).await?;
                 // Records come last, and as a whole: what an earlier attempt left may not be among them any more.
                 for collection in known.iter().filter(|collection| !is_mark(&collection.name)) {
-                    match &*collection.name {
-                        KEYS => empty(store, collection).await?,
-                        other => store.drop_collection(other).await?,
+                    match personal::check_removal(&collection.name) {
+                        Ok(()) => store.drop_collection(&collection.name).await?,
+                        Err(_) => empty(store, collection).await?,
                     }
                 }
             }

@@ -22,6 +22,7 @@ mod archiving;
 mod closing;
 mod concurrency;
 mod conditions;
+mod master_keys;
 mod model;
 mod personal;
 mod records;
@@ -53,6 +54,7 @@ pub async fn conformance<H: Harness>(harness: &H) {
     concurrency::run(harness).await;
     model::run(harness).await;
     personal::run(harness).await;
+    master_keys::run(harness).await;
     archiving::run(harness).await;
     closing::run(harness).await;
     if H::DURABLE {

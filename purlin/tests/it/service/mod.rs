@@ -4,3 +4,4 @@ mod operator;
 mod probes;
 mod serve;
 mod supervisor;
+mod tail;

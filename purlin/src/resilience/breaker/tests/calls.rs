@@ -135,6 +135,8 @@ async fn subscribers_hear_of_each_change_who_made_it_and_why() {
         call(&breaker, Duration::ZERO, Ok(())).await.unwrap();
     }
     breaker.force_by(Some(Forced::Open), Operator::new("ann", "they are moving house"));
+    let CallError::Open(open) = call(&breaker, Duration::ZERO, Ok(())).await.unwrap_err() else { panic!() };
+    assert!(open.is_held() && open.to_string().contains("held open by an operator"), "{open}");
     breaker.reset(Operator::new("bob", "they have moved"));
     use BreakerState::{Closed, HalfOpen, Open};
     let by = |who: &str, why: &str| Reason::Operator(Operator::new(who, why));
