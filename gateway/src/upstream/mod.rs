@@ -16,6 +16,8 @@
 mod aside;
 mod blame;
 mod body;
+#[cfg(test)]
+mod cut;
 mod pool;
 mod room;
 mod send;

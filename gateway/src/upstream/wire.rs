@@ -26,6 +26,8 @@ pub(super) struct Wire {
 /// What came over a connection.
 #[derive(Debug, Default)]
 struct Trace {
+    /// Whether it ever took something of what we said.
+    written: AtomicBool,
     /// Whether the service ever said something.
     heard: AtomicBool,
     /// Whether it has said nothing since we last did.
@@ -40,10 +42,10 @@ impl Trace {
         self.heard.load(Ordering::Acquire) && unanswered
     }
 
-    /// Whether anything was ever written: whatever the service has said since, an interim answer, or a part of one, is none.
-    /// Of a connection that had served another that is taken for granted; it breaks but once.
+    /// Whether anything was ever written. Of a connection that had served another that is so of his request; it breaks but
+    /// once.
     fn is_begun(&self) -> bool {
-        self.heard.load(Ordering::Acquire) || self.silent.load(Ordering::Acquire)
+        self.written.load(Ordering::Acquire)
     }
 }
 
@@ -78,7 +80,10 @@ fn trace(connection: &CaptureConnection) -> Option<Arc<Trace>> {
 impl Wire {
     fn told(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(1..)) => self.trace.silent.store(true, Ordering::Release),
+            Poll::Ready(Ok(1..)) => {
+                self.trace.written.store(true, Ordering::Release);
+                self.trace.silent.store(true, Ordering::Release);
+            }
             Poll::Ready(Err(_)) => self.trace.cut.store(true, Ordering::Release),
             Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
@@ -199,6 +204,16 @@ mod tests {
         wire.read_exact(&mut [0; 3]).await.unwrap();
         assert_eq!(seen(&wire), (true, false));
         assert!(!wire.trace.is_idle(), "it has been heard");
+    }
+
+    #[tokio::test]
+    async fn who_speaks_before_he_is_spoken_to_has_taken_nothing() {
+        let (mut wire, mut service) = connected().await;
+        service.write_all(b"421").await.unwrap();
+        wire.read_exact(&mut [0; 3]).await.unwrap();
+        reset(&wire, service).await;
+        wire.write_all(b"GET").await.unwrap_err();
+        assert_eq!(seen(&wire), (false, true));
     }
 
     #[tokio::test]

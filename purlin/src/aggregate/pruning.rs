@@ -56,7 +56,8 @@ impl<A: Aggregate> Repository<A> {
 /// Removes all snapshots of a store, its tenants' included, or those of the streams of a category; the next loads fold all
 /// events again.
 ///
-/// It may be called while aggregates are loaded and updated; those that are written meanwhile may stay.
+/// It may be called while aggregates are loaded and updated; those that are written meanwhile may stay. Of each other category
+/// of each tenant some are read, and the rest is passed over.
 pub async fn drop_snapshots(store: &Store, category: Option<&str>) -> Result<Pruned, PruneError> {
     remove(store, category, |_| true).await
 }
@@ -69,20 +70,29 @@ async fn remove(
     store.define::<Snapshot>().await?;
     let begin = category.map(|category| format!("{category}-")).unwrap_or_default();
     // A tenant's name stands before that of his stream.
-    let concerned = |record: &&Record| own_of_any(&record.key).starts_with(&begin);
+    let concerned = |key: &str| own_of_any(key).starts_with(&begin);
     let (mut pruned, mut after) = (Pruned::default(), None);
     loop {
         let page = store.list::<Snapshot>(Query::all().limit(PIECE).after(after)).await?;
         let (unwanted, wanted): (Vec<_>, Vec<_>) =
-            page.records.iter().filter(concerned).partition(|record| unwanted(record));
+            page.records.iter().filter(|record| concerned(&record.key)).partition(|record| unwanted(record));
         pruned.kept += wanted.len() as u64;
         for removed in join_all(unwanted.into_iter().map(|record| delete(store, record))).await {
             *if removed? { &mut pruned.removed } else { &mut pruned.kept } += 1;
         }
-        if page.next.is_none() {
-            return Ok(pruned);
-        }
-        after = page.next;
+        let Some(last) = page.next else { return Ok(pruned) };
+        after = Some(if concerned(&last) { last } else { behind_its_kind(last) });
+    }
+}
+
+/// What stands behind all snapshots of a tenant's streams of a category, and before all others that follow one of these.
+fn behind_its_kind(key: String) -> String {
+    let own = own_of_any(&key);
+    let tenant = &key[..key.len() - own.len()];
+    match own.split_once('-') {
+        // A dot follows the dash in the order of bytes.
+        Some((category, _)) => format!("{tenant}{category}."),
+        None => key,
     }
 }
 

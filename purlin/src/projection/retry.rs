@@ -21,49 +21,44 @@ pub(super) async fn all(view: &Inner, target: &mut Target, control: &Seen) -> Re
     let anew = !tried.load(Ordering::Acquire);
     let keys = target.parked.keys.values().filter(|held| anew || held.row.retry);
     for key in keys.map(|held| held.row.key.clone()).collect::<Vec<_>>() {
-        while first(view, target, control, &key, false).await? {}
+        while first(view, target, control, &key).await? {}
     }
     tried.store(true, Ordering::Release);
     Ok(())
 }
 
-/// Tries the first event of a key, `again` if it was tried just now; whether there may be another one behind it that can be
-/// tried.
-async fn first(
-    view: &Inner,
-    target: &mut Target,
-    control: &Seen,
-    key: &str,
-    again: bool,
-) -> Result<bool, ViewError> {
-    let Some(held) = target.parked.keys.get(key).cloned() else { return Ok(false) };
-    let Some(event) = event_at(view, held.row.head).await? else {
-        return failed(view, target, control, held, "the log has no event here any more".to_owned()).await;
-    };
-    let batch = Batch {
-        definition: &view.definition,
-        store: &view.store,
-        events: &[event],
-        parked: &|_| false,
-        unfit: BTreeMap::new(),
-        cores: None,
-    };
-    let folded = batch.fold(&mut target.loaded).await?;
-    if let Some(reason) = folded.left.into_iter().find_map(|left| left.reason) {
-        return failed(view, target, control, held, reason).await;
-    }
-    let (commit, next) = Parked::advance(&view.store, &target.parked.room, &held).await?;
-    match target.commit(&view.store, control, commit, target.position, view.clock.now()).await {
-        Ok(()) => {}
-        // The event and its rows may have been read before somebody was forgotten.
-        Err(CommitError::Forgotten(_)) if !again => {
-            return Box::pin(first(view, target, control, key, true)).await;
+/// Tries the first event of a key; whether there may be another one behind it that can be tried.
+async fn first(view: &Inner, target: &mut Target, control: &Seen, key: &str) -> Result<bool, ViewError> {
+    let mut again = false;
+    let next = loop {
+        let Some(held) = target.parked.keys.get(key).cloned() else { return Ok(false) };
+        let Some(event) = event_at(view, held.row.head).await? else {
+            let reason = "the log has no event here any more".to_owned();
+            return failed(view, target, control, held, reason).await;
+        };
+        let batch = Batch {
+            definition: &view.definition,
+            store: &view.store,
+            events: &[event],
+            parked: &|_| false,
+            unfit: BTreeMap::new(),
+            cores: None,
+        };
+        let folded = batch.fold(&mut target.loaded).await?;
+        if let Some(reason) = folded.left.into_iter().find_map(|left| left.reason) {
+            return failed(view, target, control, held, reason).await;
         }
-        Err(error) if is_of_the_rows(&error) => {
-            return failed(view, target, control, held, chain(&error)).await;
+        let (commit, next) = Parked::advance(&view.store, &target.parked.room, &held).await?;
+        match target.commit(&view.store, control, commit, target.position, view.clock.now()).await {
+            Ok(()) => break next,
+            // The event and its rows may have been read before somebody was forgotten: once more.
+            Err(CommitError::Forgotten(_)) if !again => again = true,
+            Err(error) if is_of_the_rows(&error) => {
+                return failed(view, target, control, held, chain(&error)).await;
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
-    }
+    };
     match next {
         Some(next) => target.parked(BTreeMap::from([(key.to_owned(), next)])),
         None => drop(target.parked.keys.remove(key)),

@@ -28,7 +28,7 @@ pub struct ViewStatus {
     pub collections: Vec<String>,
     /// Up to where the live rows have seen the log.
     pub position: Position,
-    /// How many positions of the log they are behind; 0 as long as none of them is about an event of theirs.
+    /// How many positions of the log they are behind; 0 as long as no event of theirs is known to be among these.
     pub lag: u64,
     /// The age of the oldest event that is not in them.
     pub lag_seconds: f64,
@@ -143,12 +143,13 @@ async fn as_seen(
     let head = store.head();
     let position = seen.position(store).await?.unwrap_or_default();
     let control = seen.row.clone();
-    let (lag, lag_seconds) = behind(store, &control, position, head, now).await?;
+    let behind = behind(store, &control, position, head, now).await?;
+    let (lag, lag_seconds) = behind.unwrap_or_default();
     let live = live.map(|live| live.checkpoint);
     let room = Room::new(name, live.as_ref().map_or(0, |live| live.room));
     let mut status = ViewStatus {
         version: control.version,
-        state: state(&control, live.as_ref(), lag),
+        state: state(&control, live.as_ref(), behind),
         mode: if control.inline == Inline::On { ViewMode::Inline } else { ViewMode::Following },
         position,
         lag,
@@ -171,12 +172,12 @@ async fn as_seen(
     Ok(Some(ViewStatus { categories, collections, stopped, ..status }))
 }
 
-fn state(control: &Control, live: Option<&Checkpoint>, lag: u64) -> ViewState {
+fn state(control: &Control, live: Option<&Checkpoint>, behind: Option<(u64, f64)>) -> ViewState {
     match live {
         _ if control.stopped.is_some() => ViewState::Stopped,
         _ if control.paused => ViewState::Paused,
         Some(live) if building(control, live) => ViewState::Rebuilding,
-        None if lag > 0 || control.version == 0 => ViewState::Starting,
+        None if behind.is_none_or(|(lag, _)| lag > 0) || control.version == 0 => ViewState::Starting,
         _ => ViewState::Live,
     }
 }
@@ -186,14 +187,15 @@ fn building(control: &Control, live: &Checkpoint) -> bool {
     control.rebuild || live.version < control.version || live.swapping
 }
 
-/// How many positions the rows are behind, and the age of the oldest event that is not in them.
+/// How many positions the rows are behind, and the age of the oldest event that is not in them; none if the log cannot be read
+/// so far yet.
 async fn behind(
     store: &Store,
     control: &Control,
     position: Position,
     head: Position,
     now: Timestamp,
-) -> Result<(u64, f64), ReadError> {
+) -> Result<Option<(u64, f64)>, ReadError> {
     let (filter, limit) = match &control.categories[..] {
         [category] => (LogFilter::category(category.as_str()), 1),
         _ => (LogFilter::all(), 256),
@@ -204,15 +206,15 @@ async fn behind(
         let wanted = |category: &str| control.categories.iter().any(|wanted| wanted == category);
         if let Some(event) = page.events.iter().find(|event| wanted(event.stream.category())) {
             let age = now.duration_since(event.at).as_secs_f64().max(0.0);
-            return Ok((head.0.saturating_sub(position.0), age));
+            return Ok(Some((head.0.saturating_sub(position.0), age)));
         }
         if page.through <= seen {
             // Who answers lags behind whoever told of the end.
-            return Ok((head.0.saturating_sub(position.0), 0.0));
+            return Ok(None);
         }
         seen = page.through;
     }
-    Ok((0, 0.0))
+    Ok(Some((0, 0.0)))
 }
 
 fn rebuild(built: Option<Checkpoint>, version: u32, head: Position) -> RebuildStatus {

@@ -66,9 +66,14 @@ impl Retry {
         let told = told.unwrap_or_default();
         (told < Duration::MAX).then(|| told.min(LONGEST).saturating_add(self.delay(failed, dice)))
     }
+
+    /// The same, with chance drawn here.
+    pub fn random_pause(&self, failed: u32, told: Option<Duration>) -> Option<Duration> {
+        self.pause(failed, told, dice())
+    }
 }
 
-/// A number from 0 to 1, drawn anew each time: for [`Retry::delay`].
+/// A number from 0 to 1, drawn anew each time: for [`Retry::delay`] and [`Retry::pause`].
 pub(crate) fn dice() -> f64 {
     f64::from(Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX)
 }

@@ -102,7 +102,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.mark_stuck(format!("the deadline is past, and step `{step}` is not undone yet: {error}"));
         }
         // What is to be undone is to be undone, also if the callee says never.
-        let delay = retry.pause(attempt, error.retry_after, dice()).unwrap_or(retry.max_delay);
+        let delay = retry.random_pause(attempt, error.retry_after).unwrap_or(retry.max_delay);
         let next = later(&self.writer.clock, delay);
         self.try_again(Entry::UndoAttempted { step, attempt, error, next }, worth_a_note(attempt, delay));
     }

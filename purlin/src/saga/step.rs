@@ -268,7 +268,7 @@ impl<S: Send + Sync> Attempts<'_, S> {
         let (step, attempts, started_at) = (asked.name.to_string(), self.made, self.started_at);
         let lost_race = in_commit && error.kind == FaultKind::Conflict;
         let again = (lost_race || error.kind.is_transient()) && self.retry.allows(attempts);
-        let pause = self.retry.pause(attempts, error.retry_after, dice()).filter(|_| again);
+        let pause = self.retry.random_pause(attempts, error.retry_after).filter(|_| again);
         let Some(delay) = pause else {
             asked.report(Report::Entry(Entry::Failed { step, attempts, started_at, error }));
             return true;

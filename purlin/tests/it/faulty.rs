@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use purlin::store::{
     Archived, BoxFuture, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage,
-    Position, ReadError, Record, Recorded, Store, StreamId,
+    Position, Query, ReadError, Record, Recorded, Store, StreamId,
 };
 use tokio::sync::watch;
 
@@ -254,6 +254,14 @@ impl Layer for Faulty {
         keys: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<Option<Record>>, ReadError>> {
         Box::pin(try_join_all(keys.into_iter().map(move |key| Layer::get(self, collection.clone(), key))))
+    }
+
+    fn list(&self, collection: String, query: Query) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move {
+            let records = self.engine.list(collection, query).await?;
+            self.fates.state().reads.records += records.len();
+            Ok(records)
+        })
     }
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {

@@ -229,6 +229,32 @@ async fn the_store_itself_removes_the_snapshots_of_all_tenants_and_a_tenant_his_
 }
 
 #[tokio::test]
+async fn removing_those_of_a_category_passes_over_those_of_the_others() {
+    const EACH: usize = 400;
+    const KINDS: [&str; 5] = ["acme", "order", "order.x", "order0", "zebra"];
+    let (fates, store) = counted();
+    let acme = store.tenant("acme").unwrap();
+    let stores = [acme.tenant("inner").unwrap(), acme, store.clone()];
+    let collection = Collection { name: "purlin_snapshots".into(), fields: [].as_slice().into() };
+    store.define_collection(collection.clone()).await.unwrap();
+    for of in &stores {
+        let mut commit = Commit::new();
+        for key in KINDS.iter().flat_map(|kind| (0..EACH).map(move |n| format!("{kind}-{n}"))) {
+            commit = commit.put_in(&collection, key, &json!(7), Revision::Any, None);
+        }
+        of.commit(commit).await.unwrap();
+    }
+    let removed = (stores.len() * EACH) as u64;
+    for kind in KINDS {
+        fates.take_reads();
+        assert_eq!(drop_snapshots(&store, Some(kind)).await.unwrap(), Pruned { removed, kept: 0 }, "{kind}");
+        // All of its own, and of each other one of each tenant some.
+        let read = fates.take_reads().records as u64;
+        assert!(read < removed + removed / 10 + 4 * 3 * 50, "{kind}: {read}");
+    }
+}
+
+#[tokio::test]
 async fn on_a_store_that_takes_no_writes_aggregates_are_loaded_all_the_same() {
     let (fates, store) = counted();
     append(&store, "1", 25).await;

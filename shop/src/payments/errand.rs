@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(kinds(&store).await, [Kind::Refund]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_comes_between_for_ever_is_told_of() {
         let errand = Errand::new(new_id(), Kind::Charge);
         let between = Commit::new().put(errand.order_id.to_string(), &errand);

@@ -21,12 +21,11 @@ mod sse;
 mod stream;
 
 use std::fmt;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
-use purlin::message::{Fault as _, new_id};
-use purlin::resilience::{RetryBudget, RetryBudgetConfig};
+use purlin::message::Fault as _;
+use purlin::resilience::{Retry, RetryBudget, RetryBudgetConfig};
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use config::{Config, ConfigError, Secret, Transfer};
@@ -43,6 +42,7 @@ const BUDGET: RetryBudgetConfig = RetryBudgetConfig { ratio: 0.2, per_second: 0.
 pub struct Anthropic {
     config: Config,
     exchange: Exchange,
+    retry: Retry,
     budget: RetryBudget,
 }
 
@@ -51,7 +51,8 @@ impl Anthropic {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let uri: Uri = config.endpoint()?;
         let exchange = Exchange::new(uri, &config)?;
-        Ok(Self { config, exchange, budget: RetryBudget::new(BUDGET, Instant::now()) })
+        let (retry, budget) = (retry(&config), RetryBudget::new(BUDGET, Instant::now()));
+        Ok(Self { config, exchange, retry, budget })
     }
 
     async fn attempt(&self, body: &Bytes, deadline: Instant, hear: Hear<'_>) -> Result<Answer, Attempt> {
@@ -79,13 +80,13 @@ impl Model for Anthropic {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            // 0 to 1, from the random part of an id.
-            let dice = (new_id().as_u128() as u32) as f64 / f64::from(u32::MAX);
-            let (now, pause) = (Instant::now(), pause(&self.config, attempts, failed.wait, dice));
-            let in_time = pause < request.deadline.saturating_duration_since(now);
-            if !failed.again || attempts >= self.config.max_attempts || !in_time || !self.budget.spend(now) {
+            let now = Instant::now();
+            let again = failed.again && self.retry.allows(attempts);
+            let left = request.deadline.saturating_duration_since(now);
+            let pause = self.retry.random_pause(attempts, failed.wait).filter(|pause| again && *pause < left);
+            let Some(pause) = pause.filter(|_| self.budget.spend(now)) else {
                 return Err(failed.error);
-            }
+            };
             tracing::warn!(attempts, error = failed.error.code(), "the model is asked again");
             if heard {
                 hear(Delta::Restart);
@@ -101,17 +102,20 @@ impl fmt::Debug for Anthropic {
     }
 }
 
-/// How long to wait after the attempt of this number (from 1): doubling, half of it by chance so that clients do not
-/// come back all at once, and what the server asked for before it.
-fn pause(config: &Config, attempt: u32, asked: Option<Duration>, dice: f64) -> Duration {
-    let doubled = config.first_pause.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
-    let capped = doubled.min(config.max_pause);
-    let own = capped / 2 + capped.mul_f64(dice / 2.0);
-    own.saturating_add(asked.unwrap_or_default())
+/// How often a request is sent, and after which pauses: half of each by chance, so that clients do not come back all at once.
+fn retry(config: &Config) -> Retry {
+    Retry {
+        max_attempts: config.max_attempts,
+        first_delay: config.first_pause,
+        max_delay: config.max_pause,
+        jitter: 0.5,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -121,10 +125,10 @@ mod tests {
             max_pause: Duration::from_millis(300),
             ..Config::new("m", Secret::new("k"))
         };
-        let pauses = [1, 2, 3, 40].map(|attempt| pause(&config, attempt, None, 1.0).as_millis());
+        let retry = retry(&config);
+        let pauses = [1, 2, 3, 40].map(|failed| retry.pause(failed, None, 0.0).unwrap().as_millis());
         assert_eq!(pauses, [100, 200, 300, 300]);
-        assert_eq!(pause(&config, 1, None, 0.0).as_millis(), 50);
-        assert_eq!(pause(&config, 1, Some(Duration::from_secs(7)), 1.0), Duration::from_millis(7_100));
-        assert_eq!(pause(&config, 1, Some(Duration::MAX), 1.0), Duration::MAX);
+        assert_eq!(retry.pause(1, None, 1.0).unwrap().as_millis(), 50);
+        assert_eq!(retry.pause(1, Some(Duration::from_secs(7)), 0.0).unwrap().as_millis(), 7_100);
     }
 }

@@ -6,13 +6,24 @@ use std::time::Duration;
 use purlin::resilience::BreakerState;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{ENOUGH, GET, breaker, calls, may_probe, state};
 use crate::world::{Running, config, passes};
+
+/// What comes of a request until it has this in it, or ends.
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.windows(end.len()).any(|window| window == end) {
+        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            break;
+        }
+    }
+    read
+}
 
 /// A service that closes each connection as soon as it has read so much of it, and said this.
 async fn closing_behind(end: &'static [u8], words: &'static str) -> (SocketAddr, JoinSet<()>) {
@@ -22,12 +33,7 @@ async fn closing_behind(end: &'static [u8], words: &'static str) -> (SocketAddr,
     tasks.spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut read = Vec::new();
-            while !read.windows(end.len()).any(|window| window == end) {
-                if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
-                    break;
-                }
-            }
+            read_until(&mut stream, end).await;
             let _ = stream.write_all(words.as_bytes()).await;
         }
     });
@@ -144,12 +150,7 @@ async fn taking_no_bodies() -> (SocketAddr, JoinSet<()>) {
     tasks.spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut read = Vec::new();
-            while !read.windows(4).any(|window| window == b"\r\n\r\n") {
-                if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
-                    break;
-                }
-            }
+            let read = read_until(&mut stream, b"\r\n\r\n").await;
             if read.starts_with(b"GET") {
                 let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nwell";
                 let _ = stream.write_all(answer).await;

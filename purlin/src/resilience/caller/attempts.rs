@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::message::FaultKind;
 use crate::resilience::budget::Reserved;
-use crate::resilience::{Criticality, Deadline, Ticket, criticality, deadline, dice};
+use crate::resilience::{Criticality, Deadline, Ticket, criticality, deadline};
 
 use super::line::Parts;
 use super::seen::Seen;
@@ -108,8 +108,7 @@ impl<'a, J> Run<'a, J> {
         if !self.repeatable || !ended.asked || !retry.allows(failed) {
             return None;
         }
-        // The own pause comes on top: of all who were told the same time, few then come at once.
-        let pause = retry.delay(failed, dice()).saturating_add(retry_after.unwrap_or_default());
+        let pause = retry.random_pause(failed, retry_after)?;
         let in_time = pause < self.deadline.remaining_at(ended.at);
         in_time.then(|| self.parts.budget.reserve(ended.at)).flatten().map(|reserved| (pause, reserved))
     }

@@ -7,6 +7,7 @@ mod functions;
 mod machine;
 mod outside;
 mod recovery;
+mod transacted;
 mod types;
 mod undo;
 mod world;

@@ -1,18 +1,18 @@
 //! Views that are met by somebody else half-way: an operator, another commit, another version of the program.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+mod lagging;
+mod swap;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use purlin::message::{Envelope, Event, Fault, FaultKind};
 use purlin::projection::{Fold, RowSet, Unfit, View, ViewMode, Views, read};
 use purlin::store::memory::Memory;
 use purlin::store::{
-    BoxFuture, Collection, Commit, Engine, Expected, Field, Layer, LogFilter, LogPage, Position, Query,
-    ReadError, Recorded, Row, Store, StreamId,
+    Collection, Commit, Engine, Expected, Field, Position, Query, Recorded, Row, Store, StreamId,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::{Fate, Fates};
@@ -247,34 +247,6 @@ async fn rows_that_another_program_has_made_otherwise_are_waited_for_and_park_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_that_take_the_live_name_are_as_far_as_those_that_had_it() {
-    let (engine, store) = engine();
-    append(&store, "a", Counted::Added(1)).await;
-    run(&strict(&store)).await;
-    let fates = Fates::new([]);
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    for commit in 3..=8 {
-        let (fates, store, seen) = (fates.clone(), store.clone(), Arc::clone(&seen));
-        fates.clone().before(commit, async move {
-            let status = strict(&store).status().await.expect("a status");
-            seen.lock().expect("unbroken").push(status.position);
-            if commit == 3 {
-                // When the new rows have seen all there was, the old ones are brought further.
-                fates.before_get("purlin_projections", "races", async move {
-                    append(&store, "a", Counted::Added(1)).await;
-                    run_for(LONG / 4, &strict(&store)).await;
-                });
-            }
-        });
-    }
-    let built = newer(&fates.store(&engine));
-    run(&built).await;
-    assert_eq!(sum(&built, "a").await, (4, 2));
-    let seen = seen.lock().expect("unbroken").clone();
-    assert!(seen.is_sorted() && seen.ends_with(&[Position(2)]), "{seen:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_rebuild_that_can_park_no_more_leaves_the_live_rows_alone() {
     let (_, store) = engine();
     append(&store, "a", Counted::Odd).await;
@@ -343,135 +315,6 @@ async fn no_two_builds_have_a_name_in_common() {
         run(&strict(&store)).await;
     }
     assert_eq!(seen, ["races_sums_v1", "races_sums_v2", "races_sums_v3"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_paused_view_does_not_finish_a_swap() {
-    let (engine, store) = engine();
-    append(&store, "a", Counted::Added(1)).await;
-    run(&strict(&store)).await;
-    // It dies when the swap is announced, and not yet noted as done.
-    let fates = Fates::new([(4, Fate::DeadBehind)]);
-    let building = newer(&fates.store(&engine));
-    tokio::select! {
-        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
-    let view = newer(&store);
-    view.pause().await.expect("it is there");
-    run(&view).await;
-    assert_eq!(sum(&view, "a").await, (1, 1), "the rows are as they were");
-    view.resume().await.expect("it is there");
-    run(&view).await;
-    assert_eq!(sum(&view, "a").await, (2, 1));
-}
-
-/// Gives the sums that were built their live name, and them alone, as older programs did first.
-async fn swap_sums(store: &Store) {
-    let there = store.collections().await.expect("readable");
-    let built = there.iter().find(|there| there.name.starts_with("races_sums_")).expect("they are built");
-    store.swap(&built.name, Sum::COLLECTION).await.expect("a swap");
-}
-
-/// Counts at a rate, by an earlier version of the program.
-async fn counted_at_a_rate(store: &Store) {
-    append(store, "rate", Counted::Rated(10)).await;
-    append(store, "a", Counted::Added(1)).await;
-    run(&strict(store)).await;
-}
-
-async fn all_is_live(store: &Store) {
-    let view = newer(store);
-    run(&view).await;
-    let rate = view.row::<Rate>("all").await.expect("readable");
-    assert_eq!((sum(&view, "a").await, rate), ((20, 1), Some(Rate { rate: 10 })));
-    let there = store.collections().await.expect("readable");
-    assert_eq!(there.iter().filter(|there| there.name.starts_with("races_")).count(), 2, "{there:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn rows_of_which_an_older_program_swaps_some_meanwhile_are_all_live() {
-    let (engine, store) = engine();
-    counted_at_a_rate(&store).await;
-    let (fates, other) = (Fates::new([]), store.clone());
-    fates.before_swap(async move { swap_sums(&other).await });
-    run(&newer(&fates.store(&engine))).await;
-    all_is_live(&store).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn rows_whose_process_died_before_they_had_their_names_get_them_in_the_next_life() {
-    for some_are_swapped in [false, true] {
-        let (engine, store) = engine();
-        counted_at_a_rate(&store).await;
-        let (fates, (tell, told)) = (Fates::new([]), tokio::sync::oneshot::channel());
-        fates.before_swap(async move {
-            tell.send(()).expect("it is waited for");
-            std::future::pending::<()>().await;
-        });
-        tokio::select! {
-            end = newer(&fates.store(&engine)).run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-            told = told => told.expect("it comes to the swap"),
-        }
-        if some_are_swapped {
-            swap_sums(&store).await;
-        }
-        all_is_live(&store).await;
-    }
-}
-
-/// A server that is said to have more than it can answer.
-struct Lagging {
-    engine: Arc<dyn Engine>,
-    said: watch::Receiver<Position>,
-    reads: Arc<AtomicUsize>,
-}
-
-impl Layer for Lagging {
-    fn inner(&self) -> &dyn Engine {
-        &*self.engine
-    }
-
-    fn watch(&self) -> watch::Receiver<Position> {
-        self.said.clone()
-    }
-
-    fn read_log(
-        &self,
-        after: Position,
-        filter: LogFilter,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
-        assert!(self.reads.fetch_add(1, Ordering::Relaxed) < 2000, "it is asked without a pause");
-        self.engine.read_log(after, filter, limit)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_log_that_is_said_to_go_further_than_it_can_be_read_is_looked_at_with_pauses() {
-    let (engine, store) = engine();
-    let last = append(&store, "a", Counted::Added(1)).await;
-    let said = watch::Sender::new(Position(last.0 + 1));
-    let reads = Arc::new(AtomicUsize::new(0));
-    let lagging = Lagging { engine: Arc::clone(&engine), said: said.subscribe(), reads: Arc::clone(&reads) };
-    let view = strict(&Store::new(lagging));
-    run(&view).await;
-    assert_eq!(sum(&view, "a").await, (1, 1));
-    append(&store, "a", Counted::Added(2)).await;
-    run_for(Duration::from_secs(1), &view).await;
-    assert_eq!(sum(&view, "a").await, (3, 2), "what came meanwhile is read");
-    said.send_replace(Position(99));
-    tokio::select! {
-        () = run(&view) => {}
-        () = async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            view.pause().await.expect("it is there");
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            let before = reads.load(Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            assert_eq!(reads.load(Ordering::Relaxed), before, "it has heard that it is to pause");
-        } => {}
-    }
 }
 
 /// Names a collection twice, as one that has two reasons to name it may.

@@ -1,34 +1,33 @@
 //! The handle that everything else holds.
 
-use std::collections::HashSet;
+mod collections;
+mod once;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::message::{Clock, Timestamp};
-use crate::telemetry;
-
-use super::memory::Memory;
-use super::personal::{self, Personalized};
-use super::tail::Tail;
-use super::tenant::{self, Tenanted};
-use super::{
-    Cause, Collection, Commit, CommitError, Committed, Engine, Field, Limits, LogFilter, LogId, LogPage,
-    Page, Position, Query, ReadError, Record, Recorded, Revision, Row, StreamId, TokenError, WriteKind,
+use crate::store::memory::Memory;
+use crate::store::personal::{self, Personalized};
+use crate::store::tail::Tail;
+use crate::store::tenant::{self, Tenanted};
+use crate::store::{
+    Cause, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId, LogPage, Position, ReadError,
+    Recorded, StreamId, TokenError, WriteKind,
 };
+use crate::telemetry;
 
 /// A store: cheap to clone, whatever engine serves it.
 #[derive(Clone)]
 pub struct Store {
-    pub(super) engine: Arc<dyn Engine>,
+    pub(in crate::store) engine: Arc<dyn Engine>,
     /// The engine that stores, below the one that seals and opens personal data.
-    pub(super) bare: Arc<dyn Engine>,
-    pub(super) limits: Limits,
+    pub(in crate::store) bare: Arc<dyn Engine>,
+    pub(in crate::store) limits: Limits,
     /// What stands above the engine that seals.
-    pub(super) above: Above,
+    pub(in crate::store) above: Above,
     tail: Arc<Tail>,
     /// Whose part of a store it is.
     tenant: Option<Arc<str>>,
@@ -36,7 +35,7 @@ pub struct Store {
 
 /// What a handle has above the engine that seals and opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Above {
+pub(in crate::store) enum Above {
     /// Nothing.
     Nothing,
     /// An engine that does something with each commit.
@@ -47,23 +46,9 @@ pub(super) enum Above {
 
 impl Above {
     /// Of a handle that is made without what stood above.
-    pub(super) fn without(self) -> Self {
+    pub(in crate::store) fn without(self) -> Self {
         if self == Self::Nothing { Self::Nothing } else { Self::PassedBy }
     }
-}
-
-/// How often the ids of commits whose time is over are forgotten.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// Keeps the ids of commits that may be repeated.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct CommitMark {
-    at: Timestamp,
-}
-
-impl Row for CommitMark {
-    const COLLECTION: &'static str = "purlin_commits";
-    const FIELDS: &'static [Field] = &[];
 }
 
 impl Store {
@@ -74,13 +59,13 @@ impl Store {
         Self::of(engine, bare, Limits::default())
     }
 
-    pub(super) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
+    pub(in crate::store) fn of(engine: Arc<dyn Engine>, bare: Arc<dyn Engine>, limits: Limits) -> Self {
         let (above, tail) = (Above::Nothing, Arc::default());
         Self { engine, bare, limits, above, tail, tenant: None }
     }
 
     /// The same store with another engine above what stores, and what this one has above that.
-    pub(super) fn over(&self, engine: Arc<dyn Engine>, above: Above) -> Self {
+    pub(in crate::store) fn over(&self, engine: Arc<dyn Engine>, above: Above) -> Self {
         let tenant = self.tenant.clone();
         Self { tenant, above, ..Self::of(engine, Arc::clone(&self.bare), self.limits) }
     }
@@ -162,85 +147,6 @@ impl Store {
             None => self.engine.commit(commit).await,
             Some((id, keep)) => self.commit_once(commit, id.to_string(), keep).await,
         }
-    }
-
-    async fn commit_once(
-        &self,
-        commit: Commit,
-        id: String,
-        keep: Duration,
-    ) -> Result<Committed, CommitError> {
-        self.define::<CommitMark>().await?;
-        let now = self.engine.clock().now();
-        let due = now.checked_add(keep).unwrap_or(Timestamp::MAX);
-        let marked = commit.put_expecting(&id, &CommitMark { at: now }, Revision::Absent, Some(due));
-        match self.engine.commit(marked).await {
-            // Repeated, it meets what it did itself, whichever of its expectations is asked first.
-            // The same with whom it is about, who may be forgotten since.
-            Err(refused @ (CommitError::Conflict(_) | CommitError::Forgotten(_))) => {
-                self.answer_again(&id, refused).await
-            }
-            other => other,
-        }
-    }
-
-    /// The outcome of the commit that left this mark; `refused` if there is none.
-    async fn answer_again(&self, id: &str, refused: CommitError) -> Result<Committed, CommitError> {
-        let mark = self.get_record(CommitMark::COLLECTION, id).await;
-        let Some(mark) = mark.map_err(|error| CommitError::Unavailable(error.into()))? else {
-            return Err(refused);
-        };
-        let at = mark.decode::<CommitMark>().map_err(|error| CommitError::Unavailable(error.into()))?.at;
-        Ok(Committed {
-            position: mark.position,
-            revision: mark.revision,
-            at,
-            appended: Vec::new(),
-            repeated: true,
-        })
-    }
-
-    /// Forgets the ids of commits whose time is over; returns how many.
-    pub async fn forget_commits(&self, now: Timestamp) -> Result<usize, CommitError> {
-        self.define::<CommitMark>().await?;
-        self.sweep::<CommitMark>(now).await
-    }
-
-    /// Forgets the ids of commits as their time comes, until `shutdown`. For the supervisor to run; a store that is away
-    /// only delays it.
-    pub fn commit_sweeper(
-        &self,
-        shutdown: CancellationToken,
-    ) -> impl Future<Output = Result<(), CommitError>> + Send + use<> + 'static {
-        let store = self.clone();
-        async move {
-            loop {
-                // By the clock that they were written by.
-                match store.forget_commits(store.engine.clock().now()).await {
-                    Ok(forgotten) if forgotten > 0 && !shutdown.is_cancelled() => continue,
-                    Err(error @ CommitError::Invalid(_)) => return Err(error),
-                    _ => {}
-                }
-                tokio::select! {
-                    () = shutdown.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(SWEEP_EVERY) => {}
-                }
-            }
-        }
-    }
-
-    /// Deletes rows of a collection whose due time has passed, at most a thousand; returns how many.
-    pub async fn sweep<R: Row>(&self, now: Timestamp) -> Result<usize, CommitError> {
-        let overdue =
-            self.due::<R>(now, 1000).await.map_err(|error| CommitError::Unavailable(error.into()))?;
-        let mut commit = Commit::new();
-        for record in &overdue {
-            commit = commit.delete::<R>(&record.key, Revision::Exact(record.revision));
-        }
-        if !commit.is_empty() {
-            self.commit(commit).await?;
-        }
-        Ok(overdue.len())
     }
 
     /// At most `limit` events of a stream from a version on (the first has version 1); fewer only at its end.
@@ -387,102 +293,6 @@ impl Store {
         }
     }
 
-    /// The row of a key.
-    pub async fn get<R: Row>(&self, key: &str) -> Result<Option<R>, ReadError> {
-        self.get_record(R::COLLECTION, key).await?.map(|record| record.decode()).transpose()
-    }
-
-    /// The record of a key.
-    pub async fn get_record(&self, collection: &str, key: &str) -> Result<Option<Record>, ReadError> {
-        self.engine.get(collection.to_owned(), key.to_owned()).await
-    }
-
-    /// The records of keys, in the order of the keys: read together, which costs an engine less than one by one. All are
-    /// in memory at once.
-    pub async fn get_records(
-        &self,
-        collection: &str,
-        keys: Vec<String>,
-    ) -> Result<Vec<Option<Record>>, ReadError> {
-        self.engine.get_many(collection.to_owned(), keys).await
-    }
-
-    /// The rows that a query asks for.
-    pub async fn list<R: Row>(&self, query: Query) -> Result<Page, ReadError> {
-        self.list_records(R::COLLECTION, query).await
-    }
-
-    /// The records that a query asks for.
-    pub async fn list_records(&self, collection: &str, query: Query) -> Result<Page, ReadError> {
-        let limit = query.effective_limit();
-        let mut records = self.engine.list(collection.to_owned(), query).await?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next = if more { records.last().map(|record| record.key.clone()) } else { None };
-        Ok(Page { records, next })
-    }
-
-    /// At most `limit` rows that are due at or before a time, the longest due first.
-    pub async fn due<R: Row>(&self, until: Timestamp, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.engine.due(R::COLLECTION.to_owned(), until, None, limit).await
-    }
-
-    /// Makes the collection of a row, or adds the fields that it lacks.
-    pub async fn define<R: Row>(&self) -> Result<(), CommitError> {
-        self.define_collection(R::collection()).await
-    }
-
-    /// Makes a collection, or adds the fields that it lacks.
-    pub async fn define_collection(&self, collection: Collection) -> Result<(), CommitError> {
-        check_name(&collection.name)?;
-        for field in collection.fields.iter() {
-            check_name(field.name)?;
-        }
-        self.engine.define(collection).await
-    }
-
-    /// The collections that there are, sorted by name.
-    pub async fn collections(&self) -> Result<Vec<Collection>, ReadError> {
-        self.engine.collections().await
-    }
-
-    /// Gives the records of `from` the name `to` at one instant; what `to` had is gone. The subjects' keys
-    /// ([`personal::KEYS`]) stay where they are.
-    pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
-        self.swap_all(&[(from, to)]).await
-    }
-
-    /// As [`Store::swap`] for several pairs of `from` and `to`, all of them at one instant or none.
-    pub async fn swap_all(&self, pairs: &[(&str, &str)]) -> Result<(), CommitError> {
-        let mut names = HashSet::new();
-        for (from, to) in pairs {
-            for name in [from, to] {
-                check_name(name)?;
-                personal::check_removal(name)?;
-            }
-            if from == to {
-                let why = format!("the collection `{from}` cannot take its own place");
-                return Err(CommitError::Invalid(why));
-            }
-            if let Some(twice) = [from, to].into_iter().find(|name| !names.insert(**name)) {
-                let why = format!("the collection `{twice}` cannot be in two swaps at one instant");
-                return Err(CommitError::Invalid(why));
-            }
-        }
-        if pairs.is_empty() {
-            return Ok(());
-        }
-        let owned = |(from, to): &(&str, &str)| ((*from).to_owned(), (*to).to_owned());
-        self.engine.swap(pairs.iter().map(owned).collect()).await
-    }
-
-    /// Removes a collection and its records. The subjects' keys ([`personal::KEYS`]) are not removed.
-    pub async fn drop_collection(&self, name: &str) -> Result<(), CommitError> {
-        check_name(name)?;
-        personal::check_removal(name)?;
-        self.engine.drop_collection(name.to_owned()).await
-    }
-
     /// Writes a copy of the whole store, as of one instant, to a new file; with an archive, to a second one beside it whose
     /// name ends with `.archive`. The file has its name once the copy is whole and durable, its archive included; whoever opens it as a store begins a new incarnation of the log.
     pub async fn backup(&self, to: &Path) -> Result<(), Cause> {
@@ -525,16 +335,4 @@ fn to_the_microsecond(commit: &mut Commit) {
             *due = Timestamp::from_microsecond(due.as_microsecond()).unwrap_or(*due);
         }
     }
-}
-
-/// Names become the names of tables and columns.
-fn check_name(name: &str) -> Result<(), CommitError> {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-    let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if first && rest && name.len() <= 48 && !name.starts_with("sqlite_") {
-        return Ok(());
-    }
-    Err(CommitError::Invalid(format!(
-        "`{name}` cannot name a collection or field: lower-case letters, digits and `_`, at most 48 bytes, not `sqlite_..`"
-    )))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use purlin::message::{Envelope, Event, Fault, FaultKind};
-use purlin::projection::{Projection, View, ViewError, ViewMode, ViewState};
+use purlin::projection::{Projection, View, ViewError, ViewState};
 use purlin::store::memory::Memory;
 use purlin::store::{
     BoxFuture, Commit, Engine, Expected, Field, Position, Query, Recorded, Row, Store, StreamId,
@@ -44,23 +44,17 @@ macro_rules! on_memory {
     };
 }
 
+mod dying;
+mod rebuild;
+
 on_memory! {
     rows_follow_the_events_of_their_category,
     a_reader_waits_for_what_was_written,
-    wherever_the_process_dies_every_event_is_folded_once,
     a_batch_is_one_commit,
     an_event_that_cannot_be_read_stops_the_view_before_it,
     a_panic_of_the_projection_stops_the_view_before_the_event,
     rows_too_large_for_one_commit_take_several,
     a_row_that_no_commit_can_hold_stops_the_view,
-    a_new_version_is_built_beside_the_old_and_takes_its_name,
-    wherever_a_rebuild_dies_the_new_rows_are_whole,
-    a_new_version_takes_the_name_only_when_it_has_seen_the_whole_log,
-    a_version_that_was_never_finished_is_cleared_away,
-    an_older_program_leaves_newer_rows_alone,
-    wherever_the_process_dies_what_is_parked_is_in_order,
-    wherever_the_process_dies_inline_rows_are_what_the_events_say,
-    wherever_the_process_dies_a_rebuild_ends_and_the_live_rows_were_followed,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -181,19 +175,6 @@ pub(crate) async fn a_reader_waits_for_what_was_written(open: Open) {
 
 const FATES: [Fate; 5] = [Fate::Refused, Fate::DeadBefore, Fate::DeadBehind, Fate::Late, Fate::LateRead];
 
-pub(crate) async fn wherever_the_process_dies_every_event_is_folded_once(open: Open) {
-    for (at, fate) in (1..=5).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
-        let store = calm(&engine);
-        for number in 0..700 {
-            add(&store, &(number % 5).to_string(), 1).await;
-        }
-        fates.live(async || catch_up(&View::new(Sums::<1>, &fates.store(&engine))).await).await;
-        let expected = (0..5).map(|key| (key.to_string(), (140, 140))).collect();
-        assert_eq!(sums(&store).await, expected, "{fate:?} at commit {at}");
-    }
-}
-
 pub(crate) async fn a_batch_is_one_commit(open: Open) {
     let (engine, fates) = (open().await, Fates::new([]));
     add(&calm(&engine), "a", 1).await;
@@ -263,209 +244,6 @@ pub(crate) async fn a_row_that_no_commit_can_hold_stops_the_view(open: Open) {
     let misfit = stops(&View::new(Sums::<1>, &store).park_at_most(0)).await;
     assert_eq!(misfit.position, Position(2));
     assert_eq!(sums(&store).await["a"], (1, 1));
-}
-
-pub(crate) async fn a_new_version_is_built_beside_the_old_and_takes_its_name(open: Open) {
-    let (engine, fates) = (open().await, Fates::new([(5, Fate::DeadBefore)]));
-    let store = calm(&engine);
-    for number in 0..600 {
-        add(&store, &(number % 2).to_string(), 1).await;
-    }
-    catch_up(&View::new(Sums::<1>, &store)).await;
-    // One commit that says who builds, one that begins, one of rows, one that announces the swap, and one behind it, before which the
-    // process dies.
-    let newer = View::new(Sums::<2>, &fates.store(&engine));
-    tokio::select! {
-        end = newer.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        // The swap has happened; what the view has not said yet it cannot be asked for.
-        () = fates.died() => assert_eq!(newer.position(), Position::START),
-    }
-    fates.live(async || catch_up(&View::new(Sums::<2>, &fates.store(&engine))).await).await;
-    assert_eq!(sums(&store).await, [("0".into(), (600, 300)), ("1".into(), (600, 300))].into());
-    let gone = store.list_records("sums_view_v1", Query::all()).await;
-    assert!(gone.is_err(), "the collection it was built in has become the live one");
-    add(&store, "0", 1).await;
-    catch_up(&View::new(Sums::<2>, &store)).await;
-    assert_eq!(sums(&store).await["0"], (602, 301));
-}
-
-pub(crate) async fn wherever_a_rebuild_dies_the_new_rows_are_whole(open: Open) {
-    for (at, fate) in (1..=7).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
-        let store = calm(&engine);
-        for number in 0..600 {
-            add(&store, &(number % 2).to_string(), 1).await;
-        }
-        catch_up(&View::new(Sums::<1>, &store)).await;
-        fates.live(async || catch_up(&View::new(Sums::<2>, &fates.store(&engine))).await).await;
-        let expected = [("0".into(), (600, 300)), ("1".into(), (600, 300))].into();
-        assert_eq!(sums(&store).await, expected, "{fate:?} at commit {at}");
-    }
-}
-
-pub(crate) async fn a_new_version_takes_the_name_only_when_it_has_seen_the_whole_log(_: Open) {
-    // The fourth commit is one of rows yet: a page that is short is not the end.
-    let (engine, fates) = (short_pages().await, Fates::new([(4, Fate::DeadBefore)]));
-    let store = calm(&engine);
-    for _ in 0..30 {
-        add(&store, "a", 1).await;
-    }
-    catch_up(&View::new(Sums::<1>, &store)).await;
-    let newer = View::new(Sums::<2>, &fates.store(&engine));
-    tokio::select! {
-        end = newer.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => assert_eq!(sums(&store).await["a"], (30, 30), "the old rows are the live ones"),
-    }
-    fates.live(async || catch_up(&View::new(Sums::<2>, &fates.store(&engine))).await).await;
-    assert_eq!(sums(&store).await["a"], (60, 30));
-}
-
-pub(crate) async fn a_version_that_was_never_finished_is_cleared_away(open: Open) {
-    let (engine, fates) = (open().await, Fates::new([(4, Fate::DeadBefore)]));
-    let store = calm(&engine);
-    for _ in 0..2000 {
-        add(&store, "a", 1).await;
-    }
-    catch_up(&View::new(Sums::<1>, &store)).await;
-    let unfinished = View::new(Sums::<2>, &fates.store(&engine));
-    tokio::select! {
-        end = unfinished.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
-    let status = View::new(Sums::<2>, &store).status().await.unwrap();
-    let position = status.rebuild.map(|rebuild| rebuild.position);
-    assert_eq!((status.state, position), (ViewState::Rebuilding, Some(Position(1024))));
-    assert_eq!(sums(&store).await["a"], (2000, 2000), "the live rows are those of the old version");
-    catch_up(&View::new(Sums::<3>, &store)).await;
-    assert_eq!(sums(&store).await["a"], (6000, 2000));
-    for beside in ["sums_view_v1", "sums_view_v2"] {
-        assert!(store.list_records(beside, Query::all()).await.is_err(), "what was begun is gone");
-    }
-}
-
-pub(crate) async fn an_older_program_leaves_newer_rows_alone(open: Open) {
-    let store = calm(&open().await);
-    add(&store, "a", 1).await;
-    catch_up(&View::new(Sums::<2>, &store)).await;
-    let end = View::new(Sums::<1>, &store).run(CancellationToken::new()).await;
-    assert!(matches!(end, Err(ViewError::Newer { stored: 2, known: 1, .. })), "{end:?}");
-    assert_eq!(sums(&store).await["a"], (2, 1));
-}
-
-pub(crate) async fn wherever_the_process_dies_what_is_parked_is_in_order(open: Open) {
-    for (at, fate) in (1..=7).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
-        let store = calm(&engine);
-        for number in 0..400 {
-            add(&store, if number % 2 == 0 { "a" } else { "b" }, 1).await;
-            if number == 200 {
-                append(&store, "a", CountEvent::Broken).await;
-            }
-        }
-        let life = async || {
-            let view = View::new(Sums::<1>, &fates.store(&engine));
-            catch_up(&view).await;
-            view.parked(None, 1000).await.unwrap().items
-        };
-        let parked = fates.live(life).await;
-        let waiting: Vec<_> = parked.iter().map(|item| (&*item.key, item.position.0)).collect();
-        let expected = (202..=400).step_by(2);
-        assert!(parked[0].reason.as_deref().unwrap().contains("cannot fold this"), "{fate:?} at {at}");
-        assert_eq!(waiting, expected.map(|at| ("a", at)).collect::<Vec<_>>(), "{fate:?} at {at}");
-        assert_eq!(sums(&store).await, [("a".into(), (101, 101)), ("b".into(), (200, 200))].into());
-        // Dropped by one who may die over it, too: what waits flows, once.
-        let fates = Fates::new([(at, fate)]);
-        let life = async || {
-            let view = View::new(Sums::<1>, &fates.store(&engine));
-            while let Err(error) = view.drop_parked(Position(202)).await
-                && error.kind() != FaultKind::NotFound
-            {}
-            catch_up(&view).await;
-            while view.status().await.unwrap().parked > 0 {
-                catch_up_again(&view).await;
-            }
-        };
-        fates.live(life).await;
-        assert_eq!(sums(&store).await, [("a".into(), (200, 200)), ("b".into(), (200, 200))].into());
-    }
-}
-
-/// Runs a view for a while, although it may have seen the whole log.
-async fn catch_up_again<P: Projection>(view: &View<P>) {
-    tokio::select! {
-        end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = tokio::time::sleep(Duration::from_secs(1)) => {}
-    }
-}
-
-pub(crate) async fn wherever_the_process_dies_inline_rows_are_what_the_events_say(open: Open) {
-    for (at, fate) in (1..=14).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
-        let store = calm(&engine);
-        for _ in 0..3 {
-            add(&store, "a", 1).await;
-        }
-        let stream = StreamId::new("count", "a").unwrap();
-        let life = async || {
-            let view = View::new(Sums::<1>, &fates.store(&engine));
-            let inline = view.inline();
-            let write = async {
-                loop {
-                    let version = store.read_stream(&stream, 1, 100).await.unwrap().len() as u64;
-                    if version >= 12 {
-                        break;
-                    }
-                    let event = Envelope::new("count", &CountEvent::Added { amount: 1 }).unwrap();
-                    let expected = Expected::Version(version);
-                    // Refused, or too late: the stream says what to do next.
-                    let _ = inline.commit(Commit::new().append(stream.clone(), expected, [event])).await;
-                    if view.status().await.unwrap().mode == ViewMode::Inline {
-                        let read = store.read_stream(&stream, 1, 100).await.unwrap().len() as u64;
-                        assert_eq!(view.get("a").await.unwrap().unwrap().events, read, "{fate:?} at {at}");
-                    }
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::select! {
-                end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-                () = write => {}
-            }
-        };
-        fates.live(life).await;
-        catch_up(&View::new(Sums::<1>, &store)).await;
-        assert_eq!(sums(&store).await["a"], (12, 12), "{fate:?} at commit {at}");
-    }
-}
-
-pub(crate) async fn wherever_the_process_dies_a_rebuild_ends_and_the_live_rows_were_followed(open: Open) {
-    for (at, fate) in (1..=8).flat_map(|at| FATES.map(|fate| (at, fate))) {
-        let (engine, fates) = (open().await, Fates::new([(at, fate)]));
-        let store = calm(&engine);
-        for number in 0..3000 {
-            add(&store, &(number % 2).to_string(), 1).await;
-        }
-        let view = View::new(Sums::<1>, &store);
-        catch_up(&view).await;
-        store.commit(Commit::new().put("0", &SumRow::default())).await.unwrap();
-        view.rebuild().await.unwrap();
-        let written = add(&store, "1", 1).await;
-        let life = async || {
-            let view = View::new(Sums::<1>, &fates.store(&engine));
-            let done = async {
-                view.wait_for(written, Duration::from_secs(600)).await.unwrap();
-                while view.status().await.unwrap().rebuild.is_some() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            tokio::select! {
-                end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-                () = done => {}
-            }
-        };
-        fates.live(life).await;
-        let expected = [("0".into(), (1500, 1500)), ("1".into(), (1501, 1501))].into();
-        assert_eq!(sums(&store).await, expected, "{fate:?} at commit {at}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
 //! The engine as purlin sees it: a queue to the writer, and readers beside it.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod options;
+mod read;
+mod shared;
+
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
 
@@ -14,77 +16,23 @@ use purlin::store::{
     Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
     LogPage, Position, Query, ReadError, Record, Recorded, StreamId, transfer,
 };
-use rusqlite::Connection;
 
-use crate::ahead::{Ahead, FEW_BYTES, Next, PAGES};
+use crate::ahead::{Ahead, Next};
 use crate::archive::{self, Archive};
 use crate::collection::Table;
 use crate::copy::{on_a_thread, write_copy};
 use crate::damage::Damage;
-use crate::error::{Closed, OpenError, is_damage, unavailable, unreadable_as};
+use crate::error::{Closed, OpenError, unavailable};
 use crate::files;
-use crate::index::{Index, Keys};
+use crate::index::Keys;
 use crate::lock::Lock;
-use crate::log::{self, Unread};
-use crate::older::Older;
 use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
 use crate::writer::{Answer, Closing, Job, Queued, Ready, Writer};
 
-/// How a store is opened.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The file; its folder is made when it is not there.
-    pub file: PathBuf,
-    /// Commits that may wait for the writer; one more is answered with `Overloaded`.
-    pub queue: usize,
-    /// Bytes of commits that may wait for the writer; more are answered with `Overloaded`.
-    pub queue_bytes: usize,
-    /// Threads that read.
-    pub readers: usize,
-    /// Streams whose last version the writer keeps in mind; never fewer than fit into two of its transactions, 16,384.
-    pub heads: usize,
-    /// Events whose places are kept in memory before they become a run of the stream index.
-    pub run: usize,
-    /// Positions of the log that one read looks through for the events that it wants.
-    pub window: u64,
-    /// What a commit waits for.
-    pub synchronous: Synchronous,
-    /// Tells when a commit happens.
-    pub clock: Clock,
-    /// Where the archive is, for what [`Engine::archive`] moves; none: where it was last, and beside the store, as
-    /// `<file>.archive`, if there was none. What is said here is remembered as soon as the archive was found there, or if
-    /// nothing was archived yet. An archive is carried to another place while the store is closed. It must be on a local
-    /// disk, in a folder that can be written to even for reading: SQLite keeps its log beside it, which no network file
-    /// system shares.
-    pub archive: Option<PathBuf>,
-    /// Which log a store that is made anew is to go on as (for imports); a new one when none is said.
-    pub log: Option<LogId>,
-    /// Opens a store into which an import was cut off, too: for that import to go on, and to look at what came. It is
-    /// refused otherwise, because it has half of a log.
-    pub half_imported: bool,
-}
-
-impl Options {
-    /// The defaults for a file.
-    pub fn new(file: impl Into<PathBuf>) -> Self {
-        Self {
-            file: file.into(),
-            queue: 16 * 1024,
-            queue_bytes: 64 << 20,
-            readers: 2,
-            heads: 256 * 1024,
-            run: 50_000,
-            window: 50_000,
-            synchronous: Synchronous::Full,
-            clock: Clock::system(),
-            archive: None,
-            log: None,
-            half_imported: false,
-        }
-    }
-}
+pub use options::Options;
+pub(crate) use shared::Shared;
 
 /// An open store.
 ///
@@ -104,57 +52,6 @@ pub struct Sqlite {
     archivings: Arc<tokio::sync::Mutex<bool>>,
     /// Whose turn it is to write a backup; true when there is to be none any more.
     backups: Arc<tokio::sync::Mutex<bool>>,
-}
-
-/// What the writer, the readers and those who commit know of each other.
-pub(crate) struct Shared {
-    pub(crate) id: LogId,
-    pub(crate) older: Older,
-    pub(crate) keys: Keys,
-    pub(crate) file: PathBuf,
-    pub(crate) archive: Arc<Archive>,
-    pub(crate) index: RwLock<Index>,
-    pub(crate) tables: RwLock<HashMap<String, Arc<Table>>>,
-    pub(crate) head: watch::Sender<Position>,
-    damage: OnceLock<Damage>,
-    /// Bytes of the commits that wait.
-    queued: AtomicUsize,
-    queue_bytes: usize,
-}
-
-impl Shared {
-    /// What was found when the file was opened.
-    pub(crate) fn damage(&self) -> &Damage {
-        self.damage.get_or_init(Damage::default)
-    }
-
-    /// The last version of a stream. What only the runs know is on the disk: nobody waits for that.
-    pub(crate) fn last_version(&self, connection: &Connection, stream: &StreamId) -> rusqlite::Result<u64> {
-        let index = self.index.read().expect("no panic holds the index");
-        let key = self.keys.of(stream.as_str());
-        if let Some(version) = index.tail.last_version(key) {
-            return Ok(version);
-        }
-        let runs = Index::of(index.runs.clone());
-        drop(index);
-        Ok(runs.head(connection, key)?.version)
-    }
-
-    /// Whether so many bytes more may wait; then they count.
-    fn admits(&self, bytes: usize) -> bool {
-        let before = self.queued.fetch_add(bytes, Ordering::Relaxed);
-        // One commit may always wait, however large.
-        let admitted = before == 0 || before + bytes <= self.queue_bytes;
-        if !admitted {
-            self.took(bytes);
-        }
-        admitted
-    }
-
-    /// So many bytes wait no longer.
-    pub(crate) fn took(&self, bytes: usize) {
-        self.queued.fetch_sub(bytes, Ordering::Relaxed);
-    }
 }
 
 impl Sqlite {
@@ -258,91 +155,6 @@ impl Sqlite {
         table.ok_or_else(|| {
             ReadError::Invalid(format!("the collection `{name}` is not defined in this store"))
         })
-    }
-}
-
-impl Sqlite {
-    /// A page of the log.
-    fn part_of_log(
-        &self,
-        after: Position,
-        filter: LogFilter,
-        limit: usize,
-    ) -> impl FnOnce(&mut Reader) -> Result<LogPage, ReadError> + Send + use<> {
-        // What is committed and not yet made known is left for the next read.
-        let head = *self.shared.head.borrow();
-        let until = Position(head.0.min(after.0.saturating_add(self.window)));
-        let older = self.shared.older;
-        move |reader| match &filter.matching {
-            Some(query) if query.is_by_tag() => {
-                log::read_tagged(reader, (after, head), (&filter, query), limit, older)
-            }
-            _ => log::read(reader, (after, until), &filter, limit, older),
-        }
-    }
-
-    /// Begins what is expected behind a page that was just read, which had `step` positions: the next page, and some
-    /// behind that, if this one had all events that it could have.
-    fn read_ahead(&self, read: &LogPage, step: u64, expected: &mut Next) {
-        let Next { after, filter, limit, pages } = expected;
-        if pages.front().is_some_and(|(begun, _)| *begun != *after) {
-            pages.clear();
-        }
-        let was_whole = *filter == LogFilter::all() && step == self.window.min(*limit as u64);
-        let bytes: usize = read.events.iter().map(|event| event.envelope.data.len()).sum();
-        let count = if was_whole && bytes <= FEW_BYTES { PAGES } else { 1 };
-        while pages.len() < count {
-            let next = pages.back().map_or(*after, |(last, _)| Position(last.0 + step));
-            if !self.has_page(next, *limit) {
-                break;
-            }
-            let Some(begun) = self.readers.begin(self.part_of_log(next, filter.clone(), *limit)) else {
-                break;
-            };
-            pages.push_back((next, begun));
-        }
-    }
-
-    /// Whether the log has so many events behind a position.
-    fn has_page(&self, after: Position, limit: usize) -> bool {
-        self.shared.head.borrow().0 >= after.0.saturating_add(limit as u64)
-    }
-
-    /// The events of a stream with some versions. An index that turns out to be damaged is made anew by the writer.
-    fn part_of_stream(
-        &self,
-        stream: StreamId,
-        versions: impl FnOnce(&Shared, &Reader, &StreamId) -> rusqlite::Result<Range<u64>> + Send + 'static,
-        backwards: bool,
-    ) -> impl Future<Output = Result<Vec<Recorded>, ReadError>> + Send + '_ {
-        let shared = Arc::clone(&self.shared);
-        let read = self.readers.read(move |reader| {
-            let index = |error| {
-                if is_damage(&error) {
-                    shared.index.read().expect("no panic holds the index").suspect();
-                }
-                unreadable_as(error, || format!("the index of the stream `{stream}`"))
-            };
-            let versions = versions(&shared, reader, &stream).map_err(index)?;
-            let key = shared.keys.of(stream.as_str());
-            let known = shared.index.read().expect("no panic holds the index");
-            let lookup = known.lookup(key, versions.start, versions.end);
-            drop(known);
-            log::read_stream(reader, &stream, &lookup, versions, backwards, shared.older).map_err(|unread| {
-                match unread {
-                    Unread::Index(error) => index(error),
-                    Unread::Event(error) => error,
-                }
-            })
-        });
-        async move {
-            let read = read.await;
-            if matches!(read, Err(ReadError::Unreadable { .. })) {
-                // The writer may have nothing else to do. If its queue is full, the next read tells it again.
-                let _ = self.jobs.try_send(Job::Mend);
-            }
-            read
-        }
     }
 }
 
