@@ -35,6 +35,7 @@ async fn caller() -> (Unread, DuplexStream) {
             std::future::pending::<Result<Response<String>, Infallible>>().await
         }
     });
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of the test")]
     tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(ours), service));
     theirs.write_all(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 8\r\n\r\nfour").await.unwrap();
     let (head, body) = arrives.recv().await.unwrap().into_parts();

@@ -251,7 +251,8 @@ pub(super) fn building_name(collection: &str, room: u32) -> String {
     }
     let hash = digest(&SHA256, collection.as_bytes());
     let hash = hash.as_ref().first_chunk().copied().map_or(0, u32::from_be_bytes);
-    format!("{}_{hash:08x}_v{room}", &collection[..collection.floor_char_boundary(LEFT)])
+    let first: String = collection.chars().take(LEFT).collect();
+    format!("{first}_{hash:08x}_v{room}")
 }
 
 pub(super) fn building_key(view: &str, version: u32) -> String {
