@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::message::{Clock, Timestamp};
+use crate::message::{Clock, Envelope, Timestamp};
 
+use super::pool::Pool;
 use super::{
     Append, Appended, Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Condition,
     Conflict, Engine, LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, Scalar,
@@ -34,6 +35,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     events: Vec<Recorded>,
+    pool: Pool,
     streams: HashMap<StreamId, Vec<usize>>,
     /// How many events of a stream, from its first, are archived. Nothing lies anywhere else for it.
     archived: HashMap<StreamId, usize>,
@@ -78,7 +80,8 @@ impl Memory {
     /// An empty store that goes on as a log that was made elsewhere: for imports.
     pub fn of_log(id: LogId, clock: Clock) -> Self {
         let (head, _) = watch::channel(Position::START);
-        let (state, faults) = (Mutex::default(), Mutex::default());
+        let state = Mutex::new(State { pool: Pool::of_page(), ..State::default() });
+        let faults = Mutex::default();
         let window = AtomicUsize::new(usize::MAX);
         Self { shared: Arc::new(Shared { id, clock, state, head, faults, window }) }
     }
@@ -201,7 +204,11 @@ impl State {
                 stream: append.stream.clone(),
                 version: versions.len() as u64,
                 at: self.last,
-                envelope: envelope.clone(),
+                envelope: Envelope {
+                    kind: self.pool.kind(&envelope.kind),
+                    data: self.pool.data(&envelope.data),
+                    ..envelope.clone()
+                },
             });
         }
         Appended { first, version: self.version(&append.stream) }
