@@ -7,8 +7,9 @@
 //! other. What nobody fetches has few bytes, or is one page of at most [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes
 //! or so.
 
-use purlin::store::{LogPage, ahead};
+use purlin::store::ahead;
 
+use crate::part::Part;
 use crate::reader::Begun;
 
 /// Pages that are begun for a reader.
@@ -18,10 +19,10 @@ pub(crate) const PAGES: usize = 4;
 pub(crate) const FEW_BYTES: usize = 1 << 20;
 
 /// The next pages of those who read lately.
-pub(crate) type Ahead = ahead::Ahead<Begun<LogPage>>;
+pub(crate) type Ahead = ahead::Ahead<Begun<Part>>;
 
 /// What somebody is expected to ask for.
-pub(crate) type Next = ahead::Next<Begun<LogPage>>;
+pub(crate) type Next = ahead::Next<Begun<Part>>;
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,14 @@
 //! Events as rows of the `_event` table.
 
+use bytes::Bytes;
 use purlin::message::{Envelope, Meta, Timestamp, Uuid};
 use purlin::store::pool::Pool;
-use purlin::store::{Position, Recorded};
+use purlin::store::{Position, Recorded, StreamId};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
 use crate::checksum::{Mismatch, data_sum};
-use crate::header::{self, Header, unpack};
+use crate::header::{self, Header, Unpacked, unpack};
 use crate::older::{self, Apart, Older, Shape};
 
 /// The table of events, in a store and in its archive.
@@ -68,6 +69,8 @@ pub(crate) struct Seen<'r> {
     pub(crate) version: u64,
     pub(crate) at: i64,
     pub(crate) header: Header<'r>,
+    /// The header as it is stored, if its parts are not apart.
+    pub(crate) stored: Option<&'r [u8]>,
     /// The checksum of the data, if there is one.
     data: Option<u32>,
 }
@@ -83,9 +86,18 @@ impl<'r> Seen<'r> {
         if position <= older.apart {
             return Self::read_apart(row, position, older);
         }
-        let unpacked = unpack(row.get_ref(1)?.as_blob()?, position).ok_or_else(mismatch)?;
-        let header::Unpacked { header, version, at, data } = unpacked;
-        Ok(Self { position, version, at, header, data: Some(data) })
+        let stored = row.get_ref(1)?.as_blob()?;
+        Ok(Self::of(position, stored, unpack(stored, position).ok_or_else(mismatch)?))
+    }
+
+    /// As [`Seen::at`], of a stored header that was checked before.
+    pub(crate) fn checked(position: u64, stored: &'r [u8]) -> rusqlite::Result<Self> {
+        Ok(Self::of(position, stored, header::parse(stored).ok_or_else(mismatch)?))
+    }
+
+    fn of(position: u64, stored: &'r [u8], unpacked: Unpacked<'r>) -> Self {
+        let Unpacked { header, version, at, data } = unpacked;
+        Self { position, version, at, header, stored: Some(stored), data: Some(data) }
     }
 
     #[cold]
@@ -97,7 +109,7 @@ impl<'r> Seen<'r> {
         }
         let data = apart.data();
         let Apart { header, version, at, .. } = apart;
-        Ok(Self { position, version: unsigned(version), at, header, data })
+        Ok(Self { position, version: unsigned(version), at, header, stored: None, data })
     }
 }
 
@@ -108,18 +120,22 @@ pub(crate) fn data_of<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<&'r [u8]>
 
 /// The event of a row with its data.
 pub(crate) fn read_event(row: &Row<'_>, older: Older) -> rusqlite::Result<Recorded> {
-    Seen::read(row, older)?.event(data_of(row)?.ok_or_else(mismatch)?, &mut Pool::default())
+    let (seen, data) = (Seen::read(row, older)?, data_of(row)?.ok_or_else(mismatch)?);
+    seen.check(data)?;
+    seen.event(Bytes::copy_from_slice(data), &mut Pool::default())
 }
 
 impl Seen<'_> {
+    /// Whether these are its data.
+    pub(crate) fn check(&self, data: &[u8]) -> rusqlite::Result<()> {
+        if self.data.is_some_and(|sum| data_sum(data) != sum) { Err(mismatch()) } else { Ok(()) }
+    }
+
     /// The event, with its data.
-    pub(crate) fn event(self, data: &[u8], pool: &mut Pool) -> rusqlite::Result<Recorded> {
-        if self.data.is_some_and(|sum| data_sum(data) != sum) {
-            return Err(mismatch());
-        }
+    pub(crate) fn event(self, data: Bytes, pool: &mut Pool) -> rusqlite::Result<Recorded> {
         let header = self.header;
         let damaged_text = |error| damaged(1, Type::Text, error);
-        let stream = pool.stream(header.stream).map_err(damaged_text)?;
+        let stream = StreamId::parse(header.stream).map_err(damaged_text)?;
         let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(1, Type::Integer, error))?;
         let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(1, Type::Blob, Damaged))?;
         Ok(Recorded {
@@ -134,7 +150,7 @@ impl Seen<'_> {
                 public: header.public,
                 meta,
                 tags,
-                data: pool.data(data),
+                data,
             },
         })
     }

@@ -95,17 +95,24 @@ pub(crate) fn pack((sum, body): (Sum, &[u8]), [position, version, at]: [u64; 3],
 
 /// The header of the event at a position; none when it is not what was written.
 pub(crate) fn unpack(stored: &[u8], position: u64) -> Option<Unpacked<'_>> {
-    let (sum, rest) = stored.split_first_chunk()?;
-    let body = stored.get(PLACE..)?;
-    let (version, rest) = rest.split_first_chunk()?;
-    let at = rest.first_chunk()?;
-    let (version, at) = (u64::from_le_bytes(*version), i64::from_le_bytes(*at));
-    let fits = Sum::default().bytes(body).numbers([position, version, at.cast_unsigned()]);
-    if fits.to_bytes() != *sum {
-        return None;
-    }
+    let (sum, [version, at], body) = place(stored)?;
+    let fits = Sum::default().bytes(body).numbers([position, version, at]);
+    if fits == sum { parse(stored) } else { None }
+}
+
+/// A header that was checked before.
+pub(crate) fn parse(stored: &[u8]) -> Option<Unpacked<'_>> {
+    let (_, [version, at], body) = place(stored)?;
     let (data, header) = parts(body)?;
-    Some(Unpacked { header, version, at, data })
+    Some(Unpacked { header, version, at: at.cast_signed(), data })
+}
+
+/// The checksum, the version and the time, and the body.
+fn place(stored: &[u8]) -> Option<(Sum, [u64; 2], &[u8])> {
+    let (sum, rest) = stored.split_first_chunk()?;
+    let (version, rest) = rest.split_first_chunk()?;
+    let (at, body) = rest.split_first_chunk()?;
+    Some((Sum::from_bytes(*sum), [version, at].map(|number| u64::from_le_bytes(*number)), body))
 }
 
 /// Whether a stored header is that of the event with an id.
@@ -124,11 +131,12 @@ fn parts(body: &[u8]) -> Option<(u32, Header<'_>)> {
     let (data, rest) = body.split_first_chunk()?;
     let (id, rest) = rest.split_first_chunk()?;
     let (&[schema, high, public, stream, kind, longer], rest) = rest.split_first_chunk()?;
-    let (stream, rest) = rest.split_at_checked(stream.into())?;
-    let (kind, meta) = rest.split_at_checked(u16::from_le_bytes([kind, longer]).into())?;
+    let (stream, kind) = (usize::from(stream), usize::from(u16::from_le_bytes([kind, longer])));
+    let (names, meta) = rest.split_at_checked(stream + kind)?;
+    let (stream, kind) = std::str::from_utf8(names).ok()?.split_at_checked(stream)?;
     let header = Header {
-        stream: std::str::from_utf8(stream).ok()?,
-        kind: std::str::from_utf8(kind).ok()?,
+        stream,
+        kind,
         id: *id,
         schema: u16::from_le_bytes([schema, high]),
         public: public == 1,

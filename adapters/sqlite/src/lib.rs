@@ -36,6 +36,7 @@ mod inspect;
 mod lock;
 mod log;
 mod older;
+mod part;
 mod reader;
 mod schema;
 mod synchronous;

@@ -12,6 +12,7 @@ use crate::codec::{Seen, data_of, mismatch, read_event, select, select_at, signe
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::older::Older;
+use crate::part::Part;
 use crate::reader::Reader;
 use crate::tag;
 
@@ -34,23 +35,23 @@ pub(crate) fn read(
     filter: &LogFilter,
     limit: usize,
     older: Older,
-) -> Result<LogPage, ReadError> {
-    let page = LogPage { events: Vec::new(), through: until.max(after) };
+) -> Result<Part, ReadError> {
+    let part = Part::new(until.max(after));
     if until <= after {
-        return Ok(page);
+        return Ok(part);
     }
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = hot.transaction().map_err(log)?;
     let (coarse, pool) = (Coarse::of(filter), Pool::of_page());
-    let mut walk = Walk { page, bytes: 0, pool, coarse, filter, limit, older };
+    let mut walk = Walk { part, pool, coarse, filter, limit, older };
     let mut select = transaction.prepare_cached(&walk.statement(after)).map_err(log)?;
     let mut rows = Scan::new(select.query([signed(after.0), signed(until.0)]).map_err(log)?);
     if *filter == LogFilter::all() {
         let room = usize::try_from(until.0 - after.0).unwrap_or(ROOM);
-        walk.page.events.reserve(limit.min(ROOM).min(room));
+        walk.part.reserve(limit.min(ROOM).min(room));
     }
     let hot = (&mut rows, &*transaction);
-    let Some(gap) = walk.go(after.0 + 1..until.0 + 1, hot, None)? else { return Ok(walk.page) };
+    let Some(gap) = walk.go(after.0 + 1..until.0 + 1, hot, None)? else { return Ok(walk.part) };
     // From here on both are read side by side. The archive is looked at later than the store: see `archive`.
     let missing = |error| unreadable_as(error, || format!("the event at {gap}"));
     let archive = cold.archive_of(gap).map_err(missing)?.ok_or_else(|| missing(mismatch()))?;
@@ -58,15 +59,14 @@ pub(crate) fn read(
     let mut archived = Scan::new(select.query([signed(gap - 1), signed(until.0)]).map_err(missing)?);
     let hot = (&mut rows, &*transaction);
     match walk.go(gap..until.0 + 1, hot, Some((&mut archived, archive, cold)))? {
-        None => Ok(walk.page),
+        None => Ok(walk.part),
         Some(position) => Err(unreadable_as(mismatch(), || format!("the event at {position}"))),
     }
 }
 
-/// A page on its way through a part of the log.
+/// On the way through a part of the log.
 struct Walk<'a> {
-    page: LogPage,
-    bytes: usize,
+    part: Part,
     pool: Pool,
     coarse: Coarse,
     filter: &'a LogFilter,
@@ -91,8 +91,8 @@ impl Walk<'_> {
     ) -> Result<Option<u64>, ReadError> {
         let older = self.older;
         for position in positions {
-            if self.page.events.len() == self.limit || self.bytes >= Limits::PAGE {
-                self.page.through = Position(position - 1);
+            if self.part.len() == self.limit || self.part.bytes >= Limits::PAGE {
+                self.part.through = Position(position - 1);
                 break;
             }
             let missing = |error| unreadable_as(error, || format!("the event at {position}"));
@@ -119,16 +119,28 @@ impl Walk<'_> {
         if !self.coarse.admits(&seen) {
             return Ok(());
         }
-        let event = match data_of(row)? {
-            Some(data) => seen.event(data, &mut self.pool)?,
-            None => {
-                let mut select = file.prepare_cached(select_at(self.older.shape(position)))?;
-                select.query_row([signed(position)], |row| read_event(row, self.older))?
-            }
+        let Some(data) = data_of(row)? else {
+            let mut select = file.prepare_cached(select_at(self.older.shape(position)))?;
+            let mut rows = select.query([signed(position)])?;
+            let row = rows.next()?.ok_or_else(mismatch)?;
+            let seen = Seen::at(position, row, self.older)?;
+            return self.keep(seen, data_of(row)?.ok_or_else(mismatch)?);
         };
-        if self.coarse.is_exact || self.filter.admits(&event) {
-            self.bytes += event.envelope.data.len();
-            self.page.events.push(event);
+        self.keep(seen, data)
+    }
+
+    /// Takes an event, if its data are as wanted as its header.
+    fn keep(&mut self, seen: Seen<'_>, data: &[u8]) -> rusqlite::Result<()> {
+        seen.check(data)?;
+        if self.coarse.is_exact
+            && let Some(stored) = seen.stored
+        {
+            self.part.pack(seen.position, stored, data);
+            return Ok(());
+        }
+        let event = seen.event(self.pool.data(data), &mut self.pool)?;
+        if self.filter.admits(&event) {
+            self.part.push(event);
         }
         Ok(())
     }

@@ -39,9 +39,9 @@ fn content(json: Vec<u8>, variant: &str) -> Bytes {
     Bytes::from(json).slice(from..to)
 }
 
-/// The event that [`encode`] wrote: the variant is the part of `kind` behind its last dot.
-pub(super) fn decode<E: DeserializeOwned>(kind: &str, data: &[u8]) -> serde_json::Result<E> {
-    let variant = kind.rsplit_once('.').map_or(kind, |(_, variant)| variant);
+/// The event that [`encode`] wrote, by its variant. An event is large, and each function that hands it on moves it.
+#[inline(always)]
+pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> serde_json::Result<E> {
     storing(|| E::deserialize(Tagged { variant, data }))
 }
 
@@ -204,6 +204,11 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::message::evolved::Kind;
+
+    fn decode<E: DeserializeOwned>(kind: &str, data: &[u8]) -> serde_json::Result<E> {
+        super::decode(Kind::of(kind).variant, data)
+    }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]

@@ -2,8 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
-use super::evolution::{Standing, bring_up, current, is_retired, standing};
-use super::evolved::check;
+use super::evolution::{BroughtUp, Standing, bring_up, current, is_retired, standing};
+use super::evolved::{Kind, check};
 use super::{DecodeError, Envelope, Evolved, codec};
 
 /// What can happen: an enum with serde's default tagging, whose variants' names end the events' kinds.
@@ -70,20 +70,18 @@ impl Envelope {
     pub fn decode<E: Event>(&self) -> Result<E, DecodeError> {
         const { check(E::EVOLUTION) };
         let misfit = |source| DecodeError::Misfit { kind: self.kind.to_string(), source };
-        match standing(E::EVOLUTION, &self.kind, self.schema) {
-            Standing::Current => codec::decode(&self.kind, &self.data).map_err(misfit),
+        let today = match standing(E::EVOLUTION, &self.kind, self.schema) {
+            Standing::Current => BroughtUp { variant: Kind::of(&self.kind).variant, data: None },
             Standing::Newer { known } => {
-                Err(DecodeError::Newer { kind: self.kind.to_string(), schema: self.schema, known })
+                return Err(DecodeError::Newer { kind: self.kind.to_string(), schema: self.schema, known });
             }
-            Standing::Past => {
-                let today = bring_up(E::EVOLUTION, &self.kind, self.schema, &self.data)?;
-                match today.data {
-                    None => codec::decode(today.variant, &self.data),
-                    Some(data) => codec::decode_value(today.variant, data),
-                }
-                .map_err(misfit)
-            }
+            Standing::Past => bring_up(E::EVOLUTION, &self.kind, self.schema, &self.data)?,
+        };
+        match today.data {
+            None => codec::decode(today.variant, &self.data),
+            Some(data) => codec::decode_value(today.variant, data),
         }
+        .map_err(misfit)
     }
 
     /// Whether the event is of a kind that is retired, and is to be passed over.

@@ -20,6 +20,7 @@ pub(super) enum Standing {
 }
 
 /// How an event stands to what is known: one look at each change, no allocation.
+#[inline]
 pub(super) fn standing(evolution: &[Evolved], kind: &str, schema: u16) -> Standing {
     match current(evolution, kind) {
         None => Standing::Past,
@@ -30,8 +31,14 @@ pub(super) fn standing(evolution: &[Evolved], kind: &str, schema: u16) -> Standi
 }
 
 /// The version in which a kind is written; none if it is one of the past.
+#[inline]
 pub(super) fn current(evolution: &[Evolved], kind: &str) -> Option<u16> {
-    let (kind, mut last) = (Kind::of(kind), 1);
+    // Of an enum that lists nothing this is known when it is compiled.
+    if evolution.is_empty() { Some(1) } else { last_of(evolution, Kind::of(kind)) }
+}
+
+fn last_of(evolution: &[Evolved], kind: Kind<'_>) -> Option<u16> {
+    let mut last = 1;
     for (at, evolved) in evolution.iter().enumerate() {
         match evolved.how {
             How::Version(version, _) if evolved.is_about(kind) => last = last.max(version),

@@ -167,8 +167,10 @@ pub(super) struct Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
+    #[inline]
     pub(super) fn of(whole: &'a str) -> Self {
-        Self { whole, variant: whole.rsplit_once('.').map_or(whole, |(_, variant)| variant) }
+        let dot = whole.bytes().rposition(|byte| byte == b'.');
+        Self { whole, variant: dot.map_or(whole, |dot| &whole[dot + 1..]) }
     }
 }
 

@@ -16,6 +16,7 @@ impl Drop for Scope {
 }
 
 /// What `work` writes or reads here and now is a store's.
+#[inline(always)]
 pub(crate) fn storing<T>(work: impl FnOnce() -> T) -> T {
     STORING.set(STORING.get() + 1);
     let _scope = Scope;

@@ -32,6 +32,7 @@ mod handle;
 mod layer;
 mod limits;
 pub mod memory;
+mod name;
 pub mod personal;
 pub mod pool;
 mod position;

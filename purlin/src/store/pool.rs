@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{StreamId, StreamIdError};
-
-/// What the events of a page share: a kind or a stream that they have in common is kept once, and data stand side by
-/// side in chunks, so that an event costs one allocation, of its stream's name, in place of three.
+/// What the events of a page share: a kind that they have in common is kept once, and data stand side by side in chunks,
+/// so that an event costs no allocation, unless the name of its stream is long.
 ///
 /// Who keeps the data of one event keeps the chunk that they are in, which has 64 KiB at the most.
 #[derive(Debug, Default)]
 pub struct Pool {
     kinds: [Option<Arc<str>>; 8],
     oldest: usize,
-    stream: Option<StreamId>,
     room: BytesMut,
     /// Bytes of the next chunk; 0: data stand alone.
     chunk: usize,
@@ -40,16 +37,6 @@ impl Pool {
         kind
     }
 
-    /// The stream of a name, as [`StreamId::parse`] reads it.
-    pub fn stream(&mut self, name: &str) -> Result<StreamId, StreamIdError> {
-        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.as_str() == name) {
-            return Ok(stream.clone());
-        }
-        let stream = StreamId::parse(name)?;
-        self.stream = Some(stream.clone());
-        Ok(stream)
-    }
-
     /// An event's data.
     pub fn data(&mut self, data: &[u8]) -> Bytes {
         if data.len() >= self.chunk / 4 {
@@ -73,29 +60,22 @@ mod tests {
         for mut pool in [Pool::default(), Pool::of_page()] {
             let mut given = Vec::new();
             for n in 0..3000 {
-                let (kind, stream, data) =
-                    (format!("kind.{}", n % 11), format!("thing-{}", n / 2), vec![n as u8; n % 1500]);
-                given.push((pool.kind(&kind), pool.stream(&stream).unwrap(), pool.data(&data)));
+                let (kind, data) = (format!("kind.{}", n % 11), vec![n as u8; n % 1500]);
+                given.push((pool.kind(&kind), pool.data(&data)));
             }
-            for (n, (kind, stream, data)) in given.iter().enumerate() {
-                assert_eq!(
-                    (&**kind, stream.as_str()),
-                    (&*format!("kind.{}", n % 11), &*format!("thing-{}", n / 2))
-                );
+            for (n, (kind, data)) in given.iter().enumerate() {
+                assert_eq!(**kind, *format!("kind.{}", n % 11));
                 assert_eq!(data[..], vec![n as u8; n % 1500][..]);
             }
         }
     }
 
     #[test]
-    fn events_that_have_a_kind_and_a_stream_in_common_share_them() {
+    fn events_that_have_a_kind_in_common_share_it() {
         let mut pool = Pool::of_page();
         let kinds = [pool.kind("a"), pool.kind("b"), pool.kind("a")];
         assert!(Arc::ptr_eq(&kinds[0], &kinds[2]) && !Arc::ptr_eq(&kinds[0], &kinds[1]));
-        let [one, other] = [(); 2].map(|()| pool.stream("thing-1").unwrap());
-        assert!(std::ptr::eq(one.as_str(), other.as_str()));
         let [one, other] = [b"1", b"2"].map(|data| pool.data(data));
         assert_eq!(one.as_ptr().wrapping_add(1), other.as_ptr());
-        assert!(pool.stream("no key").is_err());
     }
 }

@@ -1,18 +1,17 @@
 //! Streams of the log: their names, what an append expects of them, an event as it stands there.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::message::{Envelope, Timestamp};
 
 use super::Position;
+use super::name::Name;
 
 /// A stream's name: a category and a key, written `category-key`.
+///
+/// One of up to 46 bytes is copied as a number is, without memory of its own.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId {
-    name: Arc<str>,
-    category: usize,
-}
+pub struct StreamId(Name);
 
 impl StreamId {
     /// The longest name, in bytes.
@@ -28,9 +27,9 @@ impl StreamId {
     }
 
     /// Reads a name that was written `category-key`.
-    pub fn parse(name: impl Into<Arc<str>>) -> Result<Self, StreamIdError> {
-        let name = name.into();
-        let category = name.find('-').ok_or(StreamIdError::NoKey)?;
+    pub fn parse(name: impl AsRef<str>) -> Result<Self, StreamIdError> {
+        let name = name.as_ref();
+        let category = name.bytes().position(|byte| byte == b'-').ok_or(StreamIdError::NoKey)?;
         if !is_category(&name[..category]) {
             return Err(StreamIdError::Category);
         }
@@ -40,25 +39,29 @@ impl StreamId {
         if name.len() > Self::MAX_LEN {
             return Err(StreamIdError::TooLong(name.len()));
         }
-        if has_control(&name) {
+        if has_control(name) {
             return Err(StreamIdError::Control);
         }
-        Ok(Self { name, category })
+        Ok(Self(Name::new(name)))
     }
 
     /// The whole name.
     pub fn as_str(&self) -> &str {
-        &self.name
+        self.0.as_str()
     }
 
     /// The part before the first dash.
     pub fn category(&self) -> &str {
-        &self.name[..self.category]
+        self.parts().0
     }
 
     /// The part behind the first dash.
     pub fn key(&self) -> &str {
-        &self.name[self.category + 1..]
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.as_str().split_once('-').expect("it was looked for when the name was made")
     }
 
     /// Whose it is, if it is a tenant's ([`Store::tenant`](super::Store::tenant)) and seen from outside.
@@ -70,11 +73,8 @@ impl StreamId {
 /// Whether there is a control character. Every event that is read has a name that is asked this: all bytes are looked
 /// at, because that way the compiler looks at many at once.
 fn has_control(name: &str) -> bool {
-    let look = |(all, control): (u8, bool), byte: u8| (all | byte, control | byte.is_ascii_control());
-    match name.bytes().fold((0, false), look) {
-        (all, control) if all.is_ascii() => control,
-        _ => name.chars().any(char::is_control),
-    }
+    let is_plain = name.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
+    !is_plain && name.chars().any(char::is_control)
 }
 
 /// Whether streams can have this category.
@@ -85,13 +85,13 @@ pub(super) fn is_category(text: &str) -> bool {
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StreamId({})", self.name)
+        write!(f, "StreamId({self})")
     }
 }
 

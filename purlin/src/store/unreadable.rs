@@ -25,7 +25,7 @@ impl Recorded {
             version: self.version,
             kind: Arc::clone(&self.envelope.kind),
             schema: self.envelope.schema,
-            source,
+            source: Box::new(source),
         }
     }
 }
@@ -50,7 +50,7 @@ pub struct UnreadableEvent {
     pub schema: u16,
     /// What does not fit.
     #[source]
-    pub source: DecodeError,
+    pub source: Box<DecodeError>,
 }
 
 impl Fault for UnreadableEvent {

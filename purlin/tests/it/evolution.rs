@@ -185,7 +185,7 @@ async fn an_upcaster_that_does_not_take_an_event_is_an_error_that_says_so() {
     append(&store, [written("basket.paid", 1, &json!({ "dollars": 5 }))]).await;
     let error = Repository::<Cart>::new(&store).load("1").await.unwrap_err();
     let LoadError::Unreadable(unreadable) = error else { panic!("{error:?}") };
-    let DecodeError::Upcast { from: 1, to: 2, source, .. } = unreadable.source else {
+    let DecodeError::Upcast { from: 1, to: 2, source, .. } = *unreadable.source else {
         panic!("{unreadable:?}")
     };
     assert_eq!(source.to_string(), "paid without an amount");

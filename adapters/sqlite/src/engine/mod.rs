@@ -239,22 +239,23 @@ impl Engine for Sqlite {
                 Some((_, begun)) => self.readers.finish(begun).await,
                 None => None,
             };
-            let page = match begun {
-                Some(Ok(page)) => page,
+            let part = match begun {
+                Some(Ok(part)) => part,
                 // What failed then may be well by now.
                 Some(Err(_)) | None => {
                     self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?
                 }
             };
-            let through = page.through;
+            let through = part.through;
             if through > after && self.has_page(through, limit) {
                 let mut next = Next { after: through, filter, limit, pages };
                 if goes_on {
-                    self.read_ahead(&page, through.0 - after.0, &mut next);
+                    self.read_ahead(part.bytes, through.0 - after.0, &mut next);
                 }
                 self.ahead.expect(next);
             }
-            Ok(page)
+            // Here, on the thread of who asked, while the next ones are read.
+            part.page()
         })
     }
 

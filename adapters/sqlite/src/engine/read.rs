@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use purlin::store::{LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use purlin::store::{LogFilter, Position, ReadError, Recorded, StreamId};
 
 use crate::ahead::{FEW_BYTES, Next, PAGES};
 use crate::error::{is_damage, unreadable_as};
 use crate::log::{self, Unread};
+use crate::part::Part;
 use crate::reader::Reader;
 use crate::writer::Job;
 
@@ -20,28 +21,27 @@ impl Sqlite {
         after: Position,
         filter: LogFilter,
         limit: usize,
-    ) -> impl FnOnce(&mut Reader) -> Result<LogPage, ReadError> + Send + use<> {
+    ) -> impl FnOnce(&mut Reader) -> Result<Part, ReadError> + Send + use<> {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
         let older = self.shared.older;
         move |reader| match &filter.matching {
             Some(query) if query.is_by_tag() => {
-                log::read_tagged(reader, (after, head), (&filter, query), limit, older)
+                log::read_tagged(reader, (after, head), (&filter, query), limit, older).map(Part::from)
             }
             _ => log::read(reader, (after, until), &filter, limit, older),
         }
     }
 
-    /// Begins what is expected behind a page that was just read, which had `step` positions: the next page, and some
-    /// behind that, if this one had all events that it could have.
-    pub(super) fn read_ahead(&self, read: &LogPage, step: u64, expected: &mut Next) {
+    /// Begins what is expected behind a page that was just read, which had so many bytes and `step` positions: the next
+    /// page, and some behind that, if this one had all events that it could have.
+    pub(super) fn read_ahead(&self, bytes: usize, step: u64, expected: &mut Next) {
         let Next { after, filter, limit, pages } = expected;
         if pages.front().is_some_and(|(begun, _)| *begun != *after) {
             pages.clear();
         }
         let was_whole = *filter == LogFilter::all() && step == self.window.min(*limit as u64);
-        let bytes: usize = read.events.iter().map(|event| event.envelope.data.len()).sum();
         let count = if was_whole && bytes <= FEW_BYTES { PAGES } else { 1 };
         while pages.len() < count {
             let next = pages.back().map_or(*after, |(last, _)| Position(last.0 + step));

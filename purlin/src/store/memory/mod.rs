@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::message::{Clock, Timestamp};
 
+use crate::store::pool::Pool;
 use crate::store::{
     Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
     LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
@@ -62,7 +63,8 @@ impl Memory {
     /// An empty store that goes on as a log that was made elsewhere: for imports.
     pub fn of_log(id: LogId, clock: Clock) -> Self {
         let (head, _) = watch::channel(Position::START);
-        let (state, faults) = (Mutex::default(), Mutex::default());
+        let state = Mutex::new(State { pool: Pool::of_page(), ..State::default() });
+        let faults = Mutex::default();
         let window = AtomicUsize::new(usize::MAX);
         Self { shared: Arc::new(Shared { id, clock, state, head, faults, window }) }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::message::Timestamp;
+use crate::message::{Envelope, Timestamp};
+use crate::store::pool::Pool;
 use crate::store::{
     Append, Appended, Archived, Collection, Commit, CommitError, Condition, Conflict, Position, ReadError,
     Record, Recorded, Scalar, StreamId, WriteKind,
@@ -11,6 +12,7 @@ use crate::store::{
 #[derive(Default)]
 pub(super) struct State {
     pub(super) events: Vec<Recorded>,
+    pub(super) pool: Pool,
     pub(super) streams: HashMap<StreamId, Vec<usize>>,
     /// How many events of a stream, from its first, are archived. Nothing lies anywhere else for it.
     pub(super) archived: HashMap<StreamId, usize>,
@@ -91,7 +93,11 @@ impl State {
                 stream: append.stream.clone(),
                 version: versions.len() as u64,
                 at: self.last,
-                envelope: envelope.clone(),
+                envelope: Envelope {
+                    kind: self.pool.kind(&envelope.kind),
+                    data: self.pool.data(&envelope.data),
+                    ..envelope.clone()
+                },
             });
         }
         Appended { first, version: self.version(&append.stream) }
