@@ -78,7 +78,8 @@ async fn what_is_forgotten_is_gone_from_everywhere(store: &Store) {
     store.commit(written).await.expect("committed");
 
     let stored = at_rest(store).await;
-    assert!(!stored.contains("Ada") && !stored.contains("Bob"), "nothing stands in plain: {stored}");
+    // Without the quotes a name may stand in a sealed value by chance.
+    assert!(!stored.contains("\"Ada\"") && !stored.contains("\"Bob\""), "nothing stands in plain: {stored}");
     let moved = store.engine().archive(vec![stream(1)], 10).await.expect("archived");
     assert_eq!((moved.events, at_rest(store).await), (1, stored), "sealed values move as they lie");
     let names = |events: &[crate::store::Recorded]| {
