@@ -109,6 +109,13 @@ async fn caught_up<const V: u32>(store: &Store) -> View<Greetings<V>> {
     view
 }
 
+/// Whether something says her name in plain; what is sealed has these three letters by chance, but not what stands behind
+/// them here.
+fn names_ada(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    ["Ada\"", "Ada\\", "Ada.", "Ada!", "Ada ", "Hello, Ada"].iter().any(|name| text.contains(name))
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_and_the_events_behind_it_read_as_forgotten() {
     let store = Store::memory();
@@ -117,7 +124,7 @@ async fn a_snapshot_and_the_events_behind_it_read_as_forgotten() {
     assert_eq!(user.name.as_ref().and_then(Personal::get).map(String::as_str), Some("Ada"));
     assert!(store.get_record("purlin_snapshots", "user-1").await.unwrap().is_some(), "there is a snapshot");
     let sealed = store.sealed().get_record("purlin_snapshots", "user-1").await.unwrap().unwrap();
-    assert!(!String::from_utf8_lossy(&sealed.value).contains("Ada"));
+    assert!(!names_ada(&sealed.value));
     forget(&store, &users).await;
     let user = users.load(1).await.unwrap();
     assert_eq!((user.visits, user.name.as_ref().unwrap().state()), (3, PersonalState::Forgotten));

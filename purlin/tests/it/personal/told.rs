@@ -12,7 +12,7 @@ use purlin::store::{Commit, CommitError, Expected, LogFilter, Position, Query, S
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Greeting, Heard, UserEvent, ada, forget, registered};
+use super::{Greeting, Heard, UserEvent, ada, forget, names_ada, registered};
 
 #[tokio::test(start_paused = true)]
 async fn what_crosses_the_bus_is_sealed_and_stays_so() {
@@ -64,7 +64,7 @@ async fn what_crosses_the_bus_is_sealed_and_stays_so() {
     assert_eq!(other.get::<Heard>("own").await.unwrap().unwrap().name, own.name);
     for store in [&log, &other] {
         let events = store.sealed().read_log(Position::START, &LogFilter::all(), 100).await.unwrap().events;
-        assert!(events.iter().all(|event| !String::from_utf8_lossy(&event.envelope.data).contains("Ada")));
+        assert!(events.iter().all(|event| !names_ada(&event.envelope.data)));
     }
     forget(&store, &users).await;
     assert_eq!(
@@ -87,7 +87,7 @@ async fn an_answer_about_somebody_is_not_given_again_once_he_is_forgotten() {
     };
     assert_eq!((answer().await, answer().await), (StatusCode::CREATED, StatusCode::CREATED));
     let kept = store.sealed().list_records("purlin_idempotency", Query::all()).await.unwrap().records;
-    assert!(kept.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")));
+    assert!(kept.iter().all(|record| !names_ada(&record.value)));
     store.forget(&ada(), Commit::new()).await.unwrap();
     assert_eq!(answer().await, StatusCode::GONE);
 }
@@ -128,10 +128,7 @@ async fn what_a_saga_is_told_of_somebody_is_sealed_wherever_it_stands() {
         }
         store.commit(start).await.unwrap();
         let asked = store.sealed().list_records("saga_signals", Query::all()).await.unwrap().records;
-        assert!(
-            asked.iter().all(|record| !String::from_utf8_lossy(&record.value).contains("Ada")),
-            "{asked:?}"
-        );
+        assert!(asked.iter().all(|record| !names_ada(&record.value)), "{asked:?}");
         let view = run().await.unwrap();
         assert_eq!(view.state, SagaState::Completed, "{view:?}");
         let stream = StreamId::new("saga", id).unwrap();
@@ -144,7 +141,7 @@ async fn what_a_saga_is_told_of_somebody_is_sealed_wherever_it_stands() {
         }
         for event in store.sealed().read_stream(&stream, 1, 100).await.unwrap() {
             let data = String::from_utf8_lossy(&event.envelope.data).into_owned();
-            assert!(!data.contains("Ada") && !data.contains("Hello"), "{data}");
+            assert!(!names_ada(data.as_bytes()) && !data.contains("Hello"), "{data}");
         }
     }
 }
