@@ -58,10 +58,10 @@ impl Part {
     /// Adds an event as it is stored; it was checked.
     pub(crate) fn pack(&mut self, position: u64, header: &[u8], data: &[u8]) {
         let packed = Packed { position, header: header.len(), data: data.len() };
-        if self.chunks.last().is_none_or(|chunk| chunk.len() + packed.len() > BESIDE) {
-            // The first may be the only one, and small.
-            let room = if self.chunks.is_empty() { 0 } else { BESIDE };
-            self.chunks.push(Vec::with_capacity(room));
+        if self.chunks.last().is_none_or(|chunk| chunk.len() + packed.len() > chunk.capacity()) {
+            // The first may be the only one.
+            let room = if self.chunks.is_empty() { BESIDE / 16 } else { BESIDE };
+            self.chunks.push(Vec::with_capacity(room.max(packed.len())));
         }
         if let Some(chunk) = self.chunks.last_mut() {
             chunk.extend_from_slice(header);
@@ -129,8 +129,8 @@ mod tests {
             bytes += event.data.len();
         }
         assert_eq!((part.len(), part.bytes), (400, bytes));
-        let alone = |chunk: &Vec<u8>| chunk.len() > 2 * BESIDE && chunk.len() < 2 * BESIDE + 200;
-        assert!(part.chunks.iter().all(|chunk| chunk.len() <= BESIDE || alone(chunk)));
+        let alone = |chunk: &Vec<u8>| chunk.len() > 2 * BESIDE && chunk.capacity() < 2 * BESIDE + 200;
+        assert!(part.chunks.iter().all(|chunk| chunk.capacity() <= BESIDE || alone(chunk)));
         assert!(part.chunks.len() < 20, "{}", part.chunks.len());
         let page = part.page().unwrap();
         assert_eq!((page.through, page.events.len()), (Position(400), 400));
