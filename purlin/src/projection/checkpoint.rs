@@ -6,7 +6,9 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::message::Timestamp;
-use crate::store::{Collection, Commit, CommitError, Position, ReadError, Revision, Row, Store};
+use crate::store::{
+    Collection, Commit, CommitError, LONGEST_NAME, Position, ReadError, Revision, Row, Store,
+};
 
 use super::control::{Control, Seen};
 use super::fold::Definition;
@@ -107,8 +109,8 @@ impl Target {
         let taken = store.collections().await?;
         // A collection of such a name may be somebody else's.
         let is_free = |room: &u32| {
-            let names = definition.collections.iter().map(|live| building_name(&live.name, *room));
-            names.into_iter().all(|name| taken.iter().all(|collection| *collection.name != *name))
+            let mut names = definition.collections.iter().map(|live| building_name(&live.name, *room));
+            names.all(|name| taken.iter().all(|collection| *collection.name != *name))
         };
         let first = control.row.rooms.max(live_room) + 1;
         let room = (first..).find(is_free).unwrap_or(first);
@@ -243,10 +245,9 @@ impl Target {
 /// What the rows of a collection are called while they are built beside it. Of a name that is too long for that, the
 /// first letters and a hash are left.
 pub(super) fn building_name(collection: &str, room: u32) -> String {
-    const LONGEST: usize = 48;
     const LEFT: usize = 24;
     let name = format!("{collection}_v{room}");
-    if name.len() <= LONGEST {
+    if name.len() <= LONGEST_NAME {
         return name;
     }
     let hash = digest(&SHA256, collection.as_bytes());
@@ -284,7 +285,7 @@ mod tests {
         assert_eq!(building_name("orders", 12), "orders_v12");
         let [one, other] = ["a", "b"].map(|end| format!("{}{end}", "orders_".repeat(7).get(..47).unwrap()));
         let names = [&one, &other].map(|name| building_name(name, u32::MAX));
-        assert!(names.iter().all(|name| name.len() <= 48), "{names:?}");
+        assert!(names.iter().all(|name| name.len() <= LONGEST_NAME), "{names:?}");
         assert_ne!(names[0], names[1]);
         assert_eq!(building_name(&one, 1), building_name(&one, 1));
     }

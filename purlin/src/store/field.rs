@@ -273,6 +273,12 @@ mod tests {
         &[Field::text("name"), Field::integer("count"), Field::boolean("open"), Field::texts("tags")];
 
     #[test]
+    fn a_name_that_nobody_knows_is_kept_once() {
+        let read = || Field::parse("known_by_nobody:text", &[]).unwrap().name;
+        assert!(std::ptr::eq(read(), read()));
+    }
+
+    #[test]
     fn members_of_the_right_type_are_indexed_and_all_others_are_null() {
         let whole = br#"{"count":-7,"n":{"count":1},"name":"a\"b","open":true,"tags":["x"]}"#;
         let expected = [Scalar::from("a\"b"), Scalar::from(-7), Scalar::from(true), Scalar::Null];

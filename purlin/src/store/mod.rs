@@ -52,6 +52,7 @@ pub use error::{Cause, CommitError, Conflict, ReadError};
 pub use event_query::{Condition, Criterion, EventQuery};
 pub use field::{Field, FieldType, Indexed, Scalar};
 pub use filter::{LogFilter, LogPage};
+pub(crate) use handle::LONGEST_NAME;
 pub use handle::Store;
 pub use layer::Layer;
 pub use limits::Limits;

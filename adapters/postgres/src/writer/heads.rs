@@ -185,6 +185,8 @@ mod tests {
         assert_eq!(apply(&mut heads, &[again, other]).unwrap(), ["thing-c"]);
         assert_eq!((heads.version("thing-a"), heads.version("thing-c")), (Some(2), Some(8)));
         assert!(apply(&mut heads, &[commit("d", Expected::Any)]).is_none(), "nothing says what `d` is at");
+        let never = commit("e", Expected::Version(u64::MAX));
+        assert!(apply(&mut heads, &[never]).is_none(), "no stream is so long");
     }
 
     #[test]

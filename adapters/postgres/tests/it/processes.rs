@@ -6,7 +6,9 @@ use futures_util::future::{join, join_all};
 use purlin::message::Envelope;
 use purlin::store::{
     Commit, CommitError, Expected, Field, LogFilter, Position, Query, Revision, Row, Store, StreamId,
+    TokenError, transfer,
 };
+use tokio::io::AsyncReadExt as _;
 
 use crate::server::Server;
 
@@ -34,6 +36,7 @@ async fn several_processes_write_one_log() {
     a_reader_who_polls_meets_no_gap(&server).await;
     they_count_together_and_lose_no_update(&server).await;
     they_learn_of_each_other(&server).await;
+    what_is_not_told_yet_is_looked_for(&server).await;
     they_change_collections_under_each_other(&server).await;
 }
 
@@ -123,6 +126,29 @@ async fn they_learn_of_each_other(server: &Server) {
         .expect("also of records")
         .expect("the store is open");
     assert_eq!(*watch.borrow_and_update(), Position(1));
+}
+
+/// One has not been told yet of what the other has just committed, and is asked for it.
+async fn what_is_not_told_yet_is_looked_for(server: &Server) {
+    let [one, other] = two(server, "untold").await;
+    for n in 1..=20 {
+        let committed = one.commit(Commit::new().append(stream(1), Expected::Any, [event(n)])).await;
+        let position = committed.expect("an append").position;
+        assert_eq!(other.parse_token(&one.token(position)).await, Ok(position));
+        let beyond = one.token(Position(position.0 + 1));
+        assert_eq!(other.parse_token(&beyond).await, Err(TokenError::Ahead));
+    }
+    // While an export writes its last lines, the other process appends.
+    let exporting = purlin_postgres::open(server.url(), "untold").await.expect("a third process");
+    let (to, mut lines) = tokio::io::duplex(64);
+    let read = async {
+        let mut all = vec![0; 64];
+        lines.read_exact(&mut all).await.expect("it begins");
+        one.commit(Commit::new().append(stream(1), Expected::Any, [event(21)])).await.expect("an append");
+        lines.read_to_end(&mut all).await.expect("it ends");
+    };
+    let (exported, ()) = join(transfer::export(&exporting, to, |_| ()), read).await;
+    assert!(matches!(exported, Err(transfer::ExportError::Disturbed)), "{exported:?}");
 }
 
 async fn they_change_collections_under_each_other(server: &Server) {

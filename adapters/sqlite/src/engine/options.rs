@@ -28,8 +28,8 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// Tells when a commit happens.
     pub clock: Clock,
-    /// Where the archive is, for what [`Engine::archive`](purlin::store::Engine::archive) moves; none: where it was last, and beside the store, as
-    /// `<file>.archive`, if there was none. What is said here is remembered as soon as the archive was found there, or if
+    /// Where the archive is, for what [`Engine::archive`](purlin::store::Engine::archive) moves; none: where it was last,
+    /// and beside the store, as `<file>.archive`, if there was none. What is said here is remembered as soon as the archive was found there, or if
     /// nothing was archived yet. An archive is carried to another place while the store is closed. It must be on a local
     /// disk, in a folder that can be written to even for reading: SQLite keeps its log beside it, which no network file
     /// system shares.

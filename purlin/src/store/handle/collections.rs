@@ -121,14 +121,17 @@ impl Store {
     }
 }
 
+/// The longest name of a collection or field, in bytes.
+pub(crate) const LONGEST_NAME: usize = 48;
+
 /// Names become the names of tables and columns.
 fn check_name(name: &str) -> Result<(), CommitError> {
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if first && rest && name.len() <= 48 && !name.starts_with("sqlite_") {
+    if first && rest && name.len() <= LONGEST_NAME && !name.starts_with("sqlite_") {
         return Ok(());
     }
     Err(CommitError::Invalid(format!(
-        "`{name}` cannot name a collection or field: lower-case letters, digits and `_`, at most 48 bytes, not `sqlite_..`"
+        "`{name}` cannot name a collection or field: lower-case letters, digits and `_`, at most {LONGEST_NAME} bytes, not `sqlite_..`"
     )))
 }

@@ -3,6 +3,8 @@
 mod collections;
 mod once;
 
+pub(crate) use collections::LONGEST_NAME;
+
 use std::path::Path;
 use std::sync::Arc;
 

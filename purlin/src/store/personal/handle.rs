@@ -53,8 +53,8 @@ impl Store {
 
     /// The same store, whose subjects' keys are wrapped in a master key from now on. Keys that were made without one
     /// stay as they are. The store remembers it with the next key that it makes, and from then on makes none under another
-    /// one, or none: [`Store::check_master_key`] tells a program before it begins. To be said before a tenant's part is taken of it, and before a view writes its rows with the
-    /// commits: such a handle refuses to commit.
+    /// one, or none: [`Store::check_master_key`] tells a program before it begins. To be said before a tenant's part is
+    /// taken of it, and before a view writes its rows with the commits: such a handle refuses to commit.
     pub fn with_master_key(self, master: MasterKey) -> Self {
         let engine = Personalized::new(Arc::clone(&self.bare), Some(master));
         self.over(Arc::new(engine), self.above.without())

@@ -91,6 +91,37 @@ async fn archived(file: &Path) -> Vec<Recorded> {
     log
 }
 
+/// How many locks of this process the system knows on a file.
+#[cfg(target_os = "linux")]
+fn locks(file: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt as _;
+    let (own, inode) = (std::process::id().to_string(), std::fs::metadata(file).unwrap().ino());
+    let inode = format!(":{inode}");
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let is_ours = |line: &&str| {
+        let mut words = line.split(' ').filter(|word| !word.is_empty());
+        words.any(|word| word == own) && words.next().is_some_and(|place| place.ends_with(&inode))
+    };
+    locks.lines().filter(is_ours).count()
+}
+
+/// What another program looks at before it takes the file for its own.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_archives_keeps_the_locks_of_those_who_read_the_archive() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    archived(&file).await;
+    let store = open(&file).await;
+    whole(&store).await;
+    let before = locks(&archive_of(&file));
+    assert!(before > 0, "somebody reads it");
+    append(&store, 300, 330).await;
+    store.archive(&all(), |_| ()).await.unwrap();
+    assert!(locks(&archive_of(&file)) >= before, "he reads it still");
+    store.close().await;
+}
+
 #[tokio::test]
 async fn without_its_archive_a_store_goes_on_and_says_what_it_cannot_read() {
     let folder = Folder::new();
