@@ -1,9 +1,14 @@
 //! Why a store could not be opened, and what an error of the server means.
 
+use std::time::Duration;
+
 use purlin::message::{Fault, FaultKind};
 use purlin::store::transfer::HalfImported;
 use purlin::store::{Cause, CommitError, ReadError};
 use tokio_postgres::error::{Severity, SqlState};
+
+use crate::address::{Address, Named};
+use crate::tls;
 
 /// A store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +87,12 @@ pub enum OpenError {
     },
 }
 
+impl From<Unreached> for OpenError {
+    fn from(source: Unreached) -> Self {
+        Self::Unreachable { source: source.into() }
+    }
+}
+
 impl Fault for OpenError {
     fn kind(&self) -> FaultKind {
         match self {
@@ -94,6 +105,53 @@ impl Fault for OpenError {
             | Self::Newer { .. }
             | Self::HalfImported { .. } => FaultKind::Rejected,
         }
+    }
+}
+
+/// Why a connection was not made, or is no good any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreached {
+    #[error(transparent)]
+    Failed(#[from] tokio_postgres::Error),
+    #[error("the server at {at} takes connections and does not answer: nothing in {within:?}")]
+    Silent { at: Address, within: Duration },
+    #[error("the name of the server {host} cannot be resolved")]
+    Unresolved { host: Named, source: std::io::Error },
+    #[error("the server ended the connection")]
+    Ended,
+    #[error("there is no address of a server")]
+    Nowhere,
+}
+
+impl Unreached {
+    /// Whether it may be better in a moment: a server that is starting, or hangs.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Failed(error) => match error.code() {
+                Some(code) => *code == SqlState::CANNOT_CONNECT_NOW,
+                None => is_lost(error) && !tls::is_refusal(error),
+            },
+            Self::Silent { .. } | Self::Unresolved { .. } | Self::Ended => true,
+            Self::Nowhere => false,
+        }
+    }
+
+    /// What the server said, or what was met, and why.
+    pub(crate) fn said(&self) -> String {
+        match self {
+            Self::Failed(error) => said(error),
+            Self::Unresolved { source, .. } => format!("{self}: {source}"),
+            Self::Silent { .. } | Self::Ended | Self::Nowhere => self.to_string(),
+        }
+    }
+
+    /// Whether a server said it, which is there then: that it has no room for another connection, for example. What a pool
+    /// says that stands before the server is nothing that the server said.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        error
+            .as_db_error()
+            .is_some_and(|said| said.parsed_severity().is_some() && !said.code().code().starts_with("08"))
     }
 }
 
@@ -171,6 +229,11 @@ pub(crate) fn said(error: &tokio_postgres::Error) -> String {
 #[derive(Debug, thiserror::Error)]
 #[error("the store is closed")]
 pub(crate) struct Closed;
+
+/// The server did not answer for longer than the reader's patience.
+#[derive(Debug, thiserror::Error)]
+#[error("the PostgreSQL server does not answer")]
+pub(crate) struct Unanswered;
 
 /// The server was away for longer than the caller's patience; nothing was sent to it.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,11 @@ use purlin::store::{LogId, Position};
 use tokio_postgres::{Client, Error};
 
 use crate::codec::unsigned;
-use crate::error::OpenError;
+use crate::error::{OpenError, Unreached};
 use crate::names::Schema;
 use crate::options::Options;
 use crate::schema::FORMAT;
+use crate::target::Reached;
 
 /// A database as the server shows it.
 #[derive(Debug, Clone)]
@@ -70,15 +71,11 @@ const STORES: &str = "SELECT n.nspname::text FROM pg_namespace n \
 
 /// Looks at a database, and changes nothing.
 pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
-    let target = Options::new(url, "inspection").target()?;
-    let unreachable = |error: Error| OpenError::Unreachable { source: error.into() };
-    let (client, connection) = target.connect().await.map_err(unreachable)?;
-    tokio::select! {
-        read = read(&client) => read.map_err(unreachable),
-        ended = connection => Err(OpenError::Unreachable {
-            source: ended.err().map_or_else(|| "the server ended the connection".into(), Into::into),
-        }),
-    }
+    let options = Options::new(url, "inspection");
+    let target = options.target()?;
+    let Reached { client, line } = target.connect("").await?;
+    let read = target.during(&client, line, options.patience, read(&client)).await?;
+    read.map_err(|error| Unreached::Failed(error).into())
 }
 
 async fn read(client: &Client) -> Result<Inspection, Error> {

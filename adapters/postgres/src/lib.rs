@@ -29,8 +29,13 @@
 //! answered is lost if the servers replicate synchronously. Otherwise restart the processes once a server has taken over that
 //! lacks commits: views and subscribers do not notice, and would pass over as many events as were lost.
 //!
-//! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store and one more while it
-//! archives (a pool in front of the server must not hand one session to several clients). `shared_buffers` should have room for
+//! A server that keeps a connection and answers nothing on it (its machine or its disk hangs, a pool before it was paused) is
+//! told from a statement that takes long: when nothing has come for [`Options::patience`], another connection is made to
+//! the same server, and if nothing comes on that one within the URL's `connect_timeout` (5 s) either, the connection is given up,
+//! as if it was lost. Of several servers the next is tried beside one that is slow to answer.
+//!
+//! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store, one more while it
+//! archives, and for a moment as many again while statements take long (a pool in front of the server must not hand one session to several clients). `shared_buffers` should have room for
 //! the index of streams, some 30 bytes an event, and for the events of the streams in use: with ten million streams and the 128 MB
 //! that PostgreSQL has when it is installed, 128 callers commit a quarter less.
 //!
@@ -62,6 +67,7 @@
 //! # }
 //! ```
 
+mod address;
 mod ahead;
 mod archive;
 mod codec;
@@ -73,6 +79,7 @@ mod inspect;
 mod link;
 mod names;
 mod options;
+mod pulse;
 mod reader;
 mod schema;
 mod shared;

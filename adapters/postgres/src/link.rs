@@ -1,7 +1,6 @@
 //! A connection that is made again when it is lost, and its users, who see whether it is there.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,12 +8,13 @@ use std::time::Duration;
 
 use purlin::message::new_id;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{AsyncMessage, Client, Error, Statement};
 
-use crate::error::said;
+use crate::error::{Unanswered, Unreached};
+use crate::pulse;
 use crate::shared::Shared;
-use crate::target::{Driver, Target};
+use crate::target::{self, Line, Reached, Target};
 
 /// Statements that a session keeps prepared at the most.
 const STATEMENTS: usize = 512;
@@ -120,17 +120,17 @@ impl Keeper {
     /// Keeps the connection until nobody uses it.
     pub(crate) async fn keep(self) {
         while !self.state.is_closed() {
-            let Some((session, driver)) = self.connect().await else { return };
-            let session = Arc::new(session);
+            let Some(Reached { client, line }) = self.connect().await else { return };
+            let session = Arc::new(Session::new(client));
             self.state.send_replace(State::Up(Arc::clone(&session)));
             let ended = tokio::select! {
-                ended = self.drive(driver) => ended,
-                () = session.discarded.notified() => Ok(()),
+                ended = self.attend(&session, line) => ended,
+                () = session.discarded.notified() => None,
                 () = self.state.closed() => return,
             };
-            if let Err(error) = ended {
+            if let Some(error) = ended {
                 tracing::warn!(
-                    error = said(&error),
+                    error = error.said(),
                     "the connection to PostgreSQL was lost; it is made again"
                 );
             }
@@ -138,20 +138,28 @@ impl Keeper {
         }
     }
 
-    /// Connects, however often it takes; none when nobody waits any more.
-    async fn connect(&self) -> Option<(Session, Driver)> {
-        let since = Instant::now();
+    /// Connects, however often it takes; none when nobody waits any more. Who would wait longer than it has patience is told.
+    async fn connect(&self) -> Option<Reached> {
+        let until = Instant::now() + self.patience;
         let mut pause = Duration::from_millis(20);
         loop {
-            let error = match self.attempt().await {
+            let mut connecting = pin!(self.target.connect(&self.setup));
+            let connected = tokio::select! {
+                connected = &mut connecting => connected,
+                () = sleep_until(until), if self.is_waited_for() => {
+                    self.state.send_replace(State::Down(Arc::new(Unanswered)));
+                    connecting.await
+                }
+            };
+            let error = match connected {
                 Ok(connected) => {
                     self.shared.connected();
                     return Some(connected);
                 }
                 Err(error) => error,
             };
-            if since.elapsed() >= self.patience {
-                tracing::warn!(error = said(&error), "PostgreSQL cannot be reached; it is tried again");
+            if Instant::now() >= until {
+                tracing::warn!(error = error.said(), "PostgreSQL cannot be reached; it is tried again");
                 self.state.send_replace(State::Down(Arc::new(error)));
             }
             // Half of the pause is left to chance, so that not all come at once to a server that has just come back.
@@ -166,28 +174,26 @@ impl Keeper {
         }
     }
 
-    async fn attempt(&self) -> Result<(Session, Driver), Error> {
-        let (client, mut driver) = self.target.connect().await?;
-        let said = {
-            let mut driving = pin!(poll_fn(|cx| driver.poll_message(cx)));
-            let mut setup = pin!(client.batch_execute(&self.setup));
-            loop {
-                tokio::select! {
-                    said = &mut setup => break said,
-                    Some(message) = &mut driving => if let Err(error) = message { break Err(error) },
-                }
-            }
-        };
-        said.map(|()| (Session::new(client), driver))
+    /// Whether somebody may wait who was not told that he need not.
+    fn is_waited_for(&self) -> bool {
+        matches!(*self.state.borrow(), State::Waiting)
     }
 
-    /// Moves the bytes of a session until it ends; what others notify of is heard on the way.
-    async fn drive(&self, mut driver: Driver) -> Result<(), Error> {
-        while let Some(message) = poll_fn(|cx| driver.poll_message(cx)).await {
-            if let AsyncMessage::Notification(heard) = message? {
-                self.shared.heard(heard.payload());
+    /// Attends to a session until it ends, or nothing is answered on it any more, and says why.
+    async fn attend(&self, session: &Session, Line { mut driver, at }: Line) -> Option<Unreached> {
+        let heard = async {
+            while let Some(message) = target::next(&mut driver).await {
+                match message {
+                    Ok(AsyncMessage::Notification(heard)) => self.shared.heard(heard.payload()),
+                    Ok(_) => {}
+                    Err(error) => return Some(Unreached::Failed(error)),
+                }
             }
+            None
+        };
+        tokio::select! {
+            ended = heard => ended,
+            silent = pulse::silence(&session.client, &self.target, &at, self.patience) => Some(silent),
         }
-        Ok(())
     }
 }

@@ -27,7 +27,9 @@ pub struct Options {
     /// Whether a second process on the same store is refused. Commits of several are right, but what runs beside them
     /// (relays, consumer groups, sagas) may be made for one.
     pub sole: bool,
-    /// How long a commit that was not sent, or a read, waits for a server that is away.
+    /// How long a commit that was not sent, or a read, waits for a server that is away. A statement that takes longer is
+    /// waited for as long as the server answers on another connection within the URL's `connect_timeout`; if it does not,
+    /// the connection is given up.
     pub patience: Duration,
     /// Tells when a commit happens.
     pub clock: Clock,

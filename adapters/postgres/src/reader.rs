@@ -143,15 +143,24 @@ impl Readers {
         Ok(rows.pop().unwrap_or_default())
     }
 
-    /// The rows of each statement, asked in order on one connection. A read that a lost connection cut off is done
-    /// again; it changes nothing.
+    /// The rows of each statement, asked in order on one connection.
     pub(crate) async fn ask_all(&self, selects: Vec<Select>) -> Result<Vec<Vec<Row>>, ReadError> {
+        self.ask_over(&mut self.in_turn(), selects).await
+    }
+
+    /// The connection whose turn it is.
+    fn in_turn(&self) -> Link {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.links.len();
-        let mut link = self.links[turn].clone();
+        self.links[turn].clone()
+    }
+
+    /// The rows of each statement, asked in order over this connection. A read that a lost connection cut off is done
+    /// again; it changes nothing.
+    async fn ask_over(&self, link: &mut Link, selects: Vec<Select>) -> Result<Vec<Vec<Row>>, ReadError> {
         let (mut failed, since): (Option<Arc<Session>>, _) = (None, Instant::now());
         let mut pause = Duration::ZERO;
         loop {
-            let session = session(&mut link, failed.as_ref()).await;
+            let session = session(link, failed.as_ref()).await;
             let session = session.map_err(|error| ReadError::Unavailable(Cause::from(error)))?;
             match run_all(&selects, &session, &self.size).await {
                 Ok(rows) => return Ok(rows),
@@ -304,7 +313,9 @@ impl Readers {
     ) -> Result<LogPage, ReadError> {
         let many = most.max(FEW);
         let head = Select::new(format!("SELECT coalesce(max(position), 0) FROM {}", schema.table("_hot")));
-        let answers = self.ask_all(vec![head, tag::find(schema, query, after, many)]).await?;
+        // Another connection may be one to a server that lags.
+        let mut link = self.in_turn();
+        let answers = self.ask_over(&mut link, vec![head, tag::find(schema, query, after, many)]).await?;
         let head: i64 = answers[0].first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
         let head = Position(unsigned(head)).max(after);
         let (positions, mut through) = tag::found(&answers[1], head, many).map_err(unreadable)?;
@@ -312,13 +323,18 @@ impl Readers {
             let through = if most == 0 { after } else { through };
             return Ok(LogPage { events: Vec::new(), through });
         }
-        let last = positions.last().copied().unwrap_or_default();
         let wanted = events(schema, "position = ANY ($1::bigint[])", "position", "$2");
-        let rows = self.ask(Select::of_events(wanted, many).with(positions).with(limit(many))).await?;
-        let found = read_events(&rows)?;
-        // Large events are cut: what was not read is left for the next page.
-        if let Some(cut) = found.last().filter(|event| event.position.0 < unsigned(last)) {
-            through = cut.position;
+        let wanted = Select::of_events(wanted, many).with(positions.clone()).with(limit(many));
+        let mut rows = self.ask_over(&mut link, vec![wanted]).await?;
+        let mut found = read_events(&rows.pop().unwrap_or_default())?;
+        // Large events are cut, and the connection may have been made anew, to a server that lags: what was not read is left
+        // for the next page.
+        let read =
+            found.iter().zip(&positions).take_while(|(event, wanted)| signed(event.position.0) == **wanted);
+        let read = read.count();
+        found.truncate(read);
+        if read < positions.len() {
+            through = found.last().map_or(after, |event| event.position);
         }
         let mut wanted = found.into_iter().filter(|event| filter.admits(event));
         let page: Vec<Recorded> = wanted.by_ref().take(most).collect();

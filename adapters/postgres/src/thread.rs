@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use crate::ahead;
 use crate::archive;
 use crate::engine::Postgres;
-use crate::error::{OpenError, is_lost};
+use crate::error::{OpenError, Unreached};
 use crate::followers;
 use crate::link::Keeper;
 use crate::names::{Schema, listeners};
@@ -20,8 +20,7 @@ use crate::options::Options;
 use crate::reader::{Readers, collections_sql, read_collections};
 use crate::schema::{self, Last, last_sql};
 use crate::shared::Shared;
-use crate::target::Target;
-use crate::tls;
+use crate::target::{Reached, Target};
 use crate::writer::{Job, Writer};
 
 /// How often a server that is just starting is tried again while a store opens.
@@ -109,7 +108,7 @@ async fn open(options: &Options) -> Result<(Arc<Shared>, Target), OpenError> {
         match attempt(options, &target, &schema).await {
             Err(OpenError::Unreachable { source })
                 if since.elapsed() < options.patience
-                    && source.downcast_ref::<tokio_postgres::Error>().is_some_and(is_passing) =>
+                    && source.downcast_ref::<Unreached>().is_some_and(Unreached::is_passing) =>
             {
                 tokio::time::sleep(RETRY).await;
             }
@@ -123,21 +122,9 @@ async fn open(options: &Options) -> Result<(Arc<Shared>, Target), OpenError> {
     }
 }
 
-/// Whether it may be better in a moment: a server that is starting.
-fn is_passing(error: &tokio_postgres::Error) -> bool {
-    error.code().map_or_else(|| is_lost(error) && !tls::is_refusal(error), |code| code.code() == "57P03")
-}
-
 async fn attempt(options: &Options, target: &Target, schema: &Schema) -> Result<Arc<Shared>, OpenError> {
-    let unreachable = |error: tokio_postgres::Error| OpenError::Unreachable { source: error.into() };
-    let (client, connection) = target.connect().await.map_err(unreachable)?;
-    let reading = read(options, schema, &client);
-    tokio::select! {
-        read = reading => read,
-        ended = connection => Err(OpenError::Unreachable {
-            source: ended.err().map_or_else(|| "the server ended the connection".into(), Into::into),
-        }),
-    }
+    let Reached { client, line } = target.connect("").await?;
+    target.during(&client, line, options.patience, read(options, schema, &client)).await?
 }
 
 async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc<Shared>, OpenError> {
@@ -147,7 +134,7 @@ async fn read(options: &Options, schema: &Schema, client: &Client) -> Result<Arc
         match free {
             Ok(true) => {}
             Ok(false) => return Err(OpenError::InUse { schema: schema.name().to_owned() }),
-            Err(error) => return Err(OpenError::Unreachable { source: error.into() }),
+            Err(error) => return Err(Unreached::Failed(error).into()),
         }
     }
     let tablespace = options.tablespace_of_archive()?;

@@ -9,8 +9,7 @@ use purlin::store::archive::{Progress, Selection};
 use purlin::store::{Collection, Commit, Expected, LogFilter, Position, Recorded, Store, StreamId};
 use tokio_postgres::Client;
 
-use crate::groups::until;
-use crate::server::Server;
+use crate::server::{Server, until};
 
 fn stream(key: impl std::fmt::Display) -> StreamId {
     StreamId::new("thing", key).expect("a name")

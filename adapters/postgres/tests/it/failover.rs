@@ -10,7 +10,7 @@ use purlin_postgres::{Options, Postgres};
 use tokio_postgres::Client;
 
 use crate::faults::{hold, more};
-use crate::server::Server;
+use crate::server::{Server, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_go_to_several_servers_goes_to_the_one_that_takes_commits() {
@@ -74,14 +74,4 @@ async fn set_read_only(client: &Client, value: &str) {
     let said = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
     client.batch_execute(&said).await.expect("it is said");
     client.execute("SELECT pg_reload_conf()", &[]).await.expect("it is heard");
-}
-
-/// Asks for a number until it is as wanted.
-async fn until(client: &Client, sql: &str, wanted: impl Fn(i64) -> bool) {
-    let asked = async {
-        while !wanted(client.query_one(sql, &[]).await.expect("a number").get(0)) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), asked).await.expect(sql);
 }

@@ -12,4 +12,5 @@ mod processes;
 mod proxy;
 mod schemas;
 mod server;
+mod silent;
 mod suite;

@@ -18,6 +18,10 @@ pub(crate) struct Proxy {
     found: Arc<Notify>,
     /// What is asked whose reply is lost, and how many come before it.
     doomed: Arc<Mutex<Option<(String, usize)>>>,
+    /// How many connections came.
+    came: Arc<watch::Sender<usize>>,
+    /// Where new ones go from now on, if not where they used to.
+    instead: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Proxy {
@@ -64,6 +68,18 @@ impl Proxy {
         Some(behind)
     }
 
+    /// New connections go to this server.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        *self.instead.lock().expect("no panic holds it") = Some(server);
+    }
+
+    /// Waits until so many more connections came.
+    pub(crate) async fn more_come(&self, count: usize) {
+        let mut came = self.came.subscribe();
+        let wanted = *came.borrow() + count;
+        let _ = came.wait_for(|came| *came >= wanted).await;
+    }
+
     /// Every connection that is there ends for the client; the server does not hear of it.
     pub(crate) fn end_all(&self) {
         self.end.send_replace(());
@@ -74,6 +90,8 @@ impl Proxy {
         let mut connections = JoinSet::new();
         while let Ok((client, _)) = listener.accept().await {
             let proxy = self.clone();
+            let server = self.instead.lock().expect("no panic holds it").unwrap_or(server);
+            self.came.send_modify(|came| *came += 1);
             connections.spawn(async move {
                 let Ok(server) = TcpStream::connect(server).await else { return };
                 proxy.pass(client, server).await;

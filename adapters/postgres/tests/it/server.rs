@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use purlin::testing::free_port;
 use tokio_postgres::{Client, NoTls};
@@ -113,15 +114,33 @@ impl Server {
 
     /// Ends the server as a power cut would end it.
     pub(crate) fn kill(&self) {
-        let file = self.folder.join("data/postmaster.pid");
-        let pid = std::fs::read_to_string(&file).expect("it is running");
-        let pid = pid.lines().next().expect("its first line is the process");
         // With its children: one that has not noticed yet would still commit what was sent to it.
-        // And none may be born meanwhile, that is then not among them and goes on beside the next server.
-        let all = format!("kill -STOP {pid}; kill -9 $(pgrep -P {pid}) {pid}; true");
-        run(Path::new(""), "sh", &["-c", &all]);
+        self.signal("KILL");
         // Until its parent has noticed that it is dead, the next one would take it for alive.
-        std::fs::remove_file(file).expect("it was there");
+        std::fs::remove_file(self.folder.join("data/postmaster.pid")).expect("it was running");
+    }
+
+    /// Stops the server as it stands: connections are taken and kept, and nothing is answered.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let Some(pid) = self.pid() else { return };
+        // None may be born meanwhile that is then not among them.
+        let all = format!("kill -STOP {pid}; kill -{signal} $(pgrep -P {pid}) {pid}; true");
+        run(Path::new(""), "sh", &["-c", &all]);
+    }
+
+    /// The server's first process, if it runs.
+    fn pid(&self) -> Option<String> {
+        let said = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).ok()?;
+        said.lines().next().map(str::to_owned)
     }
 
     /// A connection beside the store.
@@ -167,9 +186,20 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.thaw();
         attempt(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Asks for a number until it is as wanted.
+pub(crate) async fn until(client: &Client, sql: &str, wanted: impl Fn(i64) -> bool) {
+    let asked = async {
+        while !wanted(client.query_one(sql, &[]).await.expect("a number").get(0)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked).await.expect(sql);
 }
 
 /// The folder of `initdb`: Debian keeps it out of the way, a folder a version.

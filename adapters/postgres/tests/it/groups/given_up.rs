@@ -12,9 +12,9 @@ use purlin_postgres::{Options, Postgres};
 use tokio::net::TcpListener;
 use tokio_postgres::Client;
 
-use super::{Count, append, assert_dense, stream, until};
+use super::{Count, append, assert_dense, stream};
 use crate::proxy::Proxy;
-use crate::server::Server;
+use crate::server::{Server, until};
 
 /// A group waits for the lock when its connection ends. The server does not notice, and goes on with what was sent once
 /// it has the lock; by then it is settled that the group did not happen, and its commits are on their way again.

@@ -3,14 +3,11 @@
 mod alone;
 mod given_up;
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use purlin::message::Envelope;
 use purlin::store::{
     Commit, CommitError, Committed, Conflict, Expected, Field, LogFilter, Position, Row, Store, StreamId,
 };
-use tokio_postgres::Client;
 
 use crate::server::Server;
 use alone::{
@@ -151,16 +148,6 @@ async fn rows_of_writers_that_are_gone_are_removed(server: &Server) {
     store.commit(append(1, Expected::Version(1))).await.expect("it is taken");
     let left = client.query_one("SELECT count(*) FROM dead._batch WHERE revision = 1", &[]).await;
     assert_eq!(left.expect("a number").get::<_, i64>(0), 0);
-}
-
-/// Asks for a number until it is as wanted.
-pub(crate) async fn until(client: &Client, sql: &str, wanted: impl Fn(i64) -> bool) {
-    let asked = async {
-        while !wanted(client.query_one(sql, &[]).await.expect("a number").get(0)) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), asked).await.expect(sql);
 }
 
 /// A store that was opened anew, and knows nothing of its streams but where the log ends.

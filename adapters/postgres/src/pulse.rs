@@ -1,0 +1,45 @@
+//! Whether a server that takes connections answers too.
+//!
+//! A server may hold what it is asked, for ever, and keep the connection: its machine is stopped, its disk hangs, a pool
+//! before it waits for somebody to let it go on. TCP sees nothing of that. A statement that takes long looks the same on
+//! its own connection; so who has no answer asks on another one.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
+
+use crate::address::Address;
+use crate::error::Unreached;
+use crate::target::Target;
+
+/// How long after an answer it is asked again.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long it is waited at the most until it is asked again, on another connection, about a statement that takes long.
+const LONG: Duration = Duration::from_secs(30);
+
+/// What is asked: nothing, so that it costs nothing. It comes behind whatever is under way on the connection.
+const ASK: &str = "-- does the server answer?";
+
+/// Ends once a server does not answer on a connection for so long, and takes no other that it answers on.
+pub(crate) async fn silence(client: &Client, target: &Target, at: &Address, patience: Duration) -> Unreached {
+    loop {
+        sleep(PERIOD).await;
+        let mut asked = pin!(client.batch_execute(ASK));
+        let mut wait = patience;
+        // Also an error is an answer. (When the connection has ended, who moves its bytes tells.)
+        while timeout(wait, asked.as_mut()).await.is_err() {
+            let silent = tokio::select! {
+                biased;
+                _ = asked.as_mut() => break,
+                another = target.reach(at, ASK) => another.err().filter(|error| !error.is_an_answer()),
+            };
+            if let Some(silent) = silent {
+                return silent;
+            }
+            wait = (wait * 2).min(LONG);
+        }
+    }
+}
