@@ -52,8 +52,8 @@ impl Named {
 /// All, in the order in which they were said unless the URL leaves it to chance.
 fn in_turn<T>(config: &Config, mut all: Vec<T>) -> Vec<T> {
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
-        // What an id ends with is random.
-        all.sort_by_cached_key(|_| new_id().as_u128() as u64);
+        // The last 32 bits of an id are random.
+        all.sort_by_cached_key(|_| new_id().as_u128() as u32);
     }
     all
 }
@@ -150,6 +150,14 @@ mod tests {
         for odd in ["user=u", "host=a,b hostaddr=10.0.0.1 user=u", "host=a,b,c port=1,2 user=u"] {
             assert_eq!(all(odd), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn what_is_left_to_chance_comes_in_every_order() {
+        let random = "host=a,b,c load_balance_hosts=random user=u";
+        let orders: std::collections::BTreeSet<String> =
+            (0..1000).map(|_| all(random).unwrap().iter().map(Named::to_string).collect()).collect();
+        assert_eq!(orders.len(), 6, "{orders:?}");
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Postgres {
         let refused = match transfer::half_imported(&opened).await {
             Ok(None) => return Ok(opened),
             Ok(Some(source)) => OpenError::HalfImported { schema, source },
+            Err(ReadError::Unavailable(source)) => OpenError::Unreachable { source },
             Err(error) => OpenError::Database { schema, source: error.into() },
         };
         opened.close().await;

@@ -113,7 +113,7 @@ impl Fault for OpenError {
 pub(crate) enum Unreached {
     #[error(transparent)]
     Failed(#[from] tokio_postgres::Error),
-    #[error("the server at {at} takes connections and does not answer: nothing in {within:?}")]
+    #[error("the server at {at} gives no answer: nothing in {within:?}")]
     Silent { at: Address, within: Duration },
     #[error("the name of the server {host} cannot be resolved")]
     Unresolved { host: Named, source: std::io::Error },
@@ -145,13 +145,9 @@ impl Unreached {
         }
     }
 
-    /// Whether a server said it, which is there then: that it has no room for another connection, for example. What a pool
-    /// says that stands before the server is nothing that the server said.
+    /// Whether a server said it, or what stands before it.
     pub(crate) fn is_an_answer(&self) -> bool {
-        let Self::Failed(error) = self else { return false };
-        error
-            .as_db_error()
-            .is_some_and(|said| said.parsed_severity().is_some() && !said.code().code().starts_with("08"))
+        matches!(self, Self::Failed(error) if error.as_db_error().is_some())
     }
 }
 
@@ -229,11 +225,6 @@ pub(crate) fn said(error: &tokio_postgres::Error) -> String {
 #[derive(Debug, thiserror::Error)]
 #[error("the store is closed")]
 pub(crate) struct Closed;
-
-/// The server did not answer for longer than the reader's patience.
-#[derive(Debug, thiserror::Error)]
-#[error("the PostgreSQL server does not answer")]
-pub(crate) struct Unanswered;
 
 /// The server was away for longer than the caller's patience; nothing was sent to it.
 #[derive(Debug, thiserror::Error)]

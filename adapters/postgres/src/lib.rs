@@ -29,10 +29,15 @@
 //! answered is lost if the servers replicate synchronously. Otherwise restart the processes once a server has taken over that
 //! lacks commits: views and subscribers do not notice, and would pass over as many events as were lost.
 //!
-//! A server that keeps a connection and answers nothing on it (its machine or its disk hangs, a pool before it was paused) is
-//! told from a statement that takes long: when nothing has come for [`Options::patience`], another connection is made to
-//! the same server, and if nothing comes on that one within the URL's `connect_timeout` (5 s) either, the connection is given up,
-//! as if it was lost. Of several servers the next is tried beside one that is slow to answer.
+//! A server may keep a connection and answer nothing on it: it is stopped, or a pool before it is. A statement that takes long looks
+//! the same there. So when nothing has come for [`Options::patience`], another connection is made to the same server (and again
+//! after twice the time, 30 s at the most); if nothing comes on that one within the URL's `connect_timeout` (5 s), the first
+//! is given up as if it was lost. A server that still takes connections while its disk hangs, and a pool that
+//! leads new connections elsewhere and keeps the old ones, are not noticed that way: what is under way waits. Whoever closes
+//! the store waits for nothing longer than the patience.
+//!
+//! Of several servers the next is tried beside one that is slow to answer, after a fifth of `connect_timeout`. All but one must
+//! refuse to write.
 //!
 //! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store, one more while it
 //! archives, and for a moment as many again while statements take long (a pool in front of the server must not hand one session to several clients). `shared_buffers` should have room for

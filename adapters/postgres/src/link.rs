@@ -1,17 +1,16 @@
 //! A connection that is made again when it is lost, and its users, who see whether it is there.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use purlin::message::new_id;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Client, Error, Statement};
 
-use crate::error::{Unanswered, Unreached};
+use crate::error::Unreached;
 use crate::pulse;
 use crate::shared::Shared;
 use crate::target::{self, Line, Reached, Target};
@@ -138,27 +137,19 @@ impl Keeper {
         }
     }
 
-    /// Connects, however often it takes; none when nobody waits any more. Who would wait longer than it has patience is told.
+    /// Connects, however often it takes; none when nobody waits any more.
     async fn connect(&self) -> Option<Reached> {
-        let until = Instant::now() + self.patience;
+        let since = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
-            let mut connecting = pin!(self.target.connect(&self.setup));
-            let connected = tokio::select! {
-                connected = &mut connecting => connected,
-                () = sleep_until(until), if self.is_waited_for() => {
-                    self.state.send_replace(State::Down(Arc::new(Unanswered)));
-                    connecting.await
-                }
-            };
-            let error = match connected {
+            let error = match self.target.connect(&self.setup).await {
                 Ok(connected) => {
                     self.shared.connected();
                     return Some(connected);
                 }
                 Err(error) => error,
             };
-            if Instant::now() >= until {
+            if since.elapsed() >= self.patience {
                 tracing::warn!(error = error.said(), "PostgreSQL cannot be reached; it is tried again");
                 self.state.send_replace(State::Down(Arc::new(error)));
             }
@@ -172,11 +163,6 @@ impl Keeper {
             }
             pause = (pause * 2).min(BACK_OFF);
         }
-    }
-
-    /// Whether somebody may wait who was not told that he need not.
-    fn is_waited_for(&self) -> bool {
-        matches!(*self.state.borrow(), State::Waiting)
     }
 
     /// Attends to a session until it ends, or nothing is answered on it any more, and says why.

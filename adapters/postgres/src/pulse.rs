@@ -23,21 +23,25 @@ const LONG: Duration = Duration::from_secs(30);
 /// What is asked: nothing, so that it costs nothing. It comes behind whatever is under way on the connection.
 const ASK: &str = "-- does the server answer?";
 
-/// Ends once a server does not answer on a connection for so long, and takes no other that it answers on.
+/// Ends once a server does not answer on a connection for so long, nor on a new one in the time that one may take.
+///
+/// Whatever else becomes of the new connection says nothing of this one: that there is no room for it, say.
 pub(crate) async fn silence(client: &Client, target: &Target, at: &Address, patience: Duration) -> Unreached {
+    let target = target.clone().lenient();
     loop {
         sleep(PERIOD).await;
         let mut asked = pin!(client.batch_execute(ASK));
-        let mut wait = patience;
+        let mut wait = patience.max(PERIOD);
         // Also an error is an answer. (When the connection has ended, who moves its bytes tells.)
         while timeout(wait, asked.as_mut()).await.is_err() {
-            let silent = tokio::select! {
+            tokio::select! {
                 biased;
                 _ = asked.as_mut() => break,
-                another = target.reach(at, ASK) => another.err().filter(|error| !error.is_an_answer()),
-            };
-            if let Some(silent) = silent {
-                return silent;
+                another = target.reach(at, ASK) => {
+                    if let Err(silent @ Unreached::Silent { .. }) = another {
+                        return silent;
+                    }
+                }
             }
             wait = (wait * 2).min(LONG);
         }

@@ -157,14 +157,16 @@ impl Readers {
     /// The rows of each statement, asked in order over this connection. A read that a lost connection cut off is done
     /// again; it changes nothing.
     async fn ask_over(&self, link: &mut Link, selects: Vec<Select>) -> Result<Vec<Vec<Row>>, ReadError> {
-        let (mut failed, since): (Option<Arc<Session>>, _) = (None, Instant::now());
+        let (mut failed, mut lost): (Option<Arc<Session>>, Option<Instant>) = (None, None);
         let mut pause = Duration::ZERO;
         loop {
             let session = session(link, failed.as_ref()).await;
             let session = session.map_err(|error| ReadError::Unavailable(Cause::from(error)))?;
             match run_all(&selects, &session, &self.size).await {
                 Ok(rows) => return Ok(rows),
-                Err(error) if is_lost(&error) && since.elapsed() < self.patience => {
+                Err(error)
+                    if is_lost(&error) && lost.get_or_insert_with(Instant::now).elapsed() < self.patience =>
+                {
                     // It may have been said in words, by a pool that has lost its server and keeps us.
                     session.discard();
                     failed = Some(session);

@@ -89,8 +89,14 @@ impl Target {
         self
     }
 
-    /// A new connection to the first server that will do, on which `setup` was said. All that it needs to be made has to come
-    /// within the URL's `connect_timeout` (5 s); sooner than that the next server is tried beside one that is slow.
+    /// The same, of which every server will do.
+    pub(crate) fn lenient(mut self) -> Self {
+        self.config.target_session_attrs(TargetSessionAttrs::Any);
+        self
+    }
+
+    /// A new connection to the first server that will do, on which `setup` was said. All that one needs to be made has to come
+    /// within the URL's `connect_timeout` (5 s). After a fifth of that the next server is tried beside one that is slow.
     pub(crate) async fn connect(&self, setup: &str) -> Result<Reached, Unreached> {
         let Some(hosts) = Named::all(&self.config) else {
             // The client library says what does not go together.
@@ -127,7 +133,9 @@ impl Target {
             tokio::select! {
                 made = under_way.next() => match made {
                     Some(Ok(made)) => return Ok(made),
-                    Some(Err(error)) => failed = error,
+                    // What a server says tells more than that another one says nothing.
+                    Some(Err(error)) if error.is_an_answer() || !failed.is_an_answer() => failed = error,
+                    Some(Err(_)) => {}
                     None => return Err(failed),
                 },
                 () = sleep(self.limit() / 5), if !left.is_empty() => {}

@@ -168,7 +168,7 @@ impl Writer {
         options: &Options,
     ) -> Self {
         let sql = Statements::new(&shared, options.patience);
-        let waiting = Waiting::new(queue, Arc::clone(&shared), options.patience);
+        let waiting = Waiting::new(queue, Arc::clone(&shared), link.clone(), options.patience);
         Self {
             shared,
             link,

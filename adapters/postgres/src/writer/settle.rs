@@ -37,12 +37,15 @@ impl Writer {
             if nobody_waits() {
                 return None;
             }
-            let Some(session) = self.session().await else {
-                // Who closes the store need not wait for a server that is away.
-                if let Some(closing) = self.waiting.closing() {
-                    let _ = closing.send(());
-                }
+            let session = self.session().await;
+            // Who closes the store need not wait for a server that is away, or does not say it.
+            if (session.is_none() || self.waiting.is_late())
+                && let Some(closing) = self.waiting.closing()
+            {
                 self.waiting.refuse_all();
+                let _ = closing.send(());
+            }
+            let Some(session) = session else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Job, Queued, away};
 use crate::error::{Closed, unavailable};
+use crate::link::{Link, State};
 use crate::shared::Shared;
 
 /// Commits that are written together at the most.
@@ -38,14 +39,20 @@ pub(super) struct Waiting {
     /// So many at the front are tried alone: one of them spoiled a group.
     alone: usize,
     shared: Arc<Shared>,
+    link: Link,
     patience: Duration,
     ending: bool,
-    closing: Option<oneshot::Sender<()>>,
+    closing: Option<(oneshot::Sender<()>, Instant)>,
 }
 
 impl Waiting {
-    pub(super) fn new(queue: mpsc::Receiver<Job>, shared: Arc<Shared>, patience: Duration) -> Self {
-        Self { queue, jobs: VecDeque::new(), alone: 0, shared, patience, ending: false, closing: None }
+    pub(super) fn new(
+        queue: mpsc::Receiver<Job>,
+        shared: Arc<Shared>,
+        link: Link,
+        patience: Duration,
+    ) -> Self {
+        Self { queue, jobs: VecDeque::new(), alone: 0, shared, link, patience, ending: false, closing: None }
     }
 
     /// Waits until there is something to do; false when there will never be.
@@ -109,7 +116,7 @@ impl Waiting {
             // What comes behind is refused: nobody takes it out of the queue.
             self.queue.close();
             self.ending = true;
-            self.closing = Some(answer);
+            self.closing = Some((answer, Instant::now()));
         } else {
             self.jobs.push_back(job);
         }
@@ -174,9 +181,15 @@ impl Waiting {
         }
     }
 
-    /// Refuses who waited too long.
+    /// Refuses who waited too long. Who closes the store is not held up longer than that either: what is under way is
+    /// given up, as if its connection was lost.
     fn look(&mut self) {
         self.take_in_all();
+        if self.is_late()
+            && let State::Up(session) = &*self.link.borrow()
+        {
+            session.discard();
+        }
         let now = Instant::now();
         let late = |job: &Job| match job {
             Job::Commit(Queued { since, .. }) | Job::Change { since, .. } => now - *since > self.patience,
@@ -219,8 +232,13 @@ impl Waiting {
         self.ending
     }
 
+    /// Whether who closes the store has waited longer than one waits for a server.
+    pub(super) fn is_late(&self) -> bool {
+        self.closing.as_ref().is_some_and(|(_, since)| since.elapsed() > self.patience)
+    }
+
     /// Who waits for the store to be closed.
     pub(super) fn closing(&mut self) -> Option<oneshot::Sender<()>> {
-        self.closing.take()
+        self.closing.take().map(|(answer, _)| answer)
     }
 }

@@ -123,6 +123,8 @@ impl Proxy {
                 },
                 read = server.read(&mut replied) => match read {
                     Ok(0) | Err(_) => return,
+                    // Nobody asked anything: it was only to be seen whether the server answers.
+                    Ok(count) if is_a_pulse(&replied[..count]) => client.write_all(&replied[..count]).await,
                     Ok(_) if self.cut.swap(false, Ordering::Relaxed) => return,
                     Ok(_) if doomed == Some(0) => return self.found.notify_one(),
                     Ok(count) => {
@@ -136,6 +138,11 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Whether it is the answer to an empty statement, and nothing else: EmptyQueryResponse and ReadyForQuery.
+fn is_a_pulse(replied: &[u8]) -> bool {
+    matches!(replied, [b'I', 0, 0, 0, 4, b'Z', 0, 0, 0, 5, _])
 }
 
 fn has(bytes: &[u8], text: &str) -> bool {

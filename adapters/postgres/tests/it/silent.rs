@@ -1,8 +1,10 @@
 //! Servers that take connections and answer nothing, and those that answer late, or something older.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::poll;
 use purlin::message::Envelope;
 use purlin::store::{Commit, CommitError, Expected, LogFilter, Position, ReadError, Store, StreamId};
 use purlin_postgres::{OpenError, Options, Postgres};
@@ -16,7 +18,7 @@ use crate::server::{Server, until};
 const LATE: Duration = Duration::from_secs(60);
 
 fn options(url: String, name: &str) -> Options {
-    Options { patience: Duration::from_millis(300), ..Options::new(url, name) }
+    Options { patience: Duration::from_secs(1), ..Options::new(url, name) }
 }
 
 /// The URL of servers that are given up after a second.
@@ -111,12 +113,37 @@ async fn a_server_that_stops_to_answer_holds_nobody_up_and_loses_nothing() {
     assert_eq!(events.len(), 2 + known, "each that was told to have happened, once");
 
     server.freeze();
-    let mut unknown = JoinSet::new();
-    append_beside(&store, &mut unknown);
+    let mut unknown = pin!(append(&store));
+    assert!(poll!(unknown.as_mut()).is_pending());
     soon(store.close()).await;
     let reopened = soon(Postgres::open(options(url(&[server.address()]), "frozen"))).await;
     assert!(matches!(reopened.err(), Some(OpenError::Unreachable { .. })));
     server.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_closes_does_not_wait_for_a_commit_that_waits_for_another_server() {
+    let Some(server) = Server::start() else { return };
+    let store = open(options(url(&[server.address()]), "standby")).await;
+    append(&store).await.expect("it is taken");
+    let client = server.client().await;
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.expect("it is said");
+    client.execute("SELECT pg_reload_conf()", &[]).await.expect("it is heard");
+    let mut unknown = pin!(append(&store));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let waited_for = async {
+        // Until it is heard by all, a commit may still go through.
+        while poll!(unknown.as_mut()).is_ready() {
+            unknown.set(append(&store));
+        }
+        until(&client, waits, |waiting| waiting == 1).await;
+    };
+    soon(waited_for).await;
+    soon(store.close()).await;
+    assert!(poll!(unknown.as_mut()).is_pending(), "nobody knows whether it would be lost with the server");
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.expect("it is said");
+    client.execute("SELECT pg_reload_conf()", &[]).await.expect("it is heard");
+    assert!(soon(unknown).await.is_ok(), "it is on the disk");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,7 +79,7 @@ fn server(database: &Inspection, found: &mut Vec<Finding>) {
     let most: i64 = setting("max_connections").parse().unwrap_or_default();
     let said = format!("{} of {most} are used", database.sessions);
     found.push(match most - database.sessions < SESSIONS {
-        true => Finding::warn("sessions", said, "raise max_connections: a store needs three"),
+        true => Finding::warn("sessions", said, "raise max_connections: a store needs three, and a few more at times"),
         false => Finding::ok("sessions", said),
     });
     let skew = database.now.duration_since(Clock::system().now()).as_secs();
