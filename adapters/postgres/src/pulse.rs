@@ -1,8 +1,8 @@
 //! Whether a server that takes connections answers too.
 //!
-//! A server may hold what it is asked, for ever, and keep the connection: its machine is stopped, its disk hangs, a pool
-//! before it waits for somebody to let it go on. TCP sees nothing of that. A statement that takes long looks the same on
-//! its own connection; so who has no answer asks on another one.
+//! A server may hold what it is asked, for ever, and keep the connection: it is stopped, or a pool before it is. TCP sees
+//! nothing of that. A statement that takes long looks the same on its own connection; so who has no answer asks on another
+//! one.
 
 use std::pin::pin;
 use std::time::Duration;
