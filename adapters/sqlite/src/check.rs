@@ -142,7 +142,7 @@ fn tell_gap(gap: Option<u64>, position: u64, is_away: bool, found: &mut Vec<Stri
 }
 
 fn index(connection: &Connection) -> rusqlite::Result<()> {
-    let (_, runs) = Upkeep::recover(connection)?;
+    let (_, runs) = Upkeep::recover(connection, &[])?;
     runs.iter().try_for_each(|run| run.check(connection))
 }
 

@@ -29,7 +29,7 @@ use crate::lock::Lock;
 use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
-use crate::writer::{Answer, Closing, Job, Queued, Ready, Writer};
+use crate::writer::{Answer, Change, Closing, Job, Queued, Ready, Writer};
 
 pub use options::Options;
 pub(crate) use shared::Shared;
@@ -139,13 +139,10 @@ impl Sqlite {
     }
 
     /// Lets the writer change the collections; waits for a place in its queue.
-    async fn change(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<(), CommitError>>) -> Job,
-    ) -> Result<(), CommitError> {
+    async fn change(&self, change: Change) -> Result<(), CommitError> {
         self.shared.damage().admits_writes()?;
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(job(answer)).await.map_err(|_| unavailable(Closed))?;
+        self.jobs.send(Job::Change(change, answer)).await.map_err(|_| unavailable(Closed))?;
         answered.await.map_err(|_| unavailable(Closed))?
     }
 
@@ -325,26 +322,16 @@ impl Engine for Sqlite {
             if self.table(&collection.name).is_ok_and(|table| table.definition == collection) {
                 return Ok(());
             }
-            self.change(|answer| Job::Define(collection, answer)).await
+            self.change(Change::Define(collection)).await
         })
     }
 
     fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(async move {
-            self.change(|answer| Job::Swap(pairs.clone(), answer)).await?;
-            for (from, to) in &pairs {
-                self.shared.damage().swapped(from, to);
-            }
-            Ok(())
-        })
+        Box::pin(self.change(Change::Swap(pairs)))
     }
 
     fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(async move {
-            self.change(|answer| Job::Drop(name.clone(), answer)).await?;
-            self.shared.damage().dropped(&name);
-            Ok(())
-        })
+        Box::pin(self.change(Change::Drop(name)))
     }
 
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {

@@ -49,6 +49,12 @@ impl Shared {
         Ok(runs.head(connection, key)?.version)
     }
 
+    /// The collections are these from now on.
+    pub(crate) fn replace_tables(&self, tables: Vec<Table>) {
+        let named = tables.into_iter().map(|table| (table.definition.name.to_string(), Arc::new(table)));
+        *self.tables.write().expect("no panic holds the tables") = named.collect();
+    }
+
     /// Whether so many bytes more may wait; then they count.
     pub(super) fn admits(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_add(bytes, Ordering::Relaxed);

@@ -62,9 +62,19 @@ pub(crate) struct Merged {
 impl Upkeep {
     /// Takes up where an earlier process stopped: what was retired, and what a merge left half written, is deleted
     /// slice by slice. Only reads. Returns the live runs, which cover the log from its beginning.
-    pub(crate) fn recover(connection: &Connection) -> rusqlite::Result<(Self, Vec<Arc<Run>>)> {
-        let (old, live): (Vec<Arc<Run>>, Vec<_>) =
+    ///
+    /// Runs that this process knows already stay the ones that its readers hold: see [`Retired::is_unused`].
+    pub(crate) fn recover(
+        connection: &Connection,
+        known: &[Arc<Run>],
+    ) -> rusqlite::Result<(Self, Vec<Arc<Run>>)> {
+        let (mut old, mut live): (Vec<Arc<Run>>, Vec<_>) =
             Run::load_all(connection)?.into_iter().partition(|run| run.level == RETIRED);
+        for run in old.iter_mut().chain(&mut live) {
+            if let Some(known) = known.iter().find(|known| known.is_same(run)) {
+                *run = Arc::clone(known);
+            }
+        }
         let mut through = 0;
         if !live.iter().all(|run| std::mem::replace(&mut through, run.through) + 1 == run.first) {
             return Err(mismatch());
@@ -82,6 +92,12 @@ impl Upkeep {
             retired.push(Retired { id, run: None, blocks });
         }
         Ok((Self { merge: None, retired }, live))
+    }
+
+    /// All runs that a reader may hold.
+    pub(crate) fn known(&self, index: &Index) -> Vec<Arc<Run>> {
+        let retired = self.retired.iter().filter_map(|retired| retired.run.as_ref());
+        index.runs.iter().chain(retired).cloned().collect()
     }
 
     /// Whether there is anything to do.
@@ -120,8 +136,14 @@ impl Upkeep {
         self.retire(inputs);
     }
 
+    /// All live runs were made anew: what was made of them does not go on.
+    pub(crate) fn replaced(&mut self, runs: Vec<Arc<Run>>) {
+        self.merge = None;
+        self.retire(runs);
+    }
+
     /// Has the blocks of these runs deleted once no reader holds them.
-    pub(crate) fn retire(&mut self, runs: Vec<Arc<Run>>) {
+    fn retire(&mut self, runs: Vec<Arc<Run>>) {
         self.retired.extend(runs.into_iter().map(Retired::merged));
     }
 

@@ -190,6 +190,12 @@ impl Run {
         sum.bytes(&encode(&self.fences)).bytes(&self.filter.to_bytes()).stored()
     }
 
+    /// Whether another is this one, whatever its level: blocks of two runs are never the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.id, self.first, self.through) == (other.id, other.first, other.through)
+            && self.fences == other.fences
+    }
+
     /// Marks it as one whose blocks are to be deleted.
     pub(crate) fn retire(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut retire = connection.prepare_cached("UPDATE _run SET level = ?1, sum = ?2 WHERE run = ?3")?;

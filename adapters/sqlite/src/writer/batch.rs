@@ -32,7 +32,7 @@ pub(super) enum Trace {
         shape: Shape,
         id: [u8; 16],
     },
-    /// The last revision of all, which every transaction that touches records writes down.
+    /// The last revision of all, which every transaction that touches records or collections writes down.
     Revision(u64),
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use purlin::message::{Clock, Timestamp};
 use purlin::store::personal::KEYS;
-use purlin::store::{Collection, CommitError, Committed, Position};
+use purlin::store::{CommitError, Committed, Position};
 use rusqlite::{Connection, Row};
 
 use crate::archive::Cold;
@@ -31,6 +31,7 @@ use crate::schema;
 use crate::synchronous::Synchronous;
 use answers::Answers;
 use batch::{Applied, Batch};
+pub(crate) use collections::Change;
 use erasure::Secrets;
 use heads::Heads;
 pub(crate) use ready::Ready;
@@ -53,9 +54,7 @@ const BYTES: usize = 8 << 20;
 )]
 pub(crate) enum Job {
     Commit(Queued),
-    Define(Collection, oneshot::Sender<Result<(), CommitError>>),
-    Swap(Vec<(String, String)>, oneshot::Sender<Result<(), CommitError>>),
-    Drop(String, oneshot::Sender<Result<(), CommitError>>),
+    Change(Change, oneshot::Sender<Result<(), CommitError>>),
     /// Takes events out of the store's file that are durable in its archive.
     Forget(Vec<u64>, oneshot::Sender<Result<(), CommitError>>),
     /// The index may be damaged.
@@ -206,8 +205,7 @@ impl Writer {
         self.upkeep = upkeep;
         self.heads.clear();
         self.seal_at = self.run;
-        let named = tables.into_iter().map(|table| (table.definition.name.to_string(), Arc::new(table)));
-        *self.shared.tables.write().expect("no panic holds the tables") = named.collect();
+        self.shared.replace_tables(tables);
         let mut known = self.shared.index.write().expect("no panic holds the index");
         if known.take_suspicion() {
             index.suspect();
@@ -255,9 +253,9 @@ impl Writer {
                         let _ = answer.send(self.forget(&positions));
                     }
                     Job::Mend => self.mend_index(),
-                    other => {
+                    Job::Change(change, answer) => {
                         self.commit(std::mem::take(&mut waiting));
-                        self.change_collections(other);
+                        self.change_collections(&change, answer);
                     }
                 }
             }
@@ -291,18 +289,14 @@ impl Writer {
                 self.start_over();
                 waiting.into_iter().for_each(|alone| self.commit_taken(vec![alone]));
             }
-            Err(Failed::Unknown(unknown)) => {
-                let Unknown { trace, outcomes, error } = *unknown;
-                if self.settle(trace.as_ref(), &error) {
-                    self.answers.give(waiting, outcomes);
-                } else {
-                    self.answers.refuse(waiting, error);
-                }
-            }
+            Err(Failed::Unknown(unknown)) => match self.settle(*unknown) {
+                Ok(outcomes) => self.answers.give(waiting, outcomes),
+                Err(error) => self.answers.refuse(waiting, error),
+            },
         }
     }
 
-    fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed> {
+    fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed<Vec<Outcome>>> {
         self.at = self.at.max(self.clock.now()).max(self.last);
         let secrets = Secrets::of(waiting.iter().map(|queued| &queued.ready.commit));
         if secrets != Secrets::Untouched {
@@ -326,7 +320,7 @@ impl Writer {
         // Whatever comes of it: a revision that was given out once is not given out again.
         self.revision = revision;
         if let Err(error) = execute(connection, "COMMIT") {
-            return Err(Failed::Unknown(Box::new(Unknown { trace, outcomes, error })));
+            return Err(Failed::Unknown(Box::new(Unknown { trace, outcome: outcomes, error })));
         }
         (self.position, self.last) = (position, last);
         if !appended.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::batch::Trace;
-use super::{Closing, Job, Outcome, Writer, execute};
+use super::{Closing, Job, Writer, execute};
 use crate::error::{Unwell, unavailable};
 use crate::schema::{self, SchemaError};
 
@@ -13,15 +13,15 @@ use crate::schema::{self, SchemaError};
 const RETRY: Duration = Duration::from_millis(200);
 
 /// A transaction that did not happen, or of which it is not known.
-pub(super) enum Failed {
+pub(super) enum Failed<T> {
     RolledBack(rusqlite::Error),
-    Unknown(Box<Unknown>),
+    Unknown(Box<Unknown<T>>),
 }
 
 /// A transaction whose COMMIT failed: what is true if it happened all the same.
-pub(super) struct Unknown {
+pub(super) struct Unknown<T> {
     pub(super) trace: Option<Trace>,
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcome: T,
     pub(super) error: rusqlite::Error,
 }
 
@@ -40,21 +40,30 @@ impl Writer {
         }
     }
 
-    /// After a failed COMMIT: whether it happened all the same is read from the file.
+    /// After a failed COMMIT, of commits or of a change of collections: whether it happened all the same is read from
+    /// the file. Its outcome if it did, and else the error.
     ///
     /// What was read is made true for ever by a transaction of its own: frames that a failed sync left in the WAL
     /// would else be found, and believed, after the next crash. Until that works, those who wait for this COMMIT go
-    /// on waiting, because nothing could be said truthfully to them; whoever comes later is refused.
+    /// on waiting, because nothing could be said truthfully to them; whoever comes later is refused, and is
+    /// shown neither other collections nor another end of the log before it is known.
     #[cold]
-    pub(super) fn settle(&mut self, trace: Option<&Trace>, error: &rusqlite::Error) -> bool {
+    pub(super) fn settle<T>(&mut self, Unknown { trace, outcome, error }: Unknown<T>) -> rusqlite::Result<T> {
         tracing::error!(%error, "a COMMIT failed; the store is opened again to see whether it happened");
         loop {
-            match self.reopen().and_then(|()| self.see(trace)) {
-                Ok(happened) => return happened,
+            match self.find_out(trace.as_ref()) {
+                Ok(happened) => return if happened { Ok(outcome) } else { Err(error) },
                 Err(error) => tracing::error!(%error, "it cannot be seen yet; it is tried again"),
             }
             self.rest();
         }
+    }
+
+    fn find_out(&mut self, trace: Option<&Trace>) -> Result<bool, SchemaError> {
+        self.connection = schema::open_writer(&self.shared.file, self.synchronous)?;
+        let happened = self.see(trace)?;
+        self.load()?;
+        Ok(happened)
     }
 
     fn see(&self, trace: Option<&Trace>) -> Result<bool, SchemaError> {
@@ -79,12 +88,7 @@ impl Writer {
                     self.shared.took(queued.ready.bytes);
                     queued.tell(Err(unavailable(Unwell)));
                 }
-                Ok(
-                    Job::Define(_, answer)
-                    | Job::Swap(_, answer)
-                    | Job::Drop(_, answer)
-                    | Job::Forget(_, answer),
-                ) => {
+                Ok(Job::Change(_, answer) | Job::Forget(_, answer)) => {
                     let _ = answer.send(Err(unavailable(Unwell)));
                 }
                 Ok(Job::Close(answer)) => {

@@ -144,8 +144,7 @@ impl Writer {
         match mended {
             Ok(()) => {
                 *self.shared.index.write().expect("no panic holds the index") = index;
-                self.upkeep = Upkeep::default();
-                self.upkeep.retire(runs);
+                self.upkeep.replaced(runs);
             }
             Err(error) => {
                 tracing::error!(%error, "the index cannot be made anew: what depends on it cannot be read or appended to");
@@ -157,7 +156,8 @@ impl Writer {
     /// The index as it is in the file, with what the log has behind it. One that is damaged is made anew.
     pub(super) fn load_index(&self) -> rusqlite::Result<(Upkeep, Index)> {
         let connection = &self.connection;
-        match Upkeep::recover(connection) {
+        let known = self.upkeep.known(&self.shared.index.read().expect("no panic holds the index"));
+        match Upkeep::recover(connection, &known) {
             Ok((upkeep, runs)) => {
                 let mut index = Index::of(runs);
                 if self.read_tail(&mut index, LOADED * self.run)? {

@@ -1,5 +1,6 @@
 //! The tables of collections.
 
+use futures_util::FutureExt as _;
 use purlin::store::{Collection, Commit, Field, Query, Row};
 
 use crate::folder::Folder;
@@ -44,6 +45,29 @@ async fn what_a_swap_put_aside_goes_away_and_the_rest_stays() {
     }
     let found = store.list_records("rows", Query::all().and("n", 2)).await.unwrap();
     assert_eq!(found.records.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_damaged_goes_with_its_collection_also_when_nobody_waits_for_that() {
+    let folder = Folder::new();
+    let rows = Collection { name: "rows".into(), fields: [].as_slice().into() };
+    let put = || Commit::new().put_in(&rows, "k", &1, purlin::store::Revision::Any, None);
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    store.define_collection(rows.clone()).await.unwrap();
+    store.commit(put()).await.unwrap();
+    store.close().await;
+    let file = rusqlite::Connection::open(folder.file("a")).unwrap();
+    file.execute_batch("UPDATE rows SET _value = '2'").unwrap();
+    drop(file);
+    let store = purlin_sqlite::open(folder.file("a")).await.unwrap();
+    assert!(store.list_records("rows", Query::all()).await.is_err());
+    assert!(store.drop_collection("rows").now_or_never().is_none(), "it is asked for, and not waited for");
+    // Changes are made one after the other.
+    store.drop_collection("none").await.unwrap();
+    store.define_collection(rows.clone()).await.unwrap();
+    store.commit(put()).await.unwrap();
+    assert_eq!(store.list_records("rows", Query::all()).await.unwrap().records.len(), 1);
     store.close().await;
 }
 

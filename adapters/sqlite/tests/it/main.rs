@@ -9,6 +9,8 @@ mod collections;
 mod copies;
 mod damage;
 #[cfg(target_os = "linux")]
+mod doubt;
+#[cfg(target_os = "linux")]
 mod durability;
 mod files;
 mod folder;

@@ -11,6 +11,10 @@
  * PURLIN_DISK_SEED=S                 an uneven S lets some of what was not synced reach the image when the power
  *                                    fails, torn at any sector
  * PURLIN_DISK_READ_ONLY=path         while this file is there, the disk is read-only (EROFS)
+ * PURLIN_DISK_DOUBT=path             while this file is there, no thread can sync what it wrote to a log of SQLite's
+ *                                    (-wal): EIO, and each time the file gets a byte
+ * PURLIN_DISK_KEEPS=1                what such a sync was for is durable all the same, and is found: the log's index
+ *                                    (-shm) is lost, so that SQLite reads the log anew
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,10 +35,11 @@
 #define SECTOR 512
 
 struct change { off_t at; size_t len; char *bytes; struct change *next; }; /* no bytes: cut or grown to `at` */
-struct file { int id, is_folder; struct change *first, **last; };
+struct file { int id, is_folder; char *index; /* a log's */ struct change *first, **last; };
 struct name { char *path; struct file *file; int now, durable; };
 
-static char *folder, *image, *read_only;
+static char *folder, *image, *read_only, *doubt;
+static int keeps;
 static struct name names[FILES];
 static int name_count, file_count;
 static struct file *open_files[FILES];
@@ -42,6 +47,7 @@ static long writes, syncs, end_write = -1, end_sync = -1, fail_sync = -1, fail_e
 static unsigned long dice;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread int inside;
+static __thread struct file *wrote; /* the log that this thread wrote to and did not sync */
 
 #define REAL(result, name, ...) \
   static result (*real)(__VA_ARGS__); \
@@ -70,6 +76,8 @@ __attribute__((constructor)) static void begin(void) {
   folder = getenv("PURLIN_DISK_FOLDER");
   image = getenv("PURLIN_DISK_IMAGE");
   read_only = getenv("PURLIN_DISK_READ_ONLY");
+  doubt = getenv("PURLIN_DISK_DOUBT");
+  keeps = getenv("PURLIN_DISK_KEEPS") != NULL;
   const char *end = getenv("PURLIN_DISK_END"), *fail = getenv("PURLIN_DISK_FAIL"), *seed = getenv("PURLIN_DISK_SEED");
   if (end) { sscanf(end, "write:%ld", &end_write); sscanf(end, "sync:%ld", &end_sync); }
   if (fail) sscanf(fail, "%ld:%ld", &fail_sync, &fail_each);
@@ -241,6 +249,10 @@ static int opened(const char *path, int flags, mode_t mode) {
     if (!name) name = add(below(path), make_file(0), 0);
     inside = 1;
     if (flags & O_TRUNC) change(name->file, 0, NULL, 0);
+    size_t len = strlen(path);
+    if (!name->file->index && len > 4 && !strcmp(path + len - 4, "-wal")) {
+      if (asprintf(&name->file->index, "%.*s-shm", (int)len - 4, path) < 0) die("no memory");
+    }
     open_files[fd] = name->file;
   }
   leave();
@@ -275,6 +287,7 @@ static int count_write(struct file *file, off_t at, const void *bytes, size_t le
 static ssize_t written(int fd, const void *bytes, size_t len, off_t at) {
   enter();
   ssize_t done = count_write(open_files[fd], at, bytes, len) ? -1 : real_pwrite(fd, bytes, len, at);
+  if (open_files[fd]->index) wrote = open_files[fd];
   leave();
   return done;
 }
@@ -301,6 +314,23 @@ static int truncated(int fd, off_t len) {
 int ftruncate(int fd, off_t len) { return truncated(fd, len); }
 int ftruncate64(int fd, off_t len) { return truncated(fd, len); }
 
+/* Whether a sync leaves in doubt what it was for. */
+static int is_doubted(struct file *file) {
+  int own = wrote == file;
+  if (own) wrote = NULL;
+  if (!own || !doubt || access(doubt, F_OK)) return 0;
+  if (keeps) {
+    char header[96] = { 0 };
+    settle(file, 0);
+    /* Never closed: that would give up the locks that SQLite has on it. */
+    int index = real_open(file->index, O_RDWR, 0);
+    if (index < 0 || real_pwrite(index, header, sizeof header, 0) < 0) die("no index of the log");
+  } else forget(file);
+  int count = real_open(doubt, O_WRONLY | O_APPEND, 0);
+  if (count >= 0) { if (real_write(count, "!", 1) < 0) die("no count of doubts"); real_close(count); }
+  return 1;
+}
+
 static int synced(int fd) {
   if (!of_fd(fd)) return real_fsync(fd);
   enter();
@@ -308,6 +338,7 @@ static int synced(int fd) {
   int done = 0;
   if (syncs == end_sync) power_fails();
   if (is_read_only()) { errno = EROFS; done = -1; }
+  else if (is_doubted(file)) { errno = EIO; done = -1; }
   else if (syncs == fail_sync || (fail_each > 0 && syncs > fail_sync && (syncs - fail_sync) % fail_each == 0)) { forget(file); errno = EIO; done = -1; }
   else if (file->is_folder) { for (int n = 0; n < name_count; n++) if (names[n].file == file && names[n].now) settle_folder(names[n].path); }
   else settle(file, 0);

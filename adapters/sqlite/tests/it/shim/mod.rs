@@ -49,6 +49,11 @@ impl Disk {
         self.folder.path().join("read-only")
     }
 
+    /// While this file is there, no log can be synced.
+    pub(crate) fn doubt(&self) -> PathBuf {
+        self.folder.path().join("doubt")
+    }
+
     /// Runs a test of this binary on it.
     pub(crate) fn run(&self, test: &str, variables: &[(&str, &str)]) -> Ran {
         let mut command = Command::new(std::env::current_exe().expect("a test is a program"));
@@ -57,6 +62,7 @@ impl Disk {
         command.env("PURLIN_DISK_FOLDER", self.seen());
         command.env("PURLIN_DISK_IMAGE", self.folder.path().join("image"));
         command.env("PURLIN_DISK_READ_ONLY", self.read_only());
+        command.env("PURLIN_DISK_DOUBT", self.doubt());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.envs(variables.iter().copied());
         Ran { output: command.output().expect("the test can be started again") }
