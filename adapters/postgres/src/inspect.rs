@@ -6,9 +6,11 @@ use tokio_postgres::{Client, Error};
 
 use crate::codec::unsigned;
 use crate::error::OpenError;
-use crate::names::Schema;
+use crate::home;
+use crate::names::{HOLDERS, Schema};
 use crate::options::Options;
 use crate::schema::FORMAT;
+use crate::target::with;
 
 /// A database as the server shows it.
 #[derive(Debug, Clone)]
@@ -52,6 +54,9 @@ pub struct InspectedStore {
     pub last: Option<Timestamp>,
     /// The names of the collections.
     pub collections: Vec<String>,
+    /// It was put back, from a dump or as a copy, and nobody has opened it since: the log begins a new incarnation with the
+    /// first opening.
+    pub restored: bool,
     /// Whether a process has it open for itself alone ([`Options::sole`]).
     pub in_use: bool,
 }
@@ -72,13 +77,8 @@ const STORES: &str = "SELECT n.nspname::text FROM pg_namespace n \
 pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
     let target = Options::new(url, "inspection").target()?;
     let unreachable = |error: Error| OpenError::Unreachable { source: error.into() };
-    let (client, connection) = target.connect().await.map_err(unreachable)?;
-    tokio::select! {
-        read = read(&client) => read.map_err(unreachable),
-        ended = connection => Err(OpenError::Unreachable {
-            source: ended.err().map_or_else(|| "the server ended the connection".into(), Into::into),
-        }),
-    }
+    let (client, driver) = target.connect().await.map_err(unreachable)?;
+    with(driver, async { read(&client).await.map_err(unreachable) }).await
 }
 
 async fn read(client: &Client) -> Result<Inspection, Error> {
@@ -129,10 +129,9 @@ async fn store(client: &Client, schema: &Schema) -> Result<InspectedStore, Error
         last.map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
     let names = format!("SELECT name FROM {} ORDER BY name", schema.table("_collection"));
     let names = client.query(&names, &[]).await?;
-    // A lock by one number is shown as its two halves.
-    let held = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                AND (classid::bigint << 32) | objid::bigint = $1";
+    let held: i64 = client.query_one(HOLDERS, &[&schema.sole_lock()]).await?.try_get(0)?;
+    // What is damaged there is told when the store is opened.
+    let restored = home::is_put_back(client, schema).await.unwrap_or_default();
     Ok(InspectedStore {
         name: schema.name().to_owned(),
         format: meta("format").and_then(|format| format.parse().ok()).unwrap_or_default(),
@@ -141,6 +140,7 @@ async fn store(client: &Client, schema: &Schema) -> Result<InspectedStore, Error
         head: Position(last.map_or(0, |(position, _)| unsigned(position))),
         last: last.and_then(|(_, at)| Timestamp::from_microsecond(at).ok()),
         collections: names.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
-        in_use: client.query_one(held, &[&schema.sole_lock()]).await?.try_get(0)?,
+        restored,
+        in_use: held > 0,
     })
 }

@@ -88,3 +88,16 @@ impl Target {
         self.config.get_ssl_mode()
     }
 }
+
+/// What comes of a use of a connection, as long as that is there.
+pub(crate) async fn with<T>(
+    driver: Driver,
+    using: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    tokio::select! {
+        used = using => used,
+        ended = driver => Err(OpenError::Unreachable {
+            source: ended.err().map_or_else(|| "the server ended the connection".into(), Into::into),
+        }),
+    }
+}
