@@ -329,7 +329,7 @@ fn failed_import(place: &Place, error: &ImportError) -> Failure {
 }
 
 /// A refusal with all of its causes.
-fn refused(what: &str, error: &dyn std::error::Error) -> Failure {
+pub(super) fn refused(what: &str, error: &dyn std::error::Error) -> Failure {
     let mut said = format!("{what}: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

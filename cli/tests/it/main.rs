@@ -1,6 +1,7 @@
 //! The command line as an operator uses it: the real binary, on the data of a running and of a stopped process.
 
 mod accept;
+mod audit;
 mod breakers;
 mod dead_letters;
 mod doctor;
