@@ -9,6 +9,7 @@ mod personal;
 mod places;
 mod process;
 mod projections;
+mod put_back;
 mod sagas;
 #[path = "../../../adapters/postgres/tests/it/server.rs"]
 #[allow(dead_code, reason = "the adapter's tests ask more of a server")]
