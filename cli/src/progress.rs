@@ -41,6 +41,11 @@ impl Bar {
         self.0.set_message(message);
     }
 
+    /// Tells something at once, above the bar.
+    pub(crate) fn tell(&self, line: &str) {
+        self.0.suspend(|| eprintln!("{line}"));
+    }
+
     /// As far as a transfer has come.
     pub(crate) fn moved(&self, progress: Progress) {
         self.at(progress.events, progress.of);

@@ -297,7 +297,7 @@ impl Engine for Postgres {
         let how = format!(
             "a store in PostgreSQL is copied by PostgreSQL's own means, all of it as of one instant: \
              `pg_dump --schema='\"{name}\"' --format=custom --file=FILE DATABASE`, and back by `pg_restore`; \
-             positions stay as they are"
+             the log begins a new incarnation when it is opened there"
         );
         Box::pin(std::future::ready(Err(how.into())))
     }

@@ -9,7 +9,7 @@ use tokio_postgres::Error;
 
 use crate::error::said;
 use crate::link::{Link, Session, State};
-use crate::names::listeners;
+use crate::names::{HOLDERS, listeners};
 use crate::reader::{collections_sql, read_collections};
 use crate::schema::{Last, last_sql};
 use crate::shared::Shared;
@@ -50,7 +50,7 @@ async fn tell_once(
     let listeners = match *counted {
         Some((at, listeners)) if at.elapsed() < COUNTS => listeners,
         _ => {
-            let statement = session.statement(LISTENERS).await?;
+            let statement = session.statement(HOLDERS).await?;
             let listeners = session.client.query_one(&statement, &[&listeners(shared.id.log)]).await?;
             let listeners = listeners.try_get(0)?;
             *counted = Some((Instant::now(), listeners));
@@ -64,11 +64,6 @@ async fn tell_once(
     }
     Ok(())
 }
-
-/// How many listen. A lock by one number is shown as its two halves.
-const LISTENERS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
-     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-     AND (classid::bigint << 32) | objid::bigint = $1";
 
 /// Looks for what other processes did.
 pub(crate) async fn look(shared: Arc<Shared>, link: Link) {

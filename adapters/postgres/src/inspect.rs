@@ -6,7 +6,8 @@ use tokio_postgres::{Client, Error};
 
 use crate::codec::unsigned;
 use crate::error::{OpenError, Unreached};
-use crate::names::Schema;
+use crate::home;
+use crate::names::{HOLDERS, Schema};
 use crate::options::Options;
 use crate::schema::FORMAT;
 use crate::target::Reached;
@@ -53,6 +54,9 @@ pub struct InspectedStore {
     pub last: Option<Timestamp>,
     /// The names of the collections.
     pub collections: Vec<String>,
+    /// It was put back, from a dump or as a copy, and nobody has opened it since: the log begins a new incarnation with the
+    /// first opening.
+    pub restored: bool,
     /// Whether a process has it open for itself alone ([`Options::sole`]).
     pub in_use: bool,
 }
@@ -126,10 +130,9 @@ async fn store(client: &Client, schema: &Schema) -> Result<InspectedStore, Error
         last.map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
     let names = format!("SELECT name FROM {} ORDER BY name", schema.table("_collection"));
     let names = client.query(&names, &[]).await?;
-    // A lock by one number is shown as its two halves.
-    let held = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                AND (classid::bigint << 32) | objid::bigint = $1";
+    let held: i64 = client.query_one(HOLDERS, &[&schema.sole_lock()]).await?.try_get(0)?;
+    // What is damaged there is told when the store is opened.
+    let restored = home::is_put_back(client, schema).await.unwrap_or_default();
     Ok(InspectedStore {
         name: schema.name().to_owned(),
         format: meta("format").and_then(|format| format.parse().ok()).unwrap_or_default(),
@@ -138,6 +141,7 @@ async fn store(client: &Client, schema: &Schema) -> Result<InspectedStore, Error
         head: Position(last.map_or(0, |(position, _)| unsigned(position))),
         last: last.and_then(|(_, at)| Timestamp::from_microsecond(at).ok()),
         collections: names.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
-        in_use: client.query_one(held, &[&schema.sole_lock()]).await?.try_get(0)?,
+        restored,
+        in_use: held > 0,
     })
 }

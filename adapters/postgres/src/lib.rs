@@ -39,9 +39,18 @@
 //! Of several servers the next is tried beside one that is slow to answer, after a fifth of `connect_timeout`. All but one must
 //! refuse to write.
 //!
+//! A schema that is put back from a dump (`pg_dump`, `pg_restore`), or a database that is copied, begins a new incarnation of its
+//! log when it is opened: positions that were given out before are refused, and relays and groups that followed it from
+//! elsewhere stop until `purlin store accept` lets them go on; views, sagas and subscriptions in the store go on. So does a
+//! database that is moved by a dump or by logical replication; `purlin store move` keeps the log's identity. A restart, a standby that takes over, a base
+//! backup and `pg_upgrade` leave it as it is. What is set back as it lies on the disk (recovery to a point in time, a
+//! snapshot) is not noticed, nor are rows that are loaded into tables that stayed: say so with `purlin store
+//! new-incarnation`, or [`mark_restored`]. Stop the processes before anything is put back: who has a store open goes on as the
+//! log that was.
+//!
 //! What it needs: a database whose encoding is UTF8, and sessions of its own, three a store, one more while it
-//! archives, and for a moment as many again while statements take long (a pool in front of the server must not hand one session to several clients). `shared_buffers` should have room for
-//! the index of streams, some 30 bytes an event, and for the events of the streams in use: with ten million streams and the 128 MB
+//! archives, and for a moment as many again while statements take long (a pool in front of the server must not hand one
+//! session to several clients). `shared_buffers` should have room for the index of streams, some 30 bytes an event, and for the events of the streams in use: with ten million streams and the 128 MB
 //! that PostgreSQL has when it is installed, 128 callers commit a quarter less.
 //!
 //! # Encryption
@@ -80,6 +89,7 @@ mod collection;
 mod engine;
 mod error;
 mod followers;
+mod home;
 mod inspect;
 mod link;
 mod names;
@@ -100,6 +110,7 @@ use purlin::store::Store;
 
 pub use engine::Postgres;
 pub use error::OpenError;
+pub use home::mark_restored;
 pub use inspect::{InspectedStore, Inspection, inspect};
 pub use options::Options;
 

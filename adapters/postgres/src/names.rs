@@ -80,6 +80,12 @@ fn lock(id: Uuid) -> i64 {
     (id.as_u64_pair().0).cast_signed()
 }
 
+/// How many sessions hold the advisory lock of a number. A lock by one number is shown as its two halves.
+pub(crate) const HOLDERS: &str = "SELECT count(*) FROM pg_locks \
+     WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     AND (classid::bigint << 32) | objid::bigint = $1";
+
 /// The number of the advisory lock that all hold, shared, who listen to a log.
 pub(crate) fn listeners(log: Uuid) -> i64 {
     lock(derived_id(log, "purlin listeners"))

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Error};
 use crate::archive;
 use crate::codec::COLUMNS;
 use crate::error::OpenError;
+use crate::home;
 use crate::names::Schema;
 use crate::tag;
 use crate::upgrade::upgrade;
@@ -212,8 +213,9 @@ async fn prepare_now(
     } else {
         return Err(SchemaError::Foreign);
     };
+    let id = home::settle(client, schema, prepared.id).await?;
     client.batch_execute("COMMIT").await?;
-    Ok(prepared)
+    Ok(Prepared { id, ..prepared })
 }
 
 async fn make(
@@ -264,14 +266,17 @@ async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Res
     if format < FORMAT {
         upgrade(client, schema, format, tablespace).await?;
     }
-    let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
+    let log = log(client, schema).await?;
     let incarnation = meta(client, schema, "incarnation").await?.and_then(|number| number.parse().ok());
     let seed = meta(client, schema, "seed").await?.and_then(|seed| seed.parse().ok());
-    let id = LogId {
-        log: log.ok_or(SchemaError::Damaged("no log id"))?,
-        incarnation: incarnation.ok_or(SchemaError::Damaged("no incarnation"))?,
-    };
+    let id = LogId { log, incarnation: incarnation.ok_or(SchemaError::Damaged("no incarnation"))? };
     Ok(Prepared { id, seed: seed.ok_or(SchemaError::Damaged("no seed of the streams' hash"))? })
+}
+
+/// Which log it is.
+pub(crate) async fn log(client: &Client, schema: &Schema) -> Result<Uuid, SchemaError> {
+    let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
+    log.ok_or(SchemaError::Damaged("no log id"))
 }
 
 pub(crate) async fn meta(client: &Client, schema: &Schema, name: &str) -> Result<Option<String>, Error> {

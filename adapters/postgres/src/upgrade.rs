@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use purlin::message::Uuid;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::archive;
 use crate::names::{Schema, older_log_lock, quoted};
 use crate::schema::{
-    CHANGES, FORMAT, NEWER, PATIENCE, SchemaError, guard, meta, seed, stream_function, streams, version,
+    CHANGES, FORMAT, NEWER, PATIENCE, SchemaError, guard, log, seed, stream_function, streams, version,
 };
 use crate::tag;
 
@@ -29,8 +28,7 @@ pub(crate) async fn upgrade(
     tablespace: Option<&str>,
 ) -> Result<(), SchemaError> {
     // Whoever commits is between two groups, or has not begun. What they do with this lock later delays nobody else.
-    let log = meta(client, schema, "log").await?.and_then(|log| Uuid::parse_str(&log).ok());
-    let lock = older_log_lock(log.ok_or(SchemaError::Damaged("no log id"))?);
+    let lock = older_log_lock(log(client, schema).await?);
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
     // What takes long comes first, while others read.
     let seed = seed();

@@ -20,6 +20,7 @@
 
 mod ahead;
 mod archive;
+mod beside;
 mod check;
 mod checkpoint;
 mod checksum;
@@ -47,6 +48,7 @@ use std::path::PathBuf;
 
 use purlin::store::Store;
 
+pub use beside::open_beside;
 pub use check::check;
 pub use copy::restore;
 pub use engine::{Options, Sqlite};

@@ -29,7 +29,7 @@ const ROOM: usize = 4096;
 /// The wanted events behind `after` and up to `until`.
 ///
 /// Every event is looked at, wanted or not: one that is missing, or damaged so that it seems unwanted, is told.
-pub(crate) fn read(
+fn read(
     Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
     filter: &LogFilter,
@@ -182,8 +182,26 @@ impl Coarse {
     }
 }
 
+/// A page of the log behind a position, of which so much is looked through; what an index of tags finds is looked for up
+/// to its end.
+pub(crate) fn page(
+    reader: &mut Reader,
+    after: Position,
+    (until, head): (Position, Position),
+    filter: &LogFilter,
+    limit: usize,
+    older: Older,
+) -> Result<Part, ReadError> {
+    match &filter.matching {
+        Some(query) if query.is_by_tag() => {
+            read_tagged(reader, (after, head), (filter, query), limit, older).map(Part::from)
+        }
+        _ => read(reader, (after, until), filter, limit, older),
+    }
+}
+
 /// As [`read`], for a filter whose events an index of tags finds, wherever they are.
-pub(crate) fn read_tagged(
+fn read_tagged(
     Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
     (filter, query): (&LogFilter, &EventQuery),

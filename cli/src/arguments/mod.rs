@@ -12,8 +12,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use doctor::Doctor;
 pub(crate) use projections::{Parked, ParkedEvent, Projections, Rebuild, View};
-pub(crate) use store::{Abandon, Accept, Backup, Export, Import, Move, Restore, Store};
-pub(crate) use streams::{Archive, List, Show, Stats, Streams, Tail};
+pub(crate) use store::{Abandon, Accept, Backup, Export, Import, Move, NewIncarnation, Restore, Store};
+pub(crate) use streams::{Archive, Audit, List, Show, Stats, Streams, Tail};
 
 /// Look at, and act on, the services of a data folder or of a database: their logs, what is parked, what is stuck.
 #[derive(Debug, Parser)]

@@ -13,6 +13,7 @@ Examples:
   purlin store accept                                     who refuses a log that was restored
   purlin store accept --service orders --after 4711       what it means to go on behind that position
   purlin store accept --service orders --after 4711 --yes
+  purlin store new-incarnation --store postgres://postgres@db/shop --service orders --yes
   purlin store abandon-master-key 5TnqVbq7 --service users  what is lost with that master key
   purlin store export --service orders --to orders.jsonl  the process is stopped
   purlin store import --into sqlite:new/orders.db --from orders.jsonl
@@ -44,6 +45,14 @@ pub(crate) enum Store {
     /// The relay of a service whose store was lost, and that has begun another log, is let go on with that in the same way:
     /// what the new log says behind the position is published.
     Accept(Accept),
+    /// Say that a store in PostgreSQL was put back by means that it does not notice, so that its log begins a new incarnation.
+    ///
+    /// A schema that was restored from a dump, and a copy of a database, are noticed when the store is opened. What is set back
+    /// as it lies on the disk is not: a server that was recovered to a point in time, the snapshot of a disk or of a machine.
+    /// Whoever has followed the log since then would take other events for those that he knows, and its old positions for
+    /// good ones; so say it before the first process is started. Nobody may have the store open. A file of SQLite that was
+    /// copied back becomes a store of its own by `purlin store restore`.
+    NewIncarnation(NewIncarnation),
     /// Give up the master key that personal keys are wrapped in, because it is lost for good.
     ///
     /// A store makes no new keys under another master key than its own, and a process that is started with another one may
@@ -73,6 +82,17 @@ pub(crate) struct Backup {
     /// Which service's store; needed when there are several.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
+}
+
+/// Which store was put back.
+#[derive(Debug, Args)]
+pub(crate) struct NewIncarnation {
+    /// Which service's store.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Do it.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Which master key, of which store.

@@ -10,8 +10,13 @@ Examples:
   purlin streams tail --service orders           what comes, until ctrl-c
   purlin streams tail --service orders --kind order.paid --from 0 --json
   purlin streams stats                           events, bytes, kinds, and how many come a second
+  purlin streams audit --service orders          is there a gap, is anything out of order
+  purlin streams audit --service orders --follow while others write, until ctrl-c
   purlin streams archive --service orders --category order --idle-for 90d --ended-by order.shipped --dry-run
   purlin streams archive --service orders --category order --idle-for 90d --ended-by order.shipped";
+
+const AUDITED: &str = "\
+Exit status: 0 nothing is wrong; 1 something is, or the log cannot be read.";
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -24,6 +29,17 @@ pub(crate) enum Streams {
     Tail(Tail),
     /// Count what is in the log; all of it is read.
     Stats(Stats),
+    /// Check that the log has no gap and nothing out of order, while others write.
+    ///
+    /// Positions must be without a gap, versions without one in each stream, times in order, ids there once; and nothing may
+    /// come, change or go behind what was read, which is read again now and then, and all of it at the end. What is wrong
+    /// is told when it is seen. It ends where the log ended when it was begun; with --follow or --seconds it goes on with
+    /// what comes. A first ctrl-c (or SIGTERM) ends it in order, a second one at once, and both with a summary.
+    ///
+    /// A store in SQLite is read from its file, beside the process that has it open, or without one; none is kept from it.
+    /// Whether a stream reads the same by itself, `purlin doctor --log` tells.
+    #[command(after_help = AUDITED)]
+    Audit(Audit),
     /// Move what is seldom read out of the way; every read finds it as before.
     ///
     /// Of each stream that is chosen, all events but the last one move to the store's archive; with SQLite that is a file of
@@ -92,6 +108,26 @@ pub(crate) struct Tail {
     /// End after so many events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
+}
+
+/// Which log, from where, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// The service whose log it is; needed when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Begin behind this position of the log.
+    #[arg(long, value_name = "POSITION", default_value_t = 0, conflicts_with = "now")]
+    pub(crate) from: u64,
+    /// Begin with what comes from now on.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Go on with what comes, until ctrl-c.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Go on with what comes for so many seconds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: Option<u64>,
 }
 
 /// Whose numbers.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod archive;
+mod audit;
 mod breakers;
 mod calls;
 mod dead_letters;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::arguments::{Arguments, One, Paging, Subject};
+use crate::arguments::{Arguments, One, Paging, Streams, Subject};
 use crate::failure::Failure;
 use crate::operator::Operator;
 use crate::place::Place;
@@ -34,6 +35,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     let done = match &arguments.subject {
         Subject::Store(command) => store::run(place, command).await?,
+        Subject::Streams(Streams::Audit(wanted)) => audit::run(place, wanted).await?,
         Subject::Doctor(command) => {
             let examined = doctor::run(&place, command).await;
             print(&examined.shown(arguments.json))?;
@@ -47,7 +49,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
     };
     print(&done.shown(arguments.json))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(done.status())
 }
 
 async fn ask(operator: &Operator, subject: &Subject, json: bool) -> Result<Outcome, Failure> {
@@ -101,6 +103,15 @@ enum Outcome {
         /// As JSON.
         answer: Value,
     },
+    /// Something was held against what it ought to be.
+    Judged {
+        /// What was found.
+        said: String,
+        /// The answer.
+        answer: Value,
+        /// Whether nothing is wrong.
+        is_sound: bool,
+    },
     /// It is done.
     Done {
         /// What was done.
@@ -111,13 +122,23 @@ enum Outcome {
 }
 
 impl Outcome {
+    fn status(&self) -> ExitCode {
+        match self {
+            Self::Judged { is_sound: false, .. } => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        }
+    }
+
     fn shown(&self, json: bool) -> String {
         match self {
             Self::List { items, more, .. } if json => {
                 table::pretty(&json!({ "items": items, "more": more })) + "\n"
             }
             Self::Said => String::new(),
-            Self::One { value, .. } | Self::Told { answer: value, .. } | Self::Done { answer: value, .. }
+            Self::One { value, .. }
+            | Self::Told { answer: value, .. }
+            | Self::Judged { answer: value, .. }
+            | Self::Done { answer: value, .. }
                 if json =>
             {
                 table::pretty(value) + "\n"
@@ -129,7 +150,7 @@ impl Outcome {
                 table::table(columns, items) + more
             }
             Self::One { value, part } => with_part(value, *part),
-            Self::Done { said, .. } => format!("{said}\n"),
+            Self::Done { said, .. } | Self::Judged { said, .. } => format!("{said}\n"),
         }
     }
 }

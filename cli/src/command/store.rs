@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt as _, BufReader, duplex};
 
 use super::{Outcome, encoded, encoded_query, services};
-use crate::arguments::{Abandon, Backup, Export, Import, Move, Restore, Store};
+use crate::arguments::{Abandon, Backup, Export, Import, Move, NewIncarnation, Restore, Store};
 use crate::failure::Failure;
 use crate::operator::{Operator, folder_of};
 use crate::place::{Place, say_which};
@@ -30,6 +30,7 @@ pub(super) async fn run(place: Place, command: &Store) -> Result<Outcome, Failur
             operator.close().await;
             done
         }
+        Store::NewIncarnation(wanted) => begin_anew(place, wanted).await,
         Store::AbandonMasterKey(wanted) => {
             let operator = Operator::reach(&place).await?;
             let done = abandon(&operator, wanted).await;
@@ -170,6 +171,39 @@ async fn restore(wanted: &Restore) -> Result<Outcome, Failure> {
         store["head"]
     );
     Ok(Outcome::Done { said, answer: store })
+}
+
+/// Has the log of a store in a database begin a new incarnation; or says what that means.
+async fn begin_anew(place: Place, wanted: &NewIncarnation) -> Result<Outcome, Failure> {
+    let place = place.of(wanted.service.as_deref())?;
+    let Place::Database { url, service: Some(service) } = &place else {
+        return Err(Failure::Refused(format!(
+            "`{place}` is a file: one that was copied back becomes a store of its own by `purlin store restore FILE NEW`"
+        )));
+    };
+    let cannot = |error: purlin_postgres::OpenError| Failure::Open {
+        path: place.to_string().into(),
+        source: error.into(),
+    };
+    let found = purlin_postgres::inspect(url).await.map_err(cannot)?.stores;
+    let Some(store) = found.into_iter().find(|store| store.name == *service) else {
+        return Err(Failure::NoSuchThing(format!("there is no store of `{service}` in the database")));
+    };
+    if !wanted.yes {
+        return Err(Failure::Refused(format!(
+            "the log of {service} ends at {}: positions that were given out before would be refused, and relays and groups \
+             that follow it stop until `purlin store accept` lets them go on. Nothing was changed: say it again with --yes \
+             to do so",
+            store.head
+        )));
+    }
+    purlin_postgres::mark_restored(url, service).await.map_err(cannot)?;
+    let said = format!(
+        "the log of {service} begins a new incarnation when it is opened, and relays and groups that followed the old one \
+         stop and say so (`purlin store accept` lets them go on)"
+    );
+    let answer = json!({ "service": service, "log": store.log.map(|id| id.log), "head": store.head });
+    Ok(Outcome::Done { said, answer })
 }
 
 /// What a store's file says of itself.
@@ -329,7 +363,7 @@ fn failed_import(place: &Place, error: &ImportError) -> Failure {
 }
 
 /// A refusal with all of its causes.
-fn refused(what: &str, error: &dyn std::error::Error) -> Failure {
+pub(super) fn refused(what: &str, error: &dyn std::error::Error) -> Failure {
     let mut said = format!("{what}: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,6 +1,7 @@
 //! The command line as an operator uses it: the real binary, on the data of a running and of a stopped process.
 
 mod accept;
+mod audit;
 mod breakers;
 mod dead_letters;
 mod doctor;
@@ -8,6 +9,7 @@ mod personal;
 mod places;
 mod process;
 mod projections;
+mod put_back;
 mod sagas;
 #[path = "../../../adapters/postgres/tests/it/server.rs"]
 #[allow(dead_code, reason = "the adapter's tests ask more of a server")]

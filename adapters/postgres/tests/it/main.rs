@@ -10,6 +10,7 @@ mod master_keys;
 mod pages;
 mod processes;
 mod proxy;
+mod restored;
 mod schemas;
 mod server;
 mod silent;

@@ -176,7 +176,7 @@ async fn a_restored_dump_goes_on_where_it_was(server: &Server) {
     server.program("createdb", &["restored"]);
     server.program("pg_restore", &["--dbname=restored", &file]);
     let restored = purlin_postgres::open(server.url_of("restored"), "dumped").await.expect("it is a store");
-    assert_eq!((restored.log_id(), restored.head()), (store.log_id(), Position(20)));
+    assert_eq!((restored.log_id().log, restored.head()), (store.log_id().log, Position(20)));
     let commit = Commit::new().append(stream(), Expected::Version(20), [Envelope::raw("x", "1")]);
     let next = commit.put_expecting("a", &row, Revision::Exact(revision), None);
     let next = restored.commit(next).await.expect("versions and revisions go on");

@@ -29,11 +29,15 @@ impl Server {
         // It must belong to the server's user, who makes it.
         run(Path::new(""), "mkdir", &[folder.to_str().expect("a path of ours")]);
         let server = Self { programs, folder, port: free_port() };
-        let data = server.data();
-        let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
-        run(&server.programs, "initdb", &init);
+        server.init();
         server.boot();
         Some(server)
+    }
+
+    fn init(&self) {
+        let data = self.data();
+        let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
+        run(&self.programs, "initdb", &init);
     }
 
     /// Starts a second server that follows this one.
@@ -71,6 +75,38 @@ impl Server {
     pub(crate) fn restart_as_a_standby(&self) {
         run(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "fast", "-w", "stop"]);
         run(Path::new(""), "touch", &[&self.file("data/standby.signal")]);
+        self.boot();
+    }
+
+    /// Ends the server in order, and starts what PostgreSQL's own upgrade makes of it: another server, with the same data.
+    pub(crate) fn upgrade(&self) {
+        run(&self.programs, "pg_ctl", &["-D", &self.data(), "-m", "fast", "-w", "stop"]);
+        let (old, folder) = (self.file("old"), self.folder.display().to_string());
+        run(Path::new(""), "mv", &[&self.data(), &old]);
+        self.init();
+        let programs = self.programs.display().to_string();
+        let upgrade = [
+            "-b",
+            &programs,
+            "-B",
+            &programs,
+            "-d",
+            &old,
+            "-D",
+            &self.data(),
+            "-U",
+            "postgres",
+            "-s",
+            &folder,
+        ];
+        // It writes what it does into the folder that it runs in.
+        let there = [
+            "-c",
+            "cd \"$0\" && exec \"$@\"",
+            &folder,
+            &self.programs.join("pg_upgrade").display().to_string(),
+        ];
+        run(Path::new(""), "sh", &[&there[..], &upgrade[..]].concat());
         self.boot();
     }
 
@@ -145,8 +181,13 @@ impl Server {
 
     /// A connection beside the store.
     pub(crate) async fn client(&self) -> Client {
+        self.client_of("postgres").await
+    }
+
+    /// The same to a database of it.
+    pub(crate) async fn client_of(&self, database: &str) -> Client {
         let (client, connection) =
-            tokio_postgres::connect(&self.url(), NoTls).await.expect("the server is up");
+            tokio_postgres::connect(&self.url_of(database), NoTls).await.expect("the server is up");
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let _ = runtime.expect("a runtime").block_on(connection);

@@ -26,12 +26,7 @@ impl Sqlite {
         let head = *self.shared.head.borrow();
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
         let older = self.shared.older;
-        move |reader| match &filter.matching {
-            Some(query) if query.is_by_tag() => {
-                log::read_tagged(reader, (after, head), (&filter, query), limit, older).map(Part::from)
-            }
-            _ => log::read(reader, (after, until), &filter, limit, older),
-        }
+        move |reader| log::page(reader, after, (until, head), &filter, limit, older)
     }
 
     /// Begins what is expected behind a page that was just read, which had so many bytes and `step` positions: the next

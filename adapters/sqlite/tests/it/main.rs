@@ -5,6 +5,7 @@
 mod archive;
 #[cfg(target_os = "linux")]
 mod archive_power;
+mod beside;
 mod collections;
 mod copies;
 mod damage;

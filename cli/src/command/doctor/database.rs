@@ -1,9 +1,11 @@
 //! A PostgreSQL database: what its settings are worth, and what the schemas say of themselves.
 
+use std::cmp::Ordering;
+
 use purlin::message::Clock;
 use purlin_postgres::{InspectedStore, Inspection};
 
-use super::files::{clock, told};
+use super::files::{NEW_LIFE, clock, told};
 use super::finding::{Finding, bytes};
 use crate::place::Place;
 
@@ -79,7 +81,11 @@ fn server(database: &Inspection, found: &mut Vec<Finding>) {
     let most: i64 = setting("max_connections").parse().unwrap_or_default();
     let said = format!("{} of {most} are used", database.sessions);
     found.push(match most - database.sessions < SESSIONS {
-        true => Finding::warn("sessions", said, "raise max_connections: a store needs three, and a few more at times"),
+        true => Finding::warn(
+            "sessions",
+            said,
+            "raise max_connections: a store needs three, and a few more at times",
+        ),
         false => Finding::ok("sessions", said),
     });
     let skew = database.now.duration_since(Clock::system().now()).as_secs();
@@ -105,14 +111,19 @@ fn store(store: &InspectedStore, found: &mut Vec<Finding>) {
         store.head,
         store.collections.len()
     );
-    found.push(match store.format.cmp(&store.known) {
-        std::cmp::Ordering::Greater => {
+    found.push(match (store.format.cmp(&store.known), store.restored) {
+        (Ordering::Greater, _) => {
             Finding::fail(&about, said, format!("use a newer program: this one knows format {}", store.known))
         }
-        std::cmp::Ordering::Less => {
+        (_, true) => Finding::warn(
+            &about,
+            format!("{said}; it was put back, and nobody has opened it since"),
+            NEW_LIFE,
+        ),
+        (Ordering::Less, false) => {
             Finding::ok(&about, format!("{said}; it is brought to format {} when it is opened", store.known))
         }
-        std::cmp::Ordering::Equal => Finding::ok(&about, said),
+        (Ordering::Equal, false) => Finding::ok(&about, said),
     });
     found.extend(clock(&store.name, store.last));
 }

@@ -17,6 +17,10 @@ const NONE: u64 = 64 << 20;
 /// A write-ahead log that is longer than this is not moved into its file.
 const LONG_WAL: u64 = 256 << 20;
 
+/// What becomes of a log that was put back.
+pub(super) const NEW_LIFE: &str =
+    "the log begins a new incarnation when it is opened: relays and groups that follow the old one will stop";
+
 /// Looks at a folder, or at one file in it, whose archive may be said to be elsewhere than it remembers.
 pub(super) async fn folder(
     folder: &Path,
@@ -94,11 +98,7 @@ async fn store(
         bytes(store.bytes)
     );
     found.push(match (store.format < store.known, store.copy) {
-        (_, true) => Finding::warn(
-            &about,
-            format!("{said}; it is a copy that nobody has opened"),
-            "the log begins a new incarnation when it is opened: relays and groups that follow the old one will stop",
-        ),
+        (_, true) => Finding::warn(&about, format!("{said}; it is a copy that nobody has opened"), NEW_LIFE),
         (true, _) => {
             Finding::ok(&about, format!("{said}; it is brought to format {} when it is opened", store.known))
         }

@@ -13,8 +13,8 @@ const MOST: usize = 10;
 
 pub(super) async fn examine(operator: &Operator, place: &Place, found: &mut Vec<Finding>) {
     if operator.stores().is_empty() {
-        let advice = "stop the process, or check a copy: purlin store backup copy.db --service NAME; purlin doctor \
-                      --store sqlite:copy.db --log";
+        let advice = "see whether it has a gap, beside the process (purlin streams audit --service NAME), or check a copy \
+                      as a whole: purlin store backup copy.db --service NAME; purlin doctor --store sqlite:copy.db --log";
         return found.push(Finding::warn("log", "a running process has the stores: it was not read", advice));
     }
     if let Place::Folder(_) | Place::File(..) = place {

@@ -9,6 +9,10 @@ use super::pages::{Next, next};
 use super::scan::Scan;
 use super::{Audit, Report};
 
+/// How many events that a process has not heard of are looked for when it is to end; who is far behind is not to chase after
+/// all that is written meanwhile.
+const UNHEARD: u64 = 10_000;
+
 /// What a follower saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Followed {
@@ -19,17 +23,17 @@ pub struct Followed {
 }
 
 impl Audit {
-    /// Tails the log behind a position until `until` comes, then to where it has come by then. Whenever it has passed
-    /// half of [`Audit::behind`] events, and at the end, it reads again what is behind its cursor: nothing may have come
-    /// there, changed, or gone.
+    /// Tails the log behind a position until `until` comes, then to where the log has come by then, however much is written
+    /// behind that. Whenever it has passed half of [`Audit::behind`] events, and at the end, it reads again what is behind
+    /// its cursor: nothing may have come there, changed, or gone.
     ///
-    /// `progress` hears of the cursor.
+    /// `progress` hears of what was read and found so far: before anything is, and whenever it goes on.
     pub async fn follow(
         &self,
         store: &Store,
         after: Position,
         until: impl Future<Output = ()>,
-        mut progress: impl FnMut(Position),
+        mut progress: impl FnMut(&Report),
     ) -> Result<Followed, ReadError> {
         // What is read again must be what it was, whoever is forgotten meanwhile.
         let store = &store.sealed();
@@ -43,13 +47,14 @@ impl Audit {
             since: 0,
         };
         let (mut until, mut watch) = (std::pin::pin!(until), store.watch());
+        progress(tail.report());
         loop {
             watch.borrow_and_update();
             tokio::select! {
                 biased;
                 () = &mut until => break,
                 caught_up = tail.step() => if !caught_up? {
-                    progress(tail.behind.cursor());
+                    progress(tail.report());
                     continue;
                 },
             }
@@ -58,8 +63,11 @@ impl Audit {
                 changed = watch.changed() => if changed.is_err() { break },
             }
         }
-        while !tail.step().await? {
-            progress(tail.behind.cursor());
+        // What this process has not heard of yet is looked for, if it can be read.
+        let heard = store.head();
+        let end = store.head_up_to(Position(heard.0.saturating_add(UNHEARD))).await.unwrap_or(heard);
+        while tail.behind.cursor() < end && !tail.step().await? {
+            progress(tail.report());
         }
         tail.end().await
     }
@@ -76,6 +84,13 @@ struct Tail<'a> {
 }
 
 impl Tail<'_> {
+    /// What was read and found so far.
+    fn report(&mut self) -> &Report {
+        let report = &mut self.scan.report;
+        (report.through, report.streams) = (self.behind.cursor(), self.scan.versions.streams());
+        report
+    }
+
     /// Reads a page; whether there was nothing more.
     async fn step(&mut self) -> Result<bool, ReadError> {
         match next(self.store, self.behind.cursor(), self.audit.page).await? {

@@ -4,7 +4,7 @@
 //! positions dense from 1, versions dense in each stream, times that never go back, ids that are there once, kinds and
 //! ids that are well-formed. Of some streams it also reads what [`Store::read_stream`](super::Store::read_stream) gives,
 //! and compares. [`Audit::follow`] tails the log while others write, reads again what is behind its cursor, and tells
-//! whether anything came, changed or went there.
+//! whether anything came, changed or went there. `purlin doctor --log` does the first, `purlin streams audit` the second.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -1,10 +1,13 @@
 //! A follower sees what comes, and that nothing comes behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use purlin::store::audit::{Audit, Damage, Followed};
-use purlin::store::{Commit, Expected, Position, Recorded};
+use purlin::store::audit::{Audit, Damage, Followed, Report};
+use purlin::store::memory::Memory;
+use purlin::store::{
+    BoxFuture, Commit, Engine, Expected, Layer, LogFilter, LogPage, Position, ReadError, Recorded, Store,
+};
 
 use super::damaged::Damaged;
 use super::{changed, event, found, stream, write};
@@ -25,8 +28,8 @@ async fn a_follower_sees_what_is_written_while_it_follows() {
         let _ = stopped.await;
     };
     let mut stop = Some(stop);
-    let following = audit.follow(&store, Position::START, until, |cursor| {
-        if cursor == Position(60) {
+    let following = audit.follow(&store, Position::START, until, |report| {
+        if report.through == Position(60) {
             let _ = stop.take().map(|stop| stop.send(()));
         }
     });
@@ -117,4 +120,49 @@ async fn a_follower_that_nothing_comes_to_waits() {
     };
     let (followed, ()) = tokio::join!(following, later);
     assert_eq!(followed.unwrap().report.events, 3);
+}
+
+/// A log to which somebody always appends before it is read.
+struct Growing(Memory, AtomicU64);
+
+impl Layer for Growing {
+    fn inner(&self) -> &dyn Engine {
+        &self.0
+    }
+
+    fn read_log(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<LogPage, ReadError>> {
+        Box::pin(async move {
+            let reads = self.1.fetch_add(1, Ordering::Relaxed);
+            assert!(reads < 100_000, "it reads for ever");
+            let next = Commit::new().append(stream(1), Expected::Any, [event(reads)]);
+            self.0.commit(next).await.expect("a commit");
+            self.0.read_log(after, filter, limit).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_is_to_end_does_not_chase_what_is_written_meanwhile() {
+    let store = Store::new(Growing(Memory::new(), AtomicU64::new(0)));
+    let audit = Audit { page: 1, ..Audit::default() };
+    let followed = audit.follow(&store, Position::START, std::future::ready(()), |_| {}).await.unwrap();
+    assert!(followed.report.is_clean(), "{followed}");
+    assert!(followed.report.through < store.head());
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_when_it_is_seen() {
+    let damaged = Damaged::new();
+    write(&damaged.store()).await;
+    damaged.log(changed(20, |event| event.version += 1));
+    let mut heard = Vec::new();
+    let audit = Audit { page: 7, ..Audit::default() };
+    let tell = |report: &Report| heard.push((report.through.0, report.events, report.found));
+    audit.follow(&damaged.store(), Position::START, std::future::ready(()), tell).await.unwrap();
+    assert_eq!(heard[..4], [(0, 0, 0), (7, 7, 0), (14, 14, 0), (21, 21, 1)]);
 }
