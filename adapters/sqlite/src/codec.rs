@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use purlin::message::{Envelope, Meta, Timestamp, Uuid};
 use purlin::store::pool::Pool;
-use purlin::store::{Position, Recorded, StreamId};
+use purlin::store::{Position, Recorded};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
@@ -135,7 +135,7 @@ impl Seen<'_> {
     pub(crate) fn event(self, data: Bytes, pool: &mut Pool) -> rusqlite::Result<Recorded> {
         let header = self.header;
         let damaged_text = |error| damaged(1, Type::Text, error);
-        let stream = StreamId::parse(header.stream).map_err(damaged_text)?;
+        let stream = pool.stream(header.stream).map_err(damaged_text)?;
         let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(1, Type::Integer, error))?;
         let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(1, Type::Blob, Damaged))?;
         Ok(Recorded {

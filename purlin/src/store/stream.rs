@@ -60,6 +60,12 @@ impl StreamId {
         self.parts().1
     }
 
+    /// Whether a name is so long that clones of the value share it.
+    #[inline]
+    pub(super) fn is_shared(name: &str) -> bool {
+        name.len() > Name::SHORT
+    }
+
     fn parts(&self) -> (&str, &str) {
         self.as_str().split_once('-').expect("it was looked for when the name was made")
     }
