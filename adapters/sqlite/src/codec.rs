@@ -158,15 +158,22 @@ impl Seen<'_> {
 
 /// Which event a row of [`columns`] is, as far as that can be read.
 pub(crate) fn whose(position: u64, row: &Row<'_>, older: Older) -> String {
-    let (stream, kind) = if position <= older.apart {
-        older::seems(row)
-    } else {
-        let stored = row.get_ref(1).ok().and_then(|stored| stored.as_blob().ok());
-        let seems = stored.and_then(header::seems);
-        seems.map(|(stream, kind)| (stream.to_owned(), kind.to_owned())).unzip()
-    };
-    let text = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
-    format!("the event at {position} (`{}` of the stream `{}`)", text(kind), text(stream))
+    if position <= older.apart {
+        let (stream, kind) = older::seems(row);
+        return named(position, stream.as_deref(), kind.as_deref());
+    }
+    whose_stored(position, row.get_ref(1).ok().and_then(|stored| stored.as_blob().ok()))
+}
+
+/// As [`whose`], of the header as it is stored.
+pub(crate) fn whose_stored(position: u64, stored: Option<&[u8]>) -> String {
+    let (stream, kind) = stored.and_then(header::seems).unzip();
+    named(position, stream, kind)
+}
+
+fn named(position: u64, stream: Option<&str>, kind: Option<&str>) -> String {
+    let (kind, stream) = (kind.unwrap_or("?"), stream.unwrap_or("?"));
+    format!("the event at {position} (`{kind}` of the stream `{stream}`)")
 }
 
 /// SQLite's integers are signed; positions and versions never reach the sign.

@@ -23,6 +23,7 @@ mod archive;
 mod check;
 mod checkpoint;
 mod checksum;
+mod chunks;
 mod codec;
 mod collection;
 mod copy;
