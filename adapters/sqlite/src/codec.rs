@@ -118,6 +118,21 @@ pub(crate) fn data_of<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<&'r [u8]>
     Ok(row.get_ref(2)?.as_bytes_or_null()?)
 }
 
+/// The header of a row of [`columns`] as it is stored, and the data, which are what was written; none if its parts are
+/// apart. Nothing is taken out of the header that only its event is made of.
+pub(crate) fn stored<'r>(
+    position: u64,
+    row: &'r Row<'_>,
+    older: Older,
+) -> rusqlite::Result<Option<(&'r [u8], &'r [u8])>> {
+    if position <= older.apart {
+        return Ok(None);
+    }
+    let (header, data) = (row.get_ref(1)?.as_blob()?, data_of(row)?.ok_or_else(mismatch)?);
+    let fits = header::check(header, position) == Some(data_sum(data));
+    if fits { Ok(Some((header, data))) } else { Err(mismatch()) }
+}
+
 /// The event of a row with its data.
 pub(crate) fn read_event(row: &Row<'_>, older: Older) -> rusqlite::Result<Recorded> {
     let (seen, data) = (Seen::read(row, older)?, data_of(row)?.ok_or_else(mismatch)?);

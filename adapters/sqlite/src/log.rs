@@ -8,7 +8,7 @@ use purlin::store::{EventQuery, Limits, LogFilter, Position, ReadError, Recorded
 use rusqlite::{Connection, Row};
 
 use crate::archive::{Cold, Scan};
-use crate::codec::{Seen, data_of, mismatch, read_event, select, select_at, signed, whose};
+use crate::codec::{Seen, data_of, mismatch, read_event, select, select_at, signed, stored, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::older::Older;
@@ -43,10 +43,11 @@ pub(crate) fn read(
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = hot.transaction().map_err(log)?;
     let (coarse, pool) = (Coarse::of(filter), Pool::of_page());
-    let mut walk = Walk { part, pool, coarse, filter, older };
+    let all = *filter == LogFilter::all();
+    let mut walk = Walk { part, pool, coarse, filter, all, older };
     let mut select = transaction.prepare_cached(&walk.statement(after)).map_err(log)?;
     let mut rows = Scan::new(select.query([signed(after.0), signed(until.0)]).map_err(log)?);
-    if *filter == LogFilter::all() {
+    if all {
         let room = usize::try_from(until.0 - after.0).unwrap_or(ROOM);
         walk.part.reserve(ROOM.min(room));
     }
@@ -70,6 +71,8 @@ struct Walk<'a> {
     pool: Pool,
     coarse: Coarse,
     filter: &'a LogFilter,
+    /// Nothing is asked at all.
+    all: bool,
     older: Older,
 }
 
@@ -114,6 +117,12 @@ impl Walk<'_> {
     }
 
     fn take(&mut self, position: u64, row: &Row<'_>, file: &Connection) -> rusqlite::Result<()> {
+        if self.all
+            && let Some((header, data)) = stored(position, row, self.older)?
+        {
+            self.part.pack(position, header, data);
+            return Ok(());
+        }
         let seen = Seen::at(position, row, self.older)?;
         if !self.coarse.admits(&seen) {
             return Ok(());
