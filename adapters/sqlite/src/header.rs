@@ -1,7 +1,7 @@
 //! What is known of an event but its data, as the one value in which it is stored.
 //!
-//! SQLite takes its time for each column of a row, when it is written and when it is read: what an event consists of is
-//! packed into one.
+//! SQLite takes its time for each column of a row, when it is written and when it is read (decision 19 has figures): what
+//! an event consists of is packed into one.
 //!
 //! | bytes | |
 //! |---|---|

@@ -6,7 +6,7 @@ use std::str;
 use std::sync::Arc;
 
 /// A text that does not change. Up to [`Name::SHORT`] bytes it stands in the value itself: to make, copy and drop one then
-/// takes no memory from anywhere, and shares nothing with other threads.
+/// takes no memory from anywhere, and shares nothing with other threads. (`cargo xtask bench store --only replay`.)
 #[derive(Clone)]
 pub(super) enum Name {
     Short { len: u8, text: [u8; Name::SHORT] },
