@@ -6,9 +6,7 @@ use bytes::BytesMut;
 use purlin::message::Envelope;
 use purlin::message::{Meta, Tags, Timestamp, Uuid};
 use purlin::store::pool::Pool;
-use purlin::store::{
-    Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
-};
+use purlin::store::{Commit, CommitError, Position, ReadError, Record, Recorded, Scalar, WriteKind};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
@@ -43,7 +41,7 @@ fn read_event(row: &Row, pool: &mut Pool) -> Result<Recorded, ReadError> {
     };
     Ok(Recorded {
         position: Position(unsigned(position)),
-        stream: StreamId::parse(name(1)?).map_err(|error| unreadable(what(), error))?,
+        stream: pool.stream(name(1)?).map_err(|error| unreadable(what(), error))?,
         version: unsigned(row.try_get(2).map_err(damaged)?),
         at: Timestamp::from_microsecond(at).map_err(|error| unreadable(what(), error))?,
         envelope: Envelope {

@@ -3,20 +3,24 @@
 //!
 //! One is begun only for a reader who was seen to go on where he stood, and only where the log has a whole page: who reads
 //! once, or follows the end of the log, causes none. Where all events are wanted it is known where the pages behind the
-//! next one begin, and some of them are begun too: whoever decodes and the thread that reads then seldom wait for each
-//! other. What nobody fetches has few bytes, or is one page of at most [`Limits::PAGE`](purlin::store::Limits::PAGE) bytes
-//! or so.
+//! next one begin, and while pages are small some of them are begun too, so that whoever decodes and the thread that reads
+//! seldom wait for each other (`cargo xtask bench store --only "replay sqlite"`). Each of those is cut when it turns out
+//! to be larger: what nobody fetches has, for each reader, [`Limits::PAGE`] bytes at the most, be it one page or several,
+//! and of each page the event that came to its bound.
 
-use purlin::store::ahead;
+use purlin::store::{Limits, ahead};
 
 use crate::part::Part;
 use crate::reader::Begun;
 
-/// Pages that are begun for a reader.
-pub(crate) const PAGES: usize = 4;
+/// Pages that are begun for a reader, while they are small.
+pub(crate) const SMALL_PAGES: usize = 4;
 
-/// Bytes of a page's data up to which more than one is begun.
-pub(crate) const FEW_BYTES: usize = 1 << 20;
+/// Bytes at which each of them is cut. Those behind one that is cut do not begin where it ends, and are thrown away.
+pub(crate) const CUT_AT: usize = Limits::PAGE / SMALL_PAGES;
+
+/// Bytes up to which a page is small: the next ones may have twice as many before one is cut.
+pub(crate) const SMALL: usize = CUT_AT / 2;
 
 /// The next pages of those who read lately.
 pub(crate) type Ahead = ahead::Ahead<Begun<Part>>;

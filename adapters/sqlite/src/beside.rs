@@ -18,7 +18,7 @@ use crate::copy::on_a_thread;
 use crate::error::{Closed, OpenError, unavailable, unreadable};
 use crate::files;
 use crate::log;
-use crate::part::Part;
+use crate::part::{Most, Part};
 use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 
@@ -141,7 +141,7 @@ impl Place {
             let older = schema::read_older(&reader.hot).map_err(unreadable)?;
             let head = Position(schema::head(&reader.hot).map_err(unreadable)?);
             let until = head.min(Position(after.0.saturating_add(WINDOW)));
-            log::page(reader, after, (until, head), filter, limit, older)
+            log::page(reader, after, (until, head), filter, Most::page(limit), older)
         };
         match read() {
             // What is missing may be in an archive that was made since.
@@ -189,7 +189,7 @@ impl Engine for Beside {
         let place = Arc::clone(&self.place);
         Box::pin(async move {
             let part = self.readers.read(move |reader| place.read(reader, after, &filter, limit));
-            part.await?.page()
+            part.await?.page().await
         })
     }
 

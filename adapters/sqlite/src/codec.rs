@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use purlin::message::{Envelope, Meta, Timestamp, Uuid};
 use purlin::store::pool::Pool;
-use purlin::store::{Position, Recorded, StreamId};
+use purlin::store::{Position, Recorded};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
@@ -118,6 +118,21 @@ pub(crate) fn data_of<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<&'r [u8]>
     Ok(row.get_ref(2)?.as_bytes_or_null()?)
 }
 
+/// The header of a row of [`columns`] as it is stored, and the data, which are what was written; none if its parts are
+/// apart. Nothing is taken out of the header that only its event is made of.
+pub(crate) fn stored<'r>(
+    position: u64,
+    row: &'r Row<'_>,
+    older: Older,
+) -> rusqlite::Result<Option<(&'r [u8], &'r [u8])>> {
+    if position <= older.apart {
+        return Ok(None);
+    }
+    let (header, data) = (row.get_ref(1)?.as_blob()?, data_of(row)?.ok_or_else(mismatch)?);
+    let fits = header::check(header, position) == Some(data_sum(data));
+    if fits { Ok(Some((header, data))) } else { Err(mismatch()) }
+}
+
 /// The event of a row with its data.
 pub(crate) fn read_event(row: &Row<'_>, older: Older) -> rusqlite::Result<Recorded> {
     let (seen, data) = (Seen::read(row, older)?, data_of(row)?.ok_or_else(mismatch)?);
@@ -135,7 +150,7 @@ impl Seen<'_> {
     pub(crate) fn event(self, data: Bytes, pool: &mut Pool) -> rusqlite::Result<Recorded> {
         let header = self.header;
         let damaged_text = |error| damaged(1, Type::Text, error);
-        let stream = StreamId::parse(header.stream).map_err(damaged_text)?;
+        let stream = pool.stream(header.stream).map_err(damaged_text)?;
         let at = Timestamp::from_microsecond(self.at).map_err(|error| damaged(1, Type::Integer, error))?;
         let (meta, tags) = Meta::decode(header.meta).ok_or_else(|| damaged(1, Type::Blob, Damaged))?;
         Ok(Recorded {
@@ -158,15 +173,22 @@ impl Seen<'_> {
 
 /// Which event a row of [`columns`] is, as far as that can be read.
 pub(crate) fn whose(position: u64, row: &Row<'_>, older: Older) -> String {
-    let (stream, kind) = if position <= older.apart {
-        older::seems(row)
-    } else {
-        let stored = row.get_ref(1).ok().and_then(|stored| stored.as_blob().ok());
-        let seems = stored.and_then(header::seems);
-        seems.map(|(stream, kind)| (stream.to_owned(), kind.to_owned())).unzip()
-    };
-    let text = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
-    format!("the event at {position} (`{}` of the stream `{}`)", text(kind), text(stream))
+    if position <= older.apart {
+        let (stream, kind) = older::seems(row);
+        return named(position, stream.as_deref(), kind.as_deref());
+    }
+    whose_stored(position, row.get_ref(1).ok().and_then(|stored| stored.as_blob().ok()))
+}
+
+/// As [`whose`], of the header as it is stored.
+pub(crate) fn whose_stored(position: u64, stored: Option<&[u8]>) -> String {
+    let (stream, kind) = stored.and_then(header::seems).unzip();
+    named(position, stream, kind)
+}
+
+fn named(position: u64, stream: Option<&str>, kind: Option<&str>) -> String {
+    let (kind, stream) = (kind.unwrap_or("?"), stream.unwrap_or("?"));
+    format!("the event at {position} (`{kind}` of the stream `{stream}`)")
 }
 
 /// SQLite's integers are signed; positions and versions never reach the sign.

@@ -1,7 +1,7 @@
 //! What is known of an event but its data, as the one value in which it is stored.
 //!
-//! SQLite takes its time for each column of a row, when it is written and when it is read: what an event consists of is
-//! packed into one.
+//! SQLite takes its time for each column of a row, when it is written and when it is read (decision 19 has figures): what
+//! an event consists of is packed into one.
 //!
 //! | bytes | |
 //! |---|---|
@@ -93,11 +93,18 @@ pub(crate) fn pack((sum, body): (Sum, &[u8]), [position, version, at]: [u64; 3],
     into.extend_from_slice(body);
 }
 
-/// The header of the event at a position; none when it is not what was written.
-pub(crate) fn unpack(stored: &[u8], position: u64) -> Option<Unpacked<'_>> {
+/// The checksum that the data of the event at a position must have; none when its header is not what was written.
+pub(crate) fn check(stored: &[u8], position: u64) -> Option<u32> {
     let (sum, [version, at], body) = place(stored)?;
     let fits = Sum::default().bytes(body).numbers([position, version, at]);
-    if fits == sum { parse(stored) } else { None }
+    let data = body.first_chunk()?;
+    (fits == sum).then(|| u32::from_le_bytes(*data))
+}
+
+/// The header of the event at a position; none when it is not what was written.
+pub(crate) fn unpack(stored: &[u8], position: u64) -> Option<Unpacked<'_>> {
+    check(stored, position)?;
+    parse(stored)
 }
 
 /// A header that was checked before.
@@ -176,6 +183,7 @@ mod tests {
         assert_eq!(stored[4..PLACE], [2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
         assert!(has_id(&stored, &[7; 16]) && !has_id(&stored, &[8; 16]));
         let unpacked = unpack(&stored, 1).unwrap();
+        assert_eq!(check(&stored, 1), Some(data_sum(b"{}")));
         assert_eq!((unpacked.version, unpacked.at, unpacked.header.stream), (2, 3, "a-1"));
         assert_eq!((unpacked.header.kind, unpacked.header.schema, unpacked.header.public), ("a.b", 1, false));
         assert_eq!(Meta::decode(unpacked.header.meta).unwrap().1.as_slice().len(), 1);
@@ -184,12 +192,14 @@ mod tests {
     #[test]
     fn whatever_is_changed_or_moved_is_told() {
         let whole = stored();
-        assert_eq!(unpack(&whole, 2), None, "it is another's");
+        assert!(unpack(&whole, 2).is_none() && check(&whole, 2).is_none(), "it is another's");
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
-            assert_eq!(unpack(&damaged, 1), None, "byte {at}");
-            assert_eq!(unpack(&whole[..at], 1), None, "cut at {at}");
+            for (damaged, what) in [(&damaged[..], "changed"), (&whole[..at], "cut")] {
+                let told = unpack(damaged, 1).is_none() && check(damaged, 1).is_none();
+                assert!(told, "{what} at byte {at}");
+            }
         }
         assert_eq!(seems(&whole), Some(("a-1", "a.b")));
     }

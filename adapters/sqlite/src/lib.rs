@@ -24,6 +24,7 @@ mod beside;
 mod check;
 mod checkpoint;
 mod checksum;
+mod chunks;
 mod codec;
 mod collection;
 mod copy;

@@ -4,15 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use purlin::store::pool::Pool;
-use purlin::store::{EventQuery, Limits, LogFilter, LogPage, Position, ReadError, Recorded, StreamId};
+use purlin::store::{EventQuery, Limits, LogFilter, Position, ReadError, Recorded, StreamId};
 use rusqlite::{Connection, Row};
 
 use crate::archive::{Cold, Scan};
-use crate::codec::{Seen, data_of, mismatch, read_event, select, select_at, signed, whose};
+use crate::codec::{Seen, data_of, mismatch, read_event, select, select_at, signed, stored, whose};
 use crate::error::unreadable_as;
 use crate::index::Lookup;
 use crate::older::Older;
-use crate::part::Part;
+use crate::part::{Most, Part};
 use crate::reader::Reader;
 use crate::tag;
 
@@ -33,22 +33,23 @@ fn read(
     Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
     filter: &LogFilter,
-    limit: usize,
+    most: Most,
     older: Older,
 ) -> Result<Part, ReadError> {
-    let part = Part::new(until.max(after));
+    let part = Part::new(until.max(after), most);
     if until <= after {
         return Ok(part);
     }
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
     let transaction = hot.transaction().map_err(log)?;
     let (coarse, pool) = (Coarse::of(filter), Pool::of_page());
-    let mut walk = Walk { part, pool, coarse, filter, limit, older };
+    let all = *filter == LogFilter::all();
+    let mut walk = Walk { part, pool, coarse, filter, all, older };
     let mut select = transaction.prepare_cached(&walk.statement(after)).map_err(log)?;
     let mut rows = Scan::new(select.query([signed(after.0), signed(until.0)]).map_err(log)?);
-    if *filter == LogFilter::all() {
+    if all {
         let room = usize::try_from(until.0 - after.0).unwrap_or(ROOM);
-        walk.part.reserve(limit.min(ROOM).min(room));
+        walk.part.reserve(ROOM.min(room));
     }
     let hot = (&mut rows, &*transaction);
     let Some(gap) = walk.go(after.0 + 1..until.0 + 1, hot, None)? else { return Ok(walk.part) };
@@ -70,7 +71,8 @@ struct Walk<'a> {
     pool: Pool,
     coarse: Coarse,
     filter: &'a LogFilter,
-    limit: usize,
+    /// Nothing is asked at all.
+    all: bool,
     older: Older,
 }
 
@@ -91,7 +93,7 @@ impl Walk<'_> {
     ) -> Result<Option<u64>, ReadError> {
         let older = self.older;
         for position in positions {
-            if self.part.len() == self.limit || self.part.bytes >= Limits::PAGE {
+            if self.part.is_full() {
                 self.part.through = Position(position - 1);
                 break;
             }
@@ -115,6 +117,12 @@ impl Walk<'_> {
     }
 
     fn take(&mut self, position: u64, row: &Row<'_>, file: &Connection) -> rusqlite::Result<()> {
+        if self.all
+            && let Some((header, data)) = stored(position, row, self.older)?
+        {
+            self.part.pack(position, header, data);
+            return Ok(());
+        }
         let seen = Seen::at(position, row, self.older)?;
         if !self.coarse.admits(&seen) {
             return Ok(());
@@ -189,14 +197,12 @@ pub(crate) fn page(
     after: Position,
     (until, head): (Position, Position),
     filter: &LogFilter,
-    limit: usize,
+    most: Most,
     older: Older,
 ) -> Result<Part, ReadError> {
     match &filter.matching {
-        Some(query) if query.is_by_tag() => {
-            read_tagged(reader, (after, head), (filter, query), limit, older).map(Part::from)
-        }
-        _ => read(reader, (after, until), filter, limit, older),
+        Some(query) if query.is_by_tag() => read_tagged(reader, (after, head), (filter, query), most, older),
+        _ => read(reader, (after, until), filter, most, older),
     }
 }
 
@@ -205,30 +211,29 @@ fn read_tagged(
     Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
     (filter, query): (&LogFilter, &EventQuery),
-    limit: usize,
+    most: Most,
     older: Older,
-) -> Result<LogPage, ReadError> {
+) -> Result<Part, ReadError> {
     let log = |error| unreadable_as(error, || format!("the log between {after} and {until}"));
-    let mut page = LogPage { events: Vec::new(), through: until.max(after) };
-    if until <= after || limit == 0 {
-        return Ok(LogPage { through: after, ..page });
+    if until <= after || most.events == 0 {
+        return Ok(Part::new(after, most));
     }
     let transaction = hot.transaction().map_err(log)?;
-    let (positions, through) = tag::find(&transaction, query, after, until, limit.max(FEW)).map_err(log)?;
-    page.through = through;
-    let mut bytes = 0;
+    let looked_at = most.events.max(FEW);
+    let (positions, through) = tag::find(&transaction, query, after, until, looked_at).map_err(log)?;
+    let (mut part, mut last) = (Part::new(through, most), after);
     for position in positions {
-        if page.events.len() == limit || bytes >= Limits::PAGE {
-            page.through = page.events.last().map_or(after, |event| event.position);
+        if part.is_full() {
+            part.through = last;
             break;
         }
         let event = event_at((&transaction, cold), position, None, older)?;
         if filter.admits(&event) {
-            bytes += event.envelope.data.len();
-            page.events.push(event);
+            last = event.position;
+            part.push(event);
         }
     }
-    Ok(page)
+    Ok(part)
 }
 
 /// The events of a stream with some versions, one way or the other, cut once their data reach [`Limits::PAGE`].

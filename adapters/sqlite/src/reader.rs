@@ -209,6 +209,12 @@ impl Readers {
         }
     }
 
+    /// Reads whose places are taken.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        WAITING - self.places.available_permits()
+    }
+
     /// Takes no more reads: the threads finish what was asked, and end.
     pub(crate) fn stop(&self) {
         self.queue.close();

@@ -40,6 +40,7 @@ fn content(json: Vec<u8>, variant: &str) -> Bytes {
 }
 
 /// The event that [`encode`] wrote, by its variant. An event is large, and each function that hands it on moves it.
+/// (`cargo xtask bench store --only "replay memory"`.)
 #[inline(always)]
 pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> serde_json::Result<E> {
     storing(|| E::deserialize(Tagged { variant, data }))

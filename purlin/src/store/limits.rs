@@ -25,7 +25,8 @@ impl Limits {
         Self { value: 2 * self.value, key: 2 * self.key, commit: 2 * self.commit, ..self }
     }
 
-    /// Bytes of data after which an engine may cut a page of events short.
+    /// Bytes of data after which an engine may cut a page of events short. Of the log it may give shorter ones:
+    /// [`Engine::read_log`](super::Engine::read_log).
     pub const PAGE: usize = 8 << 20;
 }
 

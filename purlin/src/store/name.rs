@@ -6,7 +6,7 @@ use std::str;
 use std::sync::Arc;
 
 /// A text that does not change. Up to [`Name::SHORT`] bytes it stands in the value itself: to make, copy and drop one then
-/// takes no memory from anywhere, and shares nothing with other threads.
+/// takes no memory from anywhere, and shares nothing with other threads. (`cargo xtask bench store --only replay`.)
 #[derive(Clone)]
 pub(super) enum Name {
     Short { len: u8, text: [u8; Name::SHORT] },
@@ -15,7 +15,7 @@ pub(super) enum Name {
 
 impl Name {
     /// A category of nine letters, and a UUID.
-    const SHORT: usize = 46;
+    pub(super) const SHORT: usize = 46;
 
     pub(super) fn new(name: &str) -> Self {
         match u8::try_from(name.len()) {
@@ -71,20 +71,42 @@ impl Hash for Name {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::DefaultHasher;
+
     use super::*;
 
     #[test]
     fn a_name_is_its_text_however_long_it_is() {
-        let text = "ключ-".repeat(20);
+        let text = ["ключ-", "key-", "\u{10FFFF}"].concat().repeat(10);
         let lens = (0..text.len()).filter(|len| text.is_char_boundary(*len));
-        let mut names: Vec<Name> = lens.clone().map(|len| Name::new(&text[..len])).collect();
-        for (name, len) in names.iter().zip(lens) {
-            assert_eq!(name.as_str(), &text[..len]);
-            assert!(*name == name.clone() && matches!(name, Name::Short { .. }) == (len <= Name::SHORT));
+        let ascii = "k".repeat(Name::SHORT + 1);
+        let ascii = [45, 46, 47].map(|len| &ascii[..len]);
+        let texts: Vec<&str> = lens.map(|len| &text[..len]).chain(ascii).collect();
+        for text in &texts {
+            let name = Name::new(text);
+            assert_eq!((name.as_str(), name.clone().as_bytes()), (*text, text.as_bytes()));
+            assert_eq!(matches!(name, Name::Long(_)), text.len() > 46, "{} bytes", text.len());
         }
-        names.push(Name::new(&"\u{10FFFF}".repeat(2)));
-        names.reverse();
-        names.sort_unstable();
-        assert!(names.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str() && pair[0] != pair[1]));
+        for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (*one, *other))) {
+            let names = (Name::new(one), Name::new(other));
+            assert_eq!(names.0.cmp(&names.1), one.cmp(other), "{one} and {other}");
+            assert_eq!(names.0 == names.1, one == other, "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn names_have_the_same_hash_if_they_are_the_same_and_none_goes_on_in_the_next() {
+        let hash = |names: [&str; 2]| {
+            let mut hasher = DefaultHasher::new();
+            names.map(Name::new).hash(&mut hasher);
+            hasher.finish()
+        };
+        let long = "k".repeat(60);
+        for one in ["a", "ab", &long[..45], &long[..46], &long[..47], &long] {
+            assert_eq!(hash([one, "c"]), hash([one, "c"]));
+            assert_ne!(hash([one, "c"]), hash([&one[1..], "c"]));
+            let (first, rest) = one.split_at(one.len() - 1);
+            assert_ne!(hash([one, "c"]), hash([first, &format!("{rest}c")]));
+        }
     }
 }

@@ -60,6 +60,12 @@ impl StreamId {
         self.parts().1
     }
 
+    /// Whether a name is so long that clones of the value share it.
+    #[inline]
+    pub(super) fn is_shared(name: &str) -> bool {
+        name.len() > Name::SHORT
+    }
+
     fn parts(&self) -> (&str, &str) {
         self.as_str().split_once('-').expect("it was looked for when the name was made")
     }
@@ -71,7 +77,7 @@ impl StreamId {
 }
 
 /// Whether there is a control character. Every event that is read has a name that is asked this: all bytes are looked
-/// at, because that way the compiler looks at many at once.
+/// at, because that way the compiler looks at many at once. (`cargo xtask bench store --only replay`.)
 fn has_control(name: &str) -> bool {
     let is_plain = name.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
     !is_plain && name.chars().any(char::is_control)

@@ -1,5 +1,7 @@
 //! The engine as purlin sees it: a queue to the writer, and readers beside it.
 
+#[cfg(test)]
+mod held;
 mod options;
 mod read;
 mod shared;
@@ -26,6 +28,7 @@ use crate::error::{Closed, OpenError, unavailable};
 use crate::files;
 use crate::index::Keys;
 use crate::lock::Lock;
+use crate::part::Most;
 use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
@@ -240,7 +243,7 @@ impl Engine for Sqlite {
                 Some(Ok(part)) => part,
                 // What failed then may be well by now.
                 Some(Err(_)) | None => {
-                    self.readers.read(self.part_of_log(after, filter.clone(), limit)).await?
+                    self.readers.read(self.part_of_log(after, filter.clone(), Most::page(limit))).await?
                 }
             };
             let through = part.through;
@@ -252,7 +255,7 @@ impl Engine for Sqlite {
                 self.ahead.expect(next);
             }
             // Here, on the thread of who asked, while the next ones are read.
-            part.page()
+            part.page().await
         })
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use purlin::store::{LogFilter, Position, ReadError, Recorded, StreamId};
 
-use crate::ahead::{FEW_BYTES, Next, PAGES};
+use crate::ahead::{CUT_AT, Next, SMALL, SMALL_PAGES};
 use crate::error::{is_damage, unreadable_as};
 use crate::log::{self, Unread};
-use crate::part::Part;
+use crate::part::{Most, Part};
 use crate::reader::Reader;
 use crate::writer::Job;
 
@@ -20,30 +20,34 @@ impl Sqlite {
         &self,
         after: Position,
         filter: LogFilter,
-        limit: usize,
+        most: Most,
     ) -> impl FnOnce(&mut Reader) -> Result<Part, ReadError> + Send + use<> {
         // What is committed and not yet made known is left for the next read.
         let head = *self.shared.head.borrow();
         let until = Position(head.0.min(after.0.saturating_add(self.window)));
         let older = self.shared.older;
-        move |reader| log::page(reader, after, (until, head), &filter, limit, older)
+        move |reader| log::page(reader, after, (until, head), &filter, most, older)
     }
 
-    /// Begins what is expected behind a page that was just read, which had so many bytes and `step` positions: the next
-    /// page, and some behind that, if this one had all events that it could have.
+    /// Begins what is expected behind a page that was just read, which took so many bytes and `step` positions: the next
+    /// page, and some behind that, if this one was small and had all events that it could have. Those are cut so that
+    /// together they take no more than one page does, however large the events are that come.
     pub(super) fn read_ahead(&self, bytes: usize, step: u64, expected: &mut Next) {
         let Next { after, filter, limit, pages } = expected;
         if pages.front().is_some_and(|(begun, _)| *begun != *after) {
             pages.clear();
         }
         let was_whole = *filter == LogFilter::all() && step == self.window.min(*limit as u64);
-        let count = if was_whole && bytes <= FEW_BYTES { PAGES } else { 1 };
+        let (count, most) = match was_whole && bytes <= SMALL {
+            true => (SMALL_PAGES, Most { events: *limit, bytes: CUT_AT }),
+            false => (1, Most::page(*limit)),
+        };
         while pages.len() < count {
             let next = pages.back().map_or(*after, |(last, _)| Position(last.0 + step));
             if !self.has_page(next, *limit) {
                 break;
             }
-            let Some(begun) = self.readers.begin(self.part_of_log(next, filter.clone(), *limit)) else {
+            let Some(begun) = self.readers.begin(self.part_of_log(next, filter.clone(), most)) else {
                 break;
             };
             pages.push_back((next, begun));
@@ -95,84 +99,152 @@ impl Sqlite {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::future::poll_fn;
+    use std::path::PathBuf;
+    use std::pin::pin;
+    use std::task::Poll;
 
     use purlin::message::{Envelope, new_id};
-    use purlin::store::{Commit, Engine as _, Expected};
+    use purlin::store::{Commit, Engine, Expected, Limits, LogPage};
+    use tokio::sync::oneshot;
 
     use super::*;
-    use crate::engine::Options;
-    use crate::schema;
+    use crate::{Options, Synchronous};
 
-    /// Events of a run.
-    const RUN: u64 = 4;
-
-    /// Appends a run of the index, an event to each stream; or, with a tag, fails.
-    async fn append(store: &Sqlite, tag: Option<&'static str>) {
-        let commit = (0..RUN).fold(Commit::new(), |commit, n| {
-            let stream = StreamId::new("thing", n).unwrap();
-            commit.append(stream, Expected::Any, [Envelope::raw("thing.counted", "{}").tagged(tag)])
-        });
-        assert_eq!(store.commit(commit).await.is_err(), tag.is_some());
+    struct Log {
+        folder: PathBuf,
+        engine: Sqlite,
     }
 
-    /// Appends so many runs, and waits until the last of them was merged into another and is gone.
-    async fn merge(store: &Sqlite, file: &Path, runs: u64) {
-        for _ in 0..runs {
-            append(store, None).await;
+    impl Log {
+        /// With one thread that reads: what is begun is read in its turn.
+        async fn new() -> Self {
+            let folder = std::env::temp_dir().join(format!("purlin-read-{}", new_id()));
+            let options = Options::new(folder.join("a.db"));
+            let options = Options { readers: 1, synchronous: Synchronous::Off, ..options };
+            Self { folder, engine: Sqlite::open(options).await.unwrap() }
         }
-        let (connection, head) = (schema::open_reader(file).unwrap(), store.shared.head.borrow().0);
-        let is_there = "SELECT EXISTS (SELECT 1 FROM _run WHERE level <= 0 AND through = ?1)";
-        let is_merged = "SELECT EXISTS (SELECT 1 FROM _run WHERE level > 0 AND through = ?1)";
-        let ask = |sql| connection.query_row(sql, [head.cast_signed()], |row| row.get::<_, bool>(0)).unwrap();
-        while ask(is_there) || !ask(is_merged) {
-            tokio::task::yield_now().await;
+
+        async fn append(&self, events: usize, len: usize) {
+            let events = (0..events).map(|_| Envelope::raw("thing.counted", "7".repeat(len)));
+            let commit = Commit::new().append(StreamId::new("thing", 1).unwrap(), Expected::Any, events);
+            self.engine.commit(commit).await.unwrap();
+        }
+
+        async fn read(&self, after: u64, limit: usize) -> Result<LogPage, ReadError> {
+            self.engine.read_log(Position(after), LogFilter::all(), limit).await
+        }
+
+        /// Up to where a page goes that has all events from where it begins.
+        async fn through(&self, after: u64, limit: usize) -> u64 {
+            let page = self.read(after, limit).await.unwrap();
+            let positions: Vec<u64> = page.events.iter().map(|event| event.position.0).collect();
+            assert_eq!(positions, (after + 1..=page.through.0).collect::<Vec<_>>());
+            page.through.0
+        }
+
+        /// Waits until all that was begun is read.
+        async fn begun_is_read(&self) {
+            let (read, is_read) = oneshot::channel();
+            let begun = self.engine.readers.begin(|_| read.send(()).map_err(|()| unreachable!()));
+            is_read.await.unwrap();
+            drop(begun);
+        }
+
+        fn write(&self, sql: &str) {
+            rusqlite::Connection::open(self.folder.join("a.db")).unwrap().execute_batch(sql).unwrap();
+        }
+
+        async fn close(self) {
+            self.engine.close().await;
+            assert_eq!((self.engine.readers.waiting(), self.engine.ahead.begun()), (0, vec![]));
+            std::fs::remove_dir_all(self.folder).unwrap();
         }
     }
 
     #[tokio::test]
-    async fn what_a_reader_looked_up_stays_there_through_failed_transactions_and_merges() {
-        let folder = std::env::temp_dir().join(format!("purlin-read-{}", new_id()));
-        let file = folder.join("a.db");
-        let options = Options { run: RUN as usize, ..Options::new(&file) };
-        let store = Sqlite::open(options).await.unwrap();
-        let other = rusqlite::Connection::open(&file).unwrap();
-        other
-            .execute_batch(
-                "CREATE TRIGGER fails BEFORE INSERT ON _tag BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
-            )
-            .unwrap();
-        for _ in 0..7 {
-            append(&store, None).await;
+    async fn what_is_begun_is_about_a_page_however_large_the_events_behind_small_ones_are() {
+        const LARGE: usize = 300 << 10;
+        let log = Log::new().await;
+        log.append(20, 10).await;
+        log.append(40, LARGE).await;
+        assert_eq!((log.through(0, 10).await, log.through(10, 10).await), (10, 20));
+        let next = log.engine.ahead.take(Position(20), &LogFilter::all(), 10).unwrap();
+        assert_eq!(next.pages.len(), SMALL_PAGES);
+        let mut bytes = 0;
+        for (_, begun) in next.pages {
+            bytes += log.engine.readers.finish(begun).await.unwrap().unwrap().bytes;
         }
-        let key = store.shared.keys.of("thing-1");
-        let lookup = || store.shared.index.read().unwrap().lookup(key, 1, u64::MAX);
-        let reader = schema::open_reader(&file).unwrap();
-        let positions = |lookup: &crate::index::Lookup| lookup.positions(&reader, 1, u64::MAX);
-        let (first, before) = (lookup(), positions(&lookup()).unwrap());
-        // Runs that are live when a transaction fails, and merged after it.
-        append(&store, Some("fails")).await;
-        merge(&store, &file, 1).await;
-        assert_eq!(positions(&first).unwrap(), before);
-        // Runs that are merged when a transaction fails, and wait to be deleted.
-        append(&store, Some("fails")).await;
-        merge(&store, &file, 8).await;
-        assert_eq!(positions(&first).unwrap(), before);
-        // Runs that wait to be deleted when the index is made anew.
-        other
-            .execute_batch("UPDATE _block SET entries = x'00' WHERE block = (SELECT max(block) FROM _block)")
-            .unwrap();
-        let read = async || store.read_stream(StreamId::new("thing", 1).unwrap(), 1, 100).await;
-        assert!(read().await.is_err(), "a block is damaged");
-        while read().await.is_err() {
-            tokio::task::yield_now().await;
+        assert!(bytes <= Limits::PAGE + SMALL_PAGES * (LARGE + 200), "{bytes} bytes");
+        // One is cut, and those behind it do not fit; then there is one at a time.
+        let (mut after, mut throughs) = (0, Vec::new());
+        while after < 60 {
+            after = log.through(after, 10).await;
+            throughs.push(after);
         }
-        append(&store, Some("fails")).await;
-        // 15 runs were made, and the next one has what was left behind them.
-        merge(&store, &file, 9).await;
-        assert_eq!(positions(&first).unwrap(), before);
-        drop(first);
-        store.close().await;
-        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!(throughs, [10, 20, 27, 37, 47, 57, 60]);
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_begun_page_that_failed_is_read_again_and_damage_that_stays_is_named() {
+        let log = Log::new().await;
+        log.append(60, 1).await;
+        for stays in [false, true] {
+            log.write("UPDATE _event SET data = '8' WHERE position = 35");
+            assert_eq!((log.through(0, 10).await, log.through(10, 10).await), (10, 20));
+            log.begun_is_read().await;
+            if !stays {
+                log.write("UPDATE _event SET data = '7' WHERE position = 35");
+            }
+            assert_eq!(log.through(20, 10).await, 30);
+            if !stays {
+                assert_eq!((log.through(30, 10).await, log.through(40, 10).await), (40, 50));
+            }
+        }
+        for _ in 0..2 {
+            let Err(ReadError::Unreadable { what, .. }) = log.read(30, 10).await else {
+                panic!("it was read")
+            };
+            assert_eq!(what, "the event at 35 (`thing.counted` of the stream `thing-1`)");
+        }
+        assert_eq!((log.through(35, 10).await, log.through(45, 10).await), (45, 55));
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_dropped_wherever_it_waits_leaves_nothing_and_the_next_one_is_right() {
+        const LIMIT: usize = 2_500;
+        let log = Log::new().await;
+        log.append(4 * LIMIT, 1).await;
+        // Not expected, expected, and one of several that are begun.
+        for (before, after) in [(vec![], 0), (vec![0], 2_500), (vec![0, 2_500], 5_000)] {
+            for waits in 0.. {
+                for before in &before {
+                    log.through(*before, LIMIT).await;
+                }
+                if before.len() == 2 {
+                    log.begun_is_read().await;
+                }
+                let was_dropped = {
+                    let (mut read, mut waited) = (pin!(log.read(after, LIMIT)), 0);
+                    poll_fn(|cx| match read.as_mut().poll(cx) {
+                        Poll::Ready(_) => Poll::Ready(false),
+                        Poll::Pending if waited == waits => Poll::Ready(true),
+                        Poll::Pending => {
+                            waited += 1;
+                            Poll::Pending
+                        }
+                    })
+                    .await
+                };
+                assert_eq!(log.through(after, LIMIT).await, after + LIMIT as u64);
+                if !was_dropped {
+                    assert!(waits > 1, "it waits while its events are made");
+                    break;
+                }
+            }
+        }
+        log.close().await;
     }
 }

@@ -94,9 +94,13 @@ impl State {
                 version: versions.len() as u64,
                 at: self.last,
                 envelope: Envelope {
+                    id: envelope.id,
                     kind: self.pool.kind(&envelope.kind),
+                    schema: envelope.schema,
+                    public: envelope.public,
+                    meta: envelope.meta,
+                    tags: envelope.tags.clone(),
                     data: self.pool.data(&envelope.data),
-                    ..envelope.clone()
                 },
             });
         }
