@@ -21,7 +21,7 @@ use crate::options::Options;
 use crate::reader::{self, Readers, Select};
 use crate::shared::Shared;
 use crate::thread;
-use crate::writer::{Change, Job, Queued, weigh};
+use crate::writer::{Job, Outcome, Queued, weigh};
 
 /// An open store; it closes with its last handle.
 pub struct Postgres {
@@ -62,25 +62,31 @@ impl Postgres {
         Self { shared, jobs, archiver, readers, begin }
     }
 
-    /// Lets the writer change the collections; waits for a place in its queue.
-    async fn change(&self, change: Change) -> Result<(), CommitError> {
-        let (answer, answered) = oneshot::channel();
-        let job = Job::Change { change, since: Instant::now(), answer };
-        self.jobs.send(job).await.map_err(|_| unavailable(Closed))?;
+    /// Lets the writer change collections: few do, and wait for a place in its queue.
+    async fn change(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let (queued, answered) = self.queued(commit)?;
+        let bytes = queued.bytes;
+        self.jobs.send(Job::Commit(queued)).await.map_err(|_| {
+            self.shared.took(bytes);
+            unavailable(Closed)
+        })?;
         answered.await.map_err(|_| unavailable(Closed))?
     }
 
-    fn enqueue(
-        &self,
-        commit: Commit,
-    ) -> Result<oneshot::Receiver<Result<Committed, CommitError>>, CommitError> {
+    /// A commit that may wait, and what tells of it.
+    fn queued(&self, commit: Commit) -> Result<(Queued, oneshot::Receiver<Outcome>), CommitError> {
         storable(&commit)?;
         let bytes = weigh(&commit);
         if !self.shared.admits(bytes) {
             return Err(CommitError::Overloaded);
         }
         let (answer, answered) = oneshot::channel();
-        let queued = Queued { commit, bytes, since: Instant::now(), answer };
+        Ok((Queued { commit, bytes, since: Instant::now(), answer }, answered))
+    }
+
+    fn enqueue(&self, commit: Commit) -> Result<oneshot::Receiver<Outcome>, CommitError> {
+        let (queued, answered) = self.queued(commit)?;
+        let bytes = queued.bytes;
         self.jobs.try_send(Job::Commit(queued)).map_err(|error| {
             self.shared.took(bytes);
             match error {
@@ -271,16 +277,8 @@ impl Engine for Postgres {
             if self.known(&collection.name).is_some_and(|table| table.definition == collection) {
                 return Ok(());
             }
-            self.change(Change::Define(collection)).await
+            self.change(Commit::new().define(collection)).await.map(drop)
         })
-    }
-
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(Change::Swap(pairs)))
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(Change::Drop(name)))
     }
 
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {

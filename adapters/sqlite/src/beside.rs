@@ -244,14 +244,6 @@ impl Engine for Beside {
         refuse_write()
     }
 
-    fn swap(&self, _: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        refuse_write()
-    }
-
-    fn drop_collection(&self, _: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        refuse_write()
-    }
-
     fn archive(&self, _: Vec<StreamId>, _: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
         refuse_write()
     }

@@ -109,7 +109,7 @@ pub(super) async fn load(
             };
             let (chunk, behind) = rest.split_at(most.min(rest.len()));
             let keys = chunk.iter().map(|(_, key)| key.clone()).collect();
-            let records = store.get_records(&loaded.collection(kind).name, keys).await?;
+            let records = store.get_records(&loaded.collection(kind).name, keys).await.map_err(gone)?;
             for (address, record) in chunk.iter().zip(records) {
                 loaded.insert(address.clone(), record);
             }
@@ -117,6 +117,16 @@ pub(super) async fn load(
         }
     }
     Ok(())
+}
+
+/// Another life of the view may have given the collection another name, or removed it; its records say so by now.
+fn gone(error: ReadError) -> ReadError {
+    match error {
+        ReadError::Invalid(why) => {
+            ReadError::Unavailable(format!("{why}: does another program of its view run?").into())
+        }
+        error => error,
+    }
 }
 
 #[cfg(test)]

@@ -21,11 +21,12 @@ use super::{Misfit, ViewError};
 pub(super) struct Checkpoint {
     pub(super) version: u32,
     pub(super) position: Position,
-    /// The rows of this version have been built beside the live ones and are to take their name.
-    pub(super) swapping: bool,
     /// The number of the room for events that could not be folded into these rows.
     #[serde(default)]
     pub(super) room: u32,
+    /// The collections that the rows are in, for rows that are built beside the live ones.
+    #[serde(default)]
+    pub(super) beside: Vec<String>,
     /// How fast it goes, for rows that are built beside the live ones.
     #[serde(default)]
     pub(super) pace: Option<Pace>,
@@ -58,6 +59,7 @@ pub(super) struct Target {
     pub(super) revision: Revision,
     version: u32,
     room: u32,
+    beside: Vec<String>,
     pace: Option<Pace>,
     /// The position that is stored.
     stored: Position,
@@ -84,15 +86,17 @@ impl Target {
     ) -> Result<Self, ViewError> {
         let key = building_key(definition.name, definition.version);
         let found = match Stored::read(store, &key).await? {
-            Some(found) => found,
+            Some(found) => {
+                // A program of the same version may have made them with other fields.
+                let collections = beside(definition, found.checkpoint.room);
+                store.commit(control.require(defining(collections))).await?;
+                found
+            }
             None => Self::begin(definition, store, control, live_room, &key).await?,
         };
-        let mut collections = Vec::new();
-        for live in &definition.collections {
-            let beside = live.named(building_name(&live.name, found.checkpoint.room));
-            store.define_collection(beside.clone()).await?;
-            collections.push((live.name.to_string(), beside));
-        }
+        let room = found.checkpoint.room;
+        let live = definition.collections.iter().map(|live| live.name.to_string());
+        let collections = live.zip(beside(definition, room)).collect();
         let position = found.checkpoint.position;
         let begun_at = found.checkpoint.pace.map_or(now, |pace| pace.begun_at);
         let pace = Pace { begun_at, since: now, from: position, at: now };
@@ -109,15 +113,15 @@ impl Target {
         let taken = store.collections().await?;
         // A collection of such a name may be somebody else's.
         let is_free = |room: &u32| {
-            let mut names = definition.collections.iter().map(|live| building_name(&live.name, *room));
-            names.all(|name| taken.iter().all(|collection| *collection.name != *name))
+            beside(definition, *room).all(|beside| taken.iter().all(|taken| taken.name != beside.name))
         };
         let first = control.row.rooms.max(live_room) + 1;
         let room = (first..).find(is_free).unwrap_or(first);
         let row = Control { rooms: room, ..control.row.clone() };
         let (version, position) = (definition.version, Position::START);
-        let checkpoint = Checkpoint { version, position, swapping: false, room, pace: None, stopped: None };
-        let commit = control.replace(Commit::new(), &row);
+        let names = beside(definition, room).map(|beside| beside.name.into_owned()).collect();
+        let checkpoint = Checkpoint { version, position, room, beside: names, pace: None, stopped: None };
+        let commit = control.replace(defining(beside(definition, room)), &row);
         let committed = store.commit(commit.put_expecting(key, &checkpoint, Revision::Absent, None)).await?;
         control.replaced(row, committed.revision);
         Ok(Stored { checkpoint, revision: committed.revision, written_at: committed.position })
@@ -146,6 +150,7 @@ impl Target {
             revision,
             version: definition.version,
             room,
+            beside: found.map(|found| found.checkpoint.beside.clone()).unwrap_or_default(),
             pace: building,
             stored: position,
         })
@@ -218,7 +223,7 @@ impl Target {
 
     pub(super) fn checkpoint(&self, position: Position) -> Checkpoint {
         let (version, room, pace) = (self.version, self.room, self.pace);
-        Checkpoint { version, position, swapping: false, room, pace, stopped: None }
+        Checkpoint { version, position, room, beside: self.beside.clone(), pace, stopped: None }
     }
 
     /// Leaves word of the event that these rows cannot get past.
@@ -244,7 +249,7 @@ impl Target {
 
 /// What the rows of a collection are called while they are built beside it. Of a name that is too long for that, the
 /// first letters and a hash are left.
-pub(super) fn building_name(collection: &str, room: u32) -> String {
+fn building_name(collection: &str, room: u32) -> String {
     const LEFT: usize = 24;
     let name = format!("{collection}_v{room}");
     if name.len() <= LONGEST_NAME {
@@ -254,6 +259,15 @@ pub(super) fn building_name(collection: &str, room: u32) -> String {
     let hash = hash.as_ref().first_chunk().copied().map_or(0, u32::from_be_bytes);
     let first: String = collection.chars().take(LEFT).collect();
     format!("{first}_{hash:08x}_v{room}")
+}
+
+/// The collections of rows that are built in a room.
+pub(super) fn beside(definition: &Definition, room: u32) -> impl Iterator<Item = Collection> {
+    definition.collections.iter().map(move |live| live.named(building_name(&live.name, room)))
+}
+
+fn defining(collections: impl Iterator<Item = Collection>) -> Commit {
+    collections.fold(Commit::new(), Commit::define)
 }
 
 pub(super) fn building_key(view: &str, version: u32) -> String {

@@ -27,8 +27,6 @@ pub(super) struct Control {
     /// The number of the last room that was given to a build: none is given twice, and the collections of a build are named
     /// after it, so that one who has been away for long cannot meet those of another under the same name.
     pub(super) rooms: u32,
-    /// Builds that were given up, whose collections are to be removed.
-    pub(super) gone: Vec<u32>,
     /// Raised to make a running view look at its records again.
     pub(super) wishes: u64,
 }

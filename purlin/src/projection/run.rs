@@ -82,9 +82,6 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
         view.publish_paused(live.map(|live| live.checkpoint.position));
         return Ok(until_changed(store, &control, Duration::ZERO).await?);
     }
-    swap::finish(definition, store).await?;
-    // A checkpoint of an earlier life may have been replaced by the swap.
-    let live = Stored::read(store, definition.name).await?;
     let wanted = building.then_some(definition.version);
     swap::clear_away(definition, store, &mut control, live.as_ref(), wanted).await?;
     let room = live.as_ref().map_or(0, |live| live.checkpoint.room);

@@ -163,9 +163,7 @@ async fn as_seen(
         }
     }
     let beside = control.rebuild || live.as_ref().is_some_and(|live| building(&control, live));
-    if let Some(live) = live.filter(|live| live.swapping) {
-        status.rebuild = Some(rebuild(Some(live), control.version, head));
-    } else if beside {
+    if beside {
         status.rebuild = Some(rebuild(built(store, name).await?, control.version, head));
     }
     let Control { categories, collections, stopped, .. } = control;
@@ -182,9 +180,9 @@ fn state(control: &Control, live: Option<&Checkpoint>, behind: Option<(u64, f64)
     }
 }
 
-/// Whether rows beside the live ones are to take their place; until they have done so.
+/// Whether rows beside the live ones are to take their place.
 fn building(control: &Control, live: &Checkpoint) -> bool {
-    control.rebuild || live.version < control.version || live.swapping
+    control.rebuild || live.version < control.version
 }
 
 /// How many positions the rows are behind, and the age of the oldest event that is not in them; none if the log cannot be read

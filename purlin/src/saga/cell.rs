@@ -76,7 +76,7 @@ pub(super) enum Report {
     Transact {
         step: Arc<str>,
         done: Entry,
-        effect: Commit,
+        effect: Box<Commit>,
     },
 }
 

@@ -160,7 +160,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         for report in self.cell.take_reports() {
             match report {
                 Report::Entry(entry) => self.note(entry),
-                Report::Transact { step, done, effect } => self.transact(&step, done, effect).await?,
+                Report::Transact { step, done, effect } => self.transact(&step, done, *effect).await?,
             }
             self.writer.relieve().await?;
         }

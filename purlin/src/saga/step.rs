@@ -259,7 +259,9 @@ impl<S: Send + Sync> Attempts<'_, S> {
         let done = Entry::Done { step, attempts, started_at, output: produced.output };
         asked.report(match produced.effect {
             None => Report::Entry(done),
-            Some(effect) => Report::Transact { step: Arc::clone(&asked.name), done, effect },
+            Some(effect) => {
+                Report::Transact { step: Arc::clone(&asked.name), done, effect: Box::new(effect) }
+            }
         });
     }
 

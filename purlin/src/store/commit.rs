@@ -9,7 +9,9 @@ use uuid::Uuid;
 use crate::message::{Envelope, Timestamp, storing};
 
 use super::field::scalars;
-use super::{Collection, Condition, EventQuery, Expected, Field, Position, Revision, Row, Scalar, StreamId};
+use super::{
+    Change, Collection, Condition, EventQuery, Expected, Field, Position, Revision, Row, Scalar, StreamId,
+};
 
 /// Appends, record writes and requirements that are applied together or not at all.
 ///
@@ -25,6 +27,8 @@ pub struct Commit {
     pub requirements: Vec<Requirement>,
     /// What must not have come since the decision looked.
     pub conditions: Vec<Condition>,
+    /// Collections to make, rename or remove.
+    pub changes: Vec<Change>,
     /// Answer instead of committing again when a commit of this id happened within the stated time.
     pub(super) id: Option<(Uuid, Duration)>,
     /// Whose keys are destroyed with it.
@@ -192,6 +196,27 @@ impl Commit {
         self
     }
 
+    /// Makes a collection, or gives it exactly these fields (indexing what is there).
+    ///
+    /// A commit that changes collections is applied by itself, between others that wait for it, and takes as long as the
+    /// change does. It cannot write records of the collections that it changes.
+    pub fn define(mut self, collection: Collection) -> Self {
+        self.changes.push(Change::Define(collection));
+        self
+    }
+
+    /// Gives the records of the collection `from` the name `to`; what `to` had is gone. As [`Commit::define`] otherwise.
+    pub fn swap(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.changes.push(Change::Swap { from: from.into(), to: to.into() });
+        self
+    }
+
+    /// Removes a collection and its records; it need not be there. As [`Commit::define`] otherwise.
+    pub fn drop_collection(mut self, name: impl Into<String>) -> Self {
+        self.changes.push(Change::Drop(name.into()));
+        self
+    }
+
     /// Gives the commit an id that is remembered for `keep`: sent again within that time, after a crash of the
     /// caller or because nobody waited for the first answer, it is answered ([`Committed::repeated`]) and not done again.
     pub fn with_id(mut self, id: Uuid, keep: Duration) -> Self {
@@ -206,6 +231,7 @@ impl Commit {
         self.requirements.extend(other.requirements);
         self.forgotten.extend(other.forgotten);
         self.conditions.extend(other.conditions);
+        self.changes.extend(other.changes);
         self.id = self.id.or(other.id);
         self.unwritable = self.unwritable.or(other.unwritable);
         self
@@ -217,6 +243,7 @@ impl Commit {
             && self.writes.is_empty()
             && self.requirements.is_empty()
             && self.conditions.is_empty()
+            && self.changes.is_empty()
             && self.forgotten.is_empty()
     }
 

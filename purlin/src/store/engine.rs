@@ -29,6 +29,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Applies a commit wholly and durably, or not at all. When the answer is an error, nothing was applied: after
     /// any failure the engine finds out by itself.
+    ///
+    /// What the commit changes of collections is part of it. The handle has seen to it that no name stands in two changes,
+    /// nor in a change and a record.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>>;
 
     /// At most `limit` events of a stream, from a version on; empty when there are none. Fewer than there are only
@@ -93,15 +96,9 @@ pub trait Engine: Send + Sync + 'static {
     /// The collections that there are, sorted by name.
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Collection>, ReadError>>;
 
-    /// Makes a collection, or adds the fields that it lacks (and indexes what is there).
+    /// A commit of nothing but [`Change::Define`](super::Change::Define); where the collection is known to be so, there is
+    /// nothing to do, and no place in a queue to wait for.
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>>;
-
-    /// Gives the records of the first name of each pair the second one, all at one instant; what the second had is gone.
-    /// If one of the first is not there, nothing is changed. The handle has seen to it that no name stands in two pairs.
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>>;
-
-    /// Removes a collection and its records.
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>>;
 
     /// Moves events of these streams to where the store keeps what is seldom read: all but the last event of each, at
     /// most `limit` events. Reads find them as before.

@@ -109,16 +109,6 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().define(collection)
     }
 
-    /// As [`Engine::swap`].
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.inner().swap(pairs)
-    }
-
-    /// As [`Engine::drop_collection`].
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.inner().drop_collection(name)
-    }
-
     /// As [`Engine::archive`].
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
         self.inner().archive(streams, limit)
@@ -211,14 +201,6 @@ impl<L: Layer> Engine for L {
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
         Layer::define(self, collection)
-    }
-
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        Layer::swap(self, pairs)
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Layer::drop_collection(self, name)
     }
 
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Commit, CommitError, Condition, WriteKind};
+use super::{Commit, CommitError, Condition, WriteKind, change};
 
 /// The sizes that every engine takes; larger ones are refused before anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +46,15 @@ impl Limits {
         if let Some(unwritable) = &commit.unwritable {
             return Err(CommitError::Invalid(unwritable.clone()));
         }
-        let items =
-            commit.event_count() + commit.writes.len() + commit.requirements.len() + commit.conditions.len();
+        let items = commit.event_count()
+            + commit.writes.len()
+            + commit.requirements.len()
+            + commit.conditions.len()
+            + commit.changes.len();
         at_most("events and records", items, self.items, "a commit")?;
+        if !commit.changes.is_empty() {
+            change::check(commit)?;
+        }
         let mut bytes = 0;
         for append in &commit.appends {
             if append.events.is_empty() {

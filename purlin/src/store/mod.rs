@@ -21,6 +21,7 @@
 pub mod ahead;
 pub mod archive;
 pub mod audit;
+mod change;
 mod commit;
 mod connect;
 mod engine;
@@ -45,6 +46,7 @@ pub mod transfer;
 mod unreadable;
 
 pub use archive::Archived;
+pub use change::Change;
 pub use commit::{Append, Appended, Commit, Committed, Requirement, Write, WriteKind};
 pub use connect::{OpenError, Stores};
 pub use engine::{BoxFuture, Engine};

@@ -15,8 +15,8 @@ use crate::message::{Clock, Tags, Timestamp};
 
 use super::personal::{self, Subject};
 use super::{
-    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Conflict, Engine, LogFilter,
-    LogId, LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
+    Archived, BoxFuture, Cause, Change, Collection, Commit, CommitError, Committed, Conflict, Engine,
+    LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
 };
 
 /// Stands between a tenant's name and what is its own.
@@ -90,6 +90,15 @@ impl Tenanted {
     }
 
     fn outer_commit(&self, mut commit: Commit) -> Result<Commit, CommitError> {
+        for change in &commit.changes {
+            match change {
+                Change::Define(_) => {}
+                Change::Swap { .. } => {
+                    return Err(CommitError::Invalid(self.refused("swapping a collection")));
+                }
+                Change::Drop(_) => return Err(CommitError::Invalid(self.refused("removing a collection"))),
+            }
+        }
         let invalid = |what: String| CommitError::Invalid(format!("{what}, with the name of its tenant"));
         for append in &mut commit.appends {
             let outer = self.outer_stream(&append.stream);
@@ -274,14 +283,6 @@ impl Engine for Tenanted {
             let outer = streams.iter().filter_map(|stream| self.outer_stream(stream).ok()).collect();
             self.engine.archive(outer, limit).await
         })
-    }
-
-    fn swap(&self, _pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(std::future::ready(Err(CommitError::Invalid(self.refused("swapping a collection")))))
-    }
-
-    fn drop_collection(&self, _name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(std::future::ready(Err(CommitError::Invalid(self.refused("removing a collection")))))
     }
 
     fn backup<'a>(&'a self, _to: &'a Path) -> BoxFuture<'a, Result<(), Cause>> {

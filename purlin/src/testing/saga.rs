@@ -242,14 +242,6 @@ impl<E: Engine> Layer for Mortal<E> {
         self.answer(self.engine.define(collection))
     }
 
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.answer(self.engine.swap(pairs))
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.answer(self.engine.drop_collection(name))
-    }
-
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
         self.answer(self.engine.archive(streams, limit))
     }

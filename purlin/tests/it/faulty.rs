@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use purlin::store::{
-    Archived, BoxFuture, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter, LogPage,
-    Position, Query, ReadError, Record, Recorded, Store, StreamId,
+    Archived, BoxFuture, Change, Collection, Commit, CommitError, Committed, Engine, Layer, LogFilter,
+    LogPage, Position, Query, ReadError, Record, Recorded, Store, StreamId,
 };
 use tokio::sync::watch;
 
@@ -47,6 +47,7 @@ struct State {
     plan: BTreeMap<usize, Fate>,
     before: BTreeMap<usize, BoxFuture<'static, ()>>,
     before_swap: Option<BoxFuture<'static, ()>>,
+    at_swap: Option<Fate>,
     before_get: HashMap<(String, String), BoxFuture<'static, ()>>,
     dead: bool,
     late: Vec<(Arc<dyn Engine>, Commit)>,
@@ -91,9 +92,14 @@ impl Fates {
         self.state().before_get.insert((collection.to_owned(), key.to_owned()), Box::pin(work));
     }
 
-    /// Something that happens right before the next swap.
+    /// Something that somebody else does right before the next commit that gives collections other names.
     pub(crate) fn before_swap(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.state().before_swap = Some(Box::pin(work));
+    }
+
+    /// What happens at the next commit that gives collections other names.
+    pub(crate) fn at_swap(&self, fate: Fate) {
+        self.state().at_swap = Some(fate);
     }
 
     /// Runs lives of a process, one after the other, until one ends by itself.
@@ -167,14 +173,21 @@ impl Layer for Faulty {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
         Box::pin(async move {
             self.alive().await;
+            let swaps = commit.changes.iter().any(|change| matches!(change, Change::Swap { .. }));
             let (fate, late, before) = {
                 let mut state = self.fates.state();
                 state.commits += 1;
                 let number = state.commits;
-                (state.plan.remove(&number), std::mem::take(&mut state.late), state.before.remove(&number))
+                let mut before = Vec::from_iter(state.before.remove(&number));
+                let mut fate = state.plan.remove(&number);
+                if swaps {
+                    before.extend(state.before_swap.take());
+                    fate = fate.or(state.at_swap.take());
+                }
+                (fate, std::mem::take(&mut state.late), before)
             };
-            if let Some(before) = before {
-                before.await;
+            for work in before {
+                work.await;
             }
             for (engine, commit) in late {
                 let _ = engine.commit(commit).await;
@@ -277,17 +290,6 @@ impl Layer for Faulty {
         Box::pin(async move {
             self.alive().await;
             self.engine.archive(streams, limit).await
-        })
-    }
-
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(async move {
-            self.alive().await;
-            let before = self.fates.state().before_swap.take();
-            if let Some(before) = before {
-                before.await;
-            }
-            self.engine.swap(pairs).await
         })
     }
 }

@@ -37,10 +37,13 @@ impl Transaction {
             return Ok(self.done(decision));
         }
         let sends = self.all_writes(&decision).await.map_err(Failed::NotSent)?;
-        let written = send_all(&self.session, None, &sends).await;
+        let written = match group {
+            [queued] if queued.changes_collections() => self.write_and_change(&sends, &queued.commit).await,
+            _ => send_all(&self.session, None, &sends).await.map(drop),
+        };
         drop(sends);
         match written {
-            Ok(_) => {
+            Ok(()) => {
                 if self.sweeps() {
                     self.swept = self.landed;
                 }

@@ -1,146 +1,92 @@
-//! Makes, renames and drops collections between two groups of commits, under the same lock.
+//! Makes, renames and drops collections, in the transaction of the commit that does.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use purlin::store::{Collection, CommitError, Field};
-use tokio::sync::oneshot;
+use purlin::store::{Change, Collection, Commit, Field};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 
-use super::settle::Lost;
-use super::{Change, Job, Writer, away};
+use super::group::Transaction;
+use super::write::{Send, Written};
+use super::{Queued, Writer};
 use crate::collection::{Column, Table};
-use crate::error::{is_lost, unavailable};
 use crate::link::Session;
 use crate::names::{self, Schema, column};
 use crate::reader::{collections_sql, read_collections};
 use crate::schema::CHANGES;
-use crate::shared::Shared;
 
 /// How long a change waits for a table that is being read, with the log's lock in hand.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
-/// How long the others may go on before a change that met such a reader is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// How long other processes may go on before a change that met such a reader is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(200);
 
 /// Records whose fields are filled in at once.
 const FILL: i64 = 1000;
 
-/// Why a change was not made.
-enum Failed {
-    NotSent(Error),
-    Unknown(Error),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::NotSent(error)
-    }
+/// Whether a commit that changes collections met somebody who reads them.
+pub(super) fn is_held_up(group: &[Queued], error: &Error) -> bool {
+    group.iter().any(Queued::changes_collections) && error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 impl Writer {
-    /// Reads the collections again.
-    pub(super) async fn read_collections(&self, session: &Session) -> Result<(), Error> {
-        let rows = session.client.query(&collections_sql(&self.shared.schema), &[]).await?;
-        self.shared.replace_tables(read_collections(&self.shared, &rows)?);
-        Ok(())
-    }
-
-    /// Makes, renames or drops a collection, and answers.
-    pub(super) async fn change(
-        &mut self,
-        session: &Arc<Session>,
-        change: Change,
-        since: Instant,
-        answer: oneshot::Sender<Result<(), CommitError>>,
-    ) {
-        let mut session = Arc::clone(session);
-        let changed = loop {
-            self.batch += 1;
-            let (shared, batch, now) = (Arc::clone(&self.shared), self.batch, self.clock.now());
-            let begin = &self.sql.begin;
-            let row = (&*self.sql.batch, batch, now.as_microsecond());
-            let made = make(&shared, &session, begin, row, &change);
-            let error = match self.waiting.beside(made).await {
-                Ok(changed) => break changed,
-                Err(Failed::Unknown(error)) => {
-                    session.discard();
-                    match self.settle(Lost { batch, at: now.as_microsecond() }, || answer.is_closed()).await {
-                        Some(true) => break Ok(()),
-                        Some(false) => error,
-                        None => return self.set_aside([Job::Change { change, since, answer }]),
-                    }
-                }
-                Err(Failed::NotSent(error)) => {
-                    if is_lost(&error) {
-                        session.discard();
-                    } else {
-                        self.waiting.beside(Self::roll_back(&session)).await;
-                    }
-                    error
-                }
-            };
-            let passing = is_lost(&error) || error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
-            if !passing || since.elapsed() > self.waiting.patience() {
-                break Err(unavailable(error));
-            }
-            self.waiting.beside(tokio::time::sleep(RETRY)).await;
-            match self.session().await {
-                Some(another) => session = another,
-                None => break Err(away()),
-            }
+    /// Reads the collections again. A session that does not tell them is given up.
+    pub(super) async fn learn_collections(&self, session: &Session) {
+        let read = async {
+            let rows = session.client.query(&collections_sql(&self.shared.schema), &[]).await?;
+            read_collections(&self.shared, &rows)
         };
-        if changed.is_ok()
-            && let Err(error) = self.read_collections(&session).await
-        {
-            self.lose(&session, &error);
+        match read.await {
+            Ok(tables) => self.shared.replace_tables(tables),
+            Err(error) => self.lose(session, &error),
         }
-        let _ = answer.send(changed);
     }
 }
 
-/// One transaction.
-async fn make(
-    shared: &Shared,
-    session: &Session,
-    begin: &str,
-    (number, batch, now): (&str, i64, i64),
-    change: &Change,
-) -> Result<Result<(), CommitError>, Failed> {
-    let (client, schema) = (&session.client, &shared.schema);
-    client.batch_execute(begin).await?;
-    client.batch_execute(LOCK_TIMEOUT).await?;
-    let tables = read_collections(shared, &client.query(&collections_sql(schema), &[]).await?)?;
-    match change {
-        Change::Define(definition)
-            if tables.named.get(&*definition.name).is_some_and(|table| table.definition == *definition) =>
-        {
-            // Another process has made it; nobody else need look again.
-            client.batch_execute("ROLLBACK").await?;
-            return Ok(Ok(()));
-        }
-        Change::Define(definition) => {
-            define(session, schema, tables.named.get(&*definition.name).map(Arc::as_ref), definition).await?;
-        }
-        Change::Swap(pairs) => {
-            if let Some((from, _)) = pairs.iter().find(|(from, _)| !tables.named.contains_key(from)) {
-                client.batch_execute("ROLLBACK").await?;
-                let why = format!("the collection `{from}` is not defined in this store");
-                return Ok(Err(CommitError::Invalid(why)));
+impl Transaction {
+    /// Writes what was decided of a commit, makes what it changes of collections, and ends the transaction.
+    pub(super) async fn write_and_change(&self, sends: &[Send<'_>], commit: &Commit) -> Result<(), Written> {
+        let made = async {
+            for send in sends {
+                send.execute(&self.session).await?;
             }
-            for (from, to) in pairs {
-                rename(session, schema, from, to).await?;
-            }
-        }
-        Change::Drop(name) => drop_table(session, schema, name).await?,
+            self.change(commit).await
+        };
+        made.await.map_err(Written::NotSent)?;
+        self.session.client.batch_execute("COMMIT").await.map_err(Written::Unknown)
     }
-    let meta = schema.table("_meta");
-    let count = format!("UPDATE {meta} SET value = (value::bigint + 1)::text WHERE name = '{CHANGES}'");
-    client.batch_execute(&count).await?;
-    client.execute(number, &[&shared.writer, &batch, &now, &0_i64]).await?;
-    client.batch_execute("COMMIT").await.map_err(Failed::Unknown)?;
-    Ok(Ok(()))
+
+    async fn change(&self, commit: &Commit) -> Result<(), Error> {
+        let (session, tables) = (&*self.session, &self.tables.named);
+        let (client, schema) = (&session.client, &self.shared.schema);
+        let needed = |change: &&Change| match change {
+            // Another process may have made it.
+            Change::Define(definition) => {
+                tables.get(&*definition.name).is_none_or(|table| table.definition != *definition)
+            }
+            Change::Swap { .. } => true,
+            Change::Drop(name) => tables.contains_key(name),
+        };
+        let needed: Vec<&Change> = commit.changes.iter().filter(needed).collect();
+        if needed.is_empty() {
+            return Ok(());
+        }
+        client.batch_execute(LOCK_TIMEOUT).await?;
+        for change in needed {
+            match change {
+                Change::Define(definition) => {
+                    let before = tables.get(&*definition.name).map(Arc::as_ref);
+                    define(session, schema, before, definition).await?;
+                }
+                Change::Swap { from, to } => rename(session, schema, from, to).await?,
+                Change::Drop(name) => drop_table(session, schema, name).await?,
+            }
+        }
+        let meta = schema.table("_meta");
+        let count = format!("UPDATE {meta} SET value = (value::bigint + 1)::text WHERE name = '{CHANGES}'");
+        client.batch_execute(&count).await
+    }
 }
 
 /// Makes the table, or gives it exactly the columns of the definition.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 use purlin::message::{Envelope, Timestamp, Uuid};
 use purlin::store::{
-    Append, Appended, Commit, CommitError, Committed, Condition, Conflict, Expected, Position, Revision,
-    Scalar, Write, WriteKind,
+    Append, Appended, Change, Commit, CommitError, Committed, Condition, Conflict, Expected, Position,
+    Revision, Scalar, Write, WriteKind,
 };
 
 use super::Outcome;
@@ -193,6 +193,13 @@ impl<'a> Decision<'a> {
             if !expected.admits(actual) {
                 let (collection, key) = (collection.to_string(), key.clone());
                 return Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual }));
+            }
+        }
+        for change in &commit.changes {
+            if let Change::Swap { from, .. } = change
+                && !self.tables.named.contains_key(from)
+            {
+                return Err(undefined(from));
             }
         }
         for write in &commit.writes {

@@ -93,6 +93,10 @@ impl Writer {
     /// Sends a group. If that can be done by what is known here, it is on its way afterwards; if not, it comes once nothing
     /// else is.
     pub(super) async fn depart(&mut self, session: &Arc<Session>, group: Vec<Queued>) {
+        // There is nothing on its way then.
+        if group.iter().any(Queued::changes_collections) {
+            return self.ask(session, group).await;
+        }
         let has_lean = self.lean.as_ref().is_some_and(|lean| lean.is_of(session));
         let sweeps_dead = self.batch >= self.dead_at;
         if (!has_lean || sweeps_dead) && !self.flights.is_empty() {
@@ -159,6 +163,7 @@ impl Writer {
         self.batch += 1;
         Transaction {
             sql: Rc::clone(&self.sql),
+            shared: Arc::clone(&self.shared),
             session: Arc::clone(session),
             tables: self.shared.tables(),
             writer: self.shared.writer,
@@ -250,6 +255,9 @@ impl Writer {
         match done {
             Ok(done) => {
                 drop(asked);
+                if done.applied && group.iter().any(Queued::changes_collections) {
+                    self.learn_collections(session).await;
+                }
                 if transaction.sweeps_dead && done.applied {
                     self.dead_at = transaction.batch + SWEEP_DEAD;
                 }

@@ -11,7 +11,7 @@ use super::decision::Decision;
 use super::heads::Heads;
 use super::{Outcome, Statements};
 use crate::link::Session;
-use crate::shared::Tables;
+use crate::shared::{Shared, Tables};
 
 /// After so many transactions the rows of earlier ones are removed.
 const SWEEP: i64 = 64;
@@ -49,6 +49,7 @@ pub(super) struct Done {
 /// One transaction.
 pub(super) struct Transaction {
     pub(super) sql: Rc<Statements>,
+    pub(super) shared: Arc<Shared>,
     pub(super) session: Arc<Session>,
     pub(super) tables: Arc<Tables>,
     pub(super) writer: Uuid,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use purlin::message::Clock;
-use purlin::store::{Collection, Commit, CommitError, Committed, WriteKind};
+use purlin::store::{Commit, CommitError, Committed, WriteKind};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Away, concerns_all, is_lost, is_of_a_standby, is_of_the_values, said, unavailable};
@@ -29,26 +29,23 @@ use crate::names::log_lock;
 use crate::options::Options;
 use crate::schema::FORMAT;
 use crate::shared::Shared;
+use change::{RETRY, is_held_up};
 use doubt::Doubt;
 use flight::Flight;
 use group::Failed;
 use heads::Heads;
 use lean::Lean;
 use settle::Lost;
-use waiting::{Turn, Waiting};
+use waiting::Waiting;
 
 /// What the writer is asked to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all jobs are commits, and a box each would cost them an allocation"
+)]
 pub(crate) enum Job {
     Commit(Queued),
-    Change { change: Change, since: Instant, answer: oneshot::Sender<Result<(), CommitError>> },
     Close(oneshot::Sender<()>),
-}
-
-/// A change of the collections.
-pub(crate) enum Change {
-    Define(Collection),
-    Swap(Vec<(String, String)>),
-    Drop(String),
 }
 
 /// A commit that waits, and whom to answer.
@@ -58,6 +55,13 @@ pub(crate) struct Queued {
     pub(crate) bytes: usize,
     pub(crate) since: Instant,
     pub(crate) answer: oneshot::Sender<Outcome>,
+}
+
+impl Queued {
+    /// Whether it has to be alone.
+    fn changes_collections(&self) -> bool {
+        !self.commit.changes.is_empty()
+    }
 }
 
 /// What a caller is told.
@@ -72,7 +76,7 @@ pub(crate) fn weigh(commit: &Commit) -> usize {
         WriteKind::Put { value, .. } => ITEM + write.key.len() + value.len(),
         WriteKind::Delete => ITEM + write.key.len(),
     });
-    events + records.sum::<usize>() + commit.requirements.len() * ITEM
+    events + records.sum::<usize>() + (commit.requirements.len() + commit.changes.len()) * ITEM
 }
 
 /// The writer. Whatever it keeps in mind, the server is asked under the log's lock whether it is still so.
@@ -200,10 +204,9 @@ impl Writer {
                 self.waiting.refuse_all();
                 break;
             };
-            match self.waiting.take() {
-                Turn::Nothing => {}
-                Turn::Commits(group) => self.depart(&session, group).await,
-                Turn::Change { change, since, answer } => self.change(&session, change, since, answer).await,
+            let group = self.waiting.take();
+            if !group.is_empty() {
+                self.depart(&session, group).await;
             }
         }
         // To be told that the store is closed would be to be told that nothing was applied.
@@ -244,9 +247,7 @@ impl Writer {
     async fn failed(&mut self, session: &Arc<Session>, group: Vec<Queued>, failed: Failed) {
         match failed {
             Failed::Stale => {
-                if let Err(error) = self.read_collections(session).await {
-                    self.lose(session, &error);
-                }
+                self.learn_collections(session).await;
                 self.waiting.put_back(group, false);
             }
             // Nothing was written, and another connection may meet a server that takes it.
@@ -256,6 +257,13 @@ impl Writer {
             }
             Failed::NotSent(error) if is_lost(&error) => {
                 self.lose(session, &error);
+                self.waiting.put_back(group, false);
+            }
+            Failed::NotSent(error) | Failed::Refused(error)
+                if is_held_up(&group, &error) && group[0].since.elapsed() < self.waiting.patience() =>
+            {
+                self.waiting.beside(Self::roll_back(session)).await;
+                self.waiting.beside(tokio::time::sleep(RETRY)).await;
                 self.waiting.put_back(group, false);
             }
             Failed::NotSent(error) | Failed::Refused(error) => {
@@ -275,7 +283,14 @@ impl Writer {
                 self.lose(session, &error);
                 let nobody = || group.iter().all(|queued| queued.answer.is_closed());
                 match self.settle(Lost { batch: done.batch, at: done.at }, nobody).await {
-                    Some(true) => self.happened(group, *done),
+                    Some(true) => {
+                        if group.iter().any(Queued::changes_collections)
+                            && let Some(session) = self.session().await
+                        {
+                            self.learn_collections(&session).await;
+                        }
+                        self.happened(group, *done);
+                    }
                     Some(false) => self.waiting.put_back(group, false),
                     // Nobody is told of positions that may never come, nor that nothing was applied.
                     None => self.set_aside(group.into_iter().map(Job::Commit)),
@@ -289,7 +304,6 @@ impl Writer {
         self.undecided.extend(jobs);
         self.undecided.retain(|job| match job {
             Job::Commit(queued) => !queued.answer.is_closed(),
-            Job::Change { answer, .. } => !answer.is_closed(),
             Job::Close(_) => false,
         });
     }

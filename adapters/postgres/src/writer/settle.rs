@@ -10,7 +10,7 @@ use super::{Statements, Writer};
 use crate::error::{is_lost, said};
 use crate::link::Session;
 
-/// The revision in the row of a transaction that did not happen. (One that changed collections has 0, all others more.)
+/// The revision in the row of a transaction that did not happen. (Those that changed collections had 0 once; all others have more.)
 const IN_VAIN: i64 = -1;
 
 /// A transaction of which it is not known whether it happened.

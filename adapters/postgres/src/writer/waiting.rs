@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use purlin::store::CommitError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, Job, Queued, away};
+use super::{Job, Queued, away};
 use crate::error::{Closed, unavailable};
 use crate::link::{Link, State};
 use crate::shared::Shared;
@@ -24,13 +24,6 @@ const BYTES: usize = 8 << 20;
 
 /// How often one looks who waited too long.
 const MOMENT: Duration = Duration::from_millis(100);
-
-/// What is done at once.
-pub(super) enum Turn {
-    Nothing,
-    Commits(Vec<Queued>),
-    Change { change: Change, since: Instant, answer: oneshot::Sender<Result<(), CommitError>> },
-}
 
 /// The queue, and what was taken out of it and waits still.
 pub(super) struct Waiting {
@@ -88,7 +81,7 @@ impl Waiting {
         next
     }
 
-    /// Waits until so many commits wait; what spoiled a group, or is no commit, follows nothing.
+    /// Waits until so many commits wait; what spoiled a group, or changes collections, follows nothing.
     async fn gather(&mut self, enough: Option<usize>) {
         let Some(enough) = enough.filter(|_| self.alone == 0) else { return std::future::pending().await };
         self.take_in_all();
@@ -98,7 +91,8 @@ impl Waiting {
                 None => self.ending = true,
             }
         }
-        if self.ending || !matches!(self.jobs.front(), Some(Job::Commit(_))) {
+        let follows = |job: &Job| matches!(job, Job::Commit(queued) if !queued.changes_collections());
+        if self.ending || !self.jobs.front().is_some_and(follows) {
             std::future::pending::<()>().await;
         }
     }
@@ -122,25 +116,23 @@ impl Waiting {
         }
     }
 
-    /// The commits at the front that fit into a group, or the change that is there.
-    pub(super) fn take(&mut self) -> Turn {
+    /// The commits at the front that fit into a group; one that changes collections is alone in it.
+    pub(super) fn take(&mut self) -> Vec<Queued> {
         let mut group = Vec::new();
         let (mut items, mut bytes) = (0, 0);
         while group.len() < GROUP && items < ITEMS && bytes < BYTES {
             match self.jobs.pop_front() {
-                Some(Job::Commit(queued)) => {
+                Some(Job::Commit(queued)) if !queued.changes_collections() || group.is_empty() => {
                     let commit = &queued.commit;
                     items += commit.event_count() + commit.writes.len() + commit.requirements.len();
                     bytes += queued.bytes;
                     self.shared.took(queued.bytes);
+                    let alone = self.alone > 0 || queued.changes_collections();
                     group.push(queued);
-                    if self.alone > 0 {
-                        self.alone -= 1;
+                    if alone {
+                        self.alone = self.alone.saturating_sub(1);
                         break;
                     }
-                }
-                Some(Job::Change { change, since, answer }) if group.is_empty() => {
-                    return Turn::Change { change, since, answer };
                 }
                 Some(other) => {
                     self.jobs.push_front(other);
@@ -149,7 +141,7 @@ impl Waiting {
                 None => break,
             }
         }
-        if group.is_empty() { Turn::Nothing } else { Turn::Commits(group) }
+        group
     }
 
     /// Lets commits that did not happen wait again, before all others.
@@ -192,7 +184,7 @@ impl Waiting {
         }
         let now = Instant::now();
         let late = |job: &Job| match job {
-            Job::Commit(Queued { since, .. }) | Job::Change { since, .. } => now - *since > self.patience,
+            Job::Commit(Queued { since, .. }) => now - *since > self.patience,
             Job::Close(_) => false,
         };
         while self.jobs.front().is_some_and(late)
@@ -217,7 +209,6 @@ impl Waiting {
                 self.shared.took(queued.bytes);
                 let _ = queued.answer.send(Err(error));
             }
-            Job::Change { answer, .. } => drop(answer.send(Err(error))),
             Job::Close(_) => {}
         }
     }

@@ -168,8 +168,11 @@ impl Server {
 
     fn signal(&self, signal: &str) {
         let Some(pid) = self.pid() else { return };
-        // None may be born meanwhile that is then not among them.
-        let all = format!("kill -STOP {pid}; kill -{signal} $(pgrep -P {pid}) {pid}; true");
+        // None may be born meanwhile that is then not among them: it is waited for that nothing more is.
+        let all = format!(
+            "kill -STOP {pid}; while ps -o state= -p {pid} | grep -q '[^TZ]'; do :; done; \
+             kill -{signal} $(pgrep -P {pid}) {pid}; true"
+        );
         run(Path::new(""), "sh", &["-c", &all]);
     }
 

@@ -32,7 +32,7 @@ use crate::part::Most;
 use crate::reader::{Reader, Readers};
 use crate::schema::{self, SchemaError};
 use crate::synchronous::Synchronous;
-use crate::writer::{Answer, Change, Closing, Job, Queued, Ready, Writer};
+use crate::writer::{Answer, Closing, Job, Queued, Ready, Writer};
 
 pub use options::Options;
 pub(crate) use shared::Shared;
@@ -141,12 +141,20 @@ impl Sqlite {
         })
     }
 
-    /// Lets the writer change the collections; waits for a place in its queue.
-    async fn change(&self, change: Change) -> Result<(), CommitError> {
+    /// Lets the writer change collections: few do, and wait for a place in its queue.
+    async fn change(&self, commit: Commit) -> Result<Committed, CommitError> {
         self.shared.damage().admits_writes()?;
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job::Change(change, answer)).await.map_err(|_| unavailable(Closed))?;
-        answered.await.map_err(|_| unavailable(Closed))?
+        let ready = Ready::of(commit, &self.shared.keys);
+        let bytes = ready.bytes;
+        if !self.shared.admits(bytes) {
+            return Err(CommitError::Overloaded);
+        }
+        self.jobs.send(Job::Commit(Queued { ready, answer })).await.map_err(|_| {
+            self.shared.took(bytes);
+            unavailable(Closed)
+        })?;
+        answered.await.map_err(|_| unavailable(Closed))?.outcome
     }
 
     fn table(&self, name: &str) -> Result<Arc<Table>, ReadError> {
@@ -174,6 +182,9 @@ impl Engine for Sqlite {
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        if !commit.changes.is_empty() {
+            return Box::pin(self.change(commit));
+        }
         let (answer, answered) = oneshot::channel();
         // The caller's thread makes ready what it can: the writer's time is everybody's.
         let ready = Ready::of(commit, &self.shared.keys);
@@ -325,16 +336,8 @@ impl Engine for Sqlite {
             if self.table(&collection.name).is_ok_and(|table| table.definition == collection) {
                 return Ok(());
             }
-            self.change(Change::Define(collection)).await
+            self.change(Commit::new().define(collection)).await.map(drop)
         })
-    }
-
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(Change::Swap(pairs)))
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        Box::pin(self.change(Change::Drop(name)))
     }
 
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {

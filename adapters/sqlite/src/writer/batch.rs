@@ -1,17 +1,15 @@
 //! Commits on their way through one transaction.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params_from_iter};
 
 use purlin::message::Timestamp;
 use purlin::store::{
-    Append, Appended, Commit, CommitError, Committed, Conflict, Position, Revision, StreamId, Write,
+    Append, Appended, Change, Commit, CommitError, Committed, Conflict, Position, Revision, StreamId, Write,
     WriteKind,
 };
 
+use super::collections::{self, Tables};
 use super::heads::Heads;
 use super::{Queued, Ready};
 use crate::checksum::Sum;
@@ -44,6 +42,8 @@ pub(super) struct Applied {
     pub(super) revision: u64,
     /// What the index learns: stream, version, position.
     pub(super) appended: Vec<(Key, u64, u64)>,
+    /// The collections, if any was changed.
+    pub(super) tables: Option<Vec<Table>>,
     /// By what one sees that it has happened.
     pub(super) trace: Option<Trace>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Applied {
 pub(super) struct Batch<'a> {
     connection: &'a Connection,
     index: &'a Index,
-    tables: &'a HashMap<String, Arc<Table>>,
+    tables: &'a Tables,
     heads: &'a mut Heads,
     shared: &'a Shared,
     at: Timestamp,
@@ -65,6 +65,8 @@ pub(super) struct Batch<'a> {
     before: Vec<u64>,
     first: Option<(u64, [u8; 16])>,
     touched: bool,
+    /// The collections as a commit has changed them, which is the last one then.
+    changed: Option<Vec<Table>>,
     insert: CachedStatement<'a>,
     header: Vec<u8>,
 }
@@ -73,7 +75,7 @@ impl<'a> Batch<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         shared: &'a Shared,
-        (index, tables): (&'a Index, &'a HashMap<String, Arc<Table>>),
+        (index, tables): (&'a Index, &'a Tables),
         heads: &'a mut Heads,
         (position, revision, at, last): (u64, u64, Timestamp, Timestamp),
     ) -> rusqlite::Result<Self> {
@@ -93,6 +95,7 @@ impl<'a> Batch<'a> {
             before,
             first: None,
             touched: false,
+            changed: None,
             insert,
             header,
         })
@@ -100,14 +103,14 @@ impl<'a> Batch<'a> {
 
     /// What was applied. The last revision is written down with the records, so that none is given out twice.
     pub(super) fn finish(self) -> rusqlite::Result<Applied> {
-        let Self { position, last, revision, appended, first, touched, shared, .. } = self;
+        let Self { position, last, revision, appended, first, touched, changed, shared, .. } = self;
         let shape = |position| shared.older.shape(position);
         let mut trace = first.map(|(position, id)| Trace::Event { position, shape: shape(position), id });
         if touched {
             schema::set_revision(self.connection, revision)?;
             trace = Some(Trace::Revision(revision));
         }
-        Ok(Applied { position, last, revision, appended, trace })
+        Ok(Applied { position, last, revision, appended, tables: changed, trace })
     }
 
     /// Finds the ends of all streams that are not in mind, together: that takes less time than one after the other.
@@ -138,6 +141,10 @@ impl<'a> Batch<'a> {
         }
         for (write, sum) in commit.writes.iter().zip(sums) {
             self.write(write, *sum)?;
+        }
+        if !commit.changes.is_empty() {
+            self.changed = collections::change(self.connection, commit, self.tables)?;
+            self.touched |= self.changed.is_some();
         }
         let (position, revision, at) = (Position(self.position), self.revision, self.at);
         Ok(Ok(Committed { position, revision, at, appended, repeated: false }))
@@ -175,6 +182,13 @@ impl<'a> Batch<'a> {
                     expected,
                     actual,
                 })));
+            }
+        }
+        for change in &commit.changes {
+            if let Change::Swap { from, .. } = change
+                && !self.tables.contains_key(from)
+            {
+                return Ok(Err(undefined(from)));
             }
         }
         for condition in &commit.conditions {

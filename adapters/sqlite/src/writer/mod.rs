@@ -31,7 +31,6 @@ use crate::schema;
 use crate::synchronous::Synchronous;
 use answers::Answers;
 use batch::{Applied, Batch};
-pub(crate) use collections::Change;
 use erasure::Secrets;
 use heads::Heads;
 pub(crate) use ready::Ready;
@@ -54,7 +53,6 @@ const BYTES: usize = 8 << 20;
 )]
 pub(crate) enum Job {
     Commit(Queued),
-    Change(Change, oneshot::Sender<Result<(), CommitError>>),
     /// Takes events out of the store's file that are durable in its archive.
     Forget(Vec<u64>, oneshot::Sender<Result<(), CommitError>>),
     /// The index may be damaged.
@@ -230,6 +228,12 @@ impl Writer {
             let (mut items, mut bytes) = (0, 0);
             for job in jobs.drain(..) {
                 match job {
+                    Job::Commit(queued) if !queued.ready.commit.changes.is_empty() => {
+                        self.commit(std::mem::take(&mut waiting));
+                        (items, bytes) = (0, 0);
+                        // What comes behind it meets other collections.
+                        self.commit(vec![queued]);
+                    }
                     Job::Commit(queued) => {
                         items += queued.ready.items;
                         bytes += queued.ready.bytes;
@@ -253,10 +257,6 @@ impl Writer {
                         let _ = answer.send(self.forget(&positions));
                     }
                     Job::Mend => self.mend_index(),
-                    Job::Change(change, answer) => {
-                        self.commit(std::mem::take(&mut waiting));
-                        self.change_collections(&change, answer);
-                    }
                 }
             }
             self.commit(waiting);
@@ -278,7 +278,7 @@ impl Writer {
         // Dropped before those who wait, who would else hear that nothing happened.
         let _end = EndOnPanic;
         match self.transact(&waiting) {
-            Ok(outcomes) => self.answers.give(waiting, outcomes),
+            Ok(outcomes) => self.give(waiting, outcomes),
             // Nothing was applied, and that is sure: whoever waits need not wait for the store to be well again.
             Err(Failed::RolledBack(error)) if waiting.len() == 1 || concerns_all(&error) => {
                 self.answers.refuse(waiting, error);
@@ -290,10 +290,22 @@ impl Writer {
                 waiting.into_iter().for_each(|alone| self.commit_taken(vec![alone]));
             }
             Err(Failed::Unknown(unknown)) => match self.settle(*unknown) {
-                Ok(outcomes) => self.answers.give(waiting, outcomes),
+                Ok(outcomes) => self.give(waiting, outcomes),
                 Err(error) => self.answers.refuse(waiting, error),
             },
         }
+    }
+
+    /// Answers each with what became of his commit.
+    fn give(&mut self, waiting: Vec<Queued>, outcomes: Vec<Outcome>) {
+        for (queued, outcome) in waiting.iter().zip(&outcomes) {
+            let commit = &queued.ready.commit;
+            if outcome.is_ok() && !commit.changes.is_empty() {
+                self.gone = true;
+                collections::carry_over(commit, self.shared.damage());
+            }
+        }
+        self.answers.give(waiting, outcomes);
     }
 
     fn transact(&mut self, waiting: &[Queued]) -> Result<Vec<Outcome>, Failed<Vec<Outcome>>> {
@@ -314,7 +326,7 @@ impl Writer {
         for queued in waiting {
             outcomes.push(batch.apply(&queued.ready).map_err(Failed::RolledBack)?);
         }
-        let Applied { position, last, revision, appended, trace } =
+        let Applied { position, last, revision, appended, tables: changed, trace } =
             batch.finish().map_err(Failed::RolledBack)?;
         drop((index, tables));
         // Whatever comes of it: a revision that was given out once is not given out again.
@@ -323,6 +335,9 @@ impl Writer {
             return Err(Failed::Unknown(Box::new(Unknown { trace, outcome: outcomes, error })));
         }
         (self.position, self.last) = (position, last);
+        if let Some(tables) = changed {
+            shared.replace_tables(tables);
+        }
         if !appended.is_empty() {
             let mut index = shared.index.write().expect("no panic holds the index");
             for (key, version, position) in appended {

@@ -33,7 +33,10 @@ impl Ready {
         Self {
             keys: commit.appends.iter().map(|append| keys.of(append.stream.as_str())).collect(),
             sums: commit.writes.iter().map(sum_of).collect(),
-            items: commit.event_count() + commit.writes.len() + commit.requirements.len(),
+            items: commit.event_count()
+                + commit.writes.len()
+                + commit.requirements.len()
+                + commit.changes.len(),
             bytes: weigh(&commit) + bodies.len(),
             bodies,
             commit,
@@ -59,5 +62,5 @@ fn weigh(commit: &Commit) -> usize {
         WriteKind::Put { value, .. } => ITEM + write.key.len() + value.len(),
         WriteKind::Delete => ITEM + write.key.len(),
     });
-    events + records.sum::<usize>() + commit.requirements.len() * ITEM
+    events + records.sum::<usize>() + (commit.requirements.len() + commit.changes.len()) * ITEM
 }

@@ -40,8 +40,8 @@ impl Writer {
         }
     }
 
-    /// After a failed COMMIT, of commits or of a change of collections: whether it happened all the same is read from
-    /// the file. Its outcome if it did, and else the error.
+    /// After a failed COMMIT: whether it happened all the same is read from the file. Its outcome if it did, and else the
+    /// error.
     ///
     /// What was read is made true for ever by a transaction of its own: frames that a failed sync left in the WAL
     /// would else be found, and believed, after the next crash. Until that works, those who wait for this COMMIT go
@@ -88,7 +88,7 @@ impl Writer {
                     self.shared.took(queued.ready.bytes);
                     queued.tell(Err(unavailable(Unwell)));
                 }
-                Ok(Job::Change(_, answer) | Job::Forget(_, answer)) => {
+                Ok(Job::Forget(_, answer)) => {
                     let _ = answer.send(Err(unavailable(Unwell)));
                 }
                 Ok(Job::Close(answer)) => {

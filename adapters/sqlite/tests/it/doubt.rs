@@ -38,7 +38,11 @@ async fn ask(store: &Store, what: &str) -> Result<(), CommitError> {
     match what {
         "define" => store.define_collection(collection("new", [Field::texts("tags")])).await,
         "change" => store.define_collection(collection("live", [Field::texts("tags")])).await,
-        "swap" => store.swap("next", "live").await,
+        "swap" => {
+            let noted =
+                put(Commit::new().swap("next", "live"), &collection("ledger", [Field::integer("n")]), 4);
+            store.commit(noted).await.map(drop)
+        }
         "drop" => store.drop_collection("next").await,
         "append" => store.commit(append(Commit::new())).await.map(drop),
         "put" => {
@@ -78,7 +82,7 @@ fn the_child() {
 
 async fn live(file: &Path, mark: &Path, what: String, goes_on: bool) {
     let store = purlin_sqlite::open(file).await.unwrap();
-    for (name, n) in [("live", 1), ("next", 2)] {
+    for (name, n) in [("live", 1), ("next", 2), ("ledger", 3)] {
         let collection = collection(name, [Field::integer("n")]);
         store.define_collection(collection.clone()).await.unwrap();
         store.commit(put(Commit::new(), &collection, n)).await.unwrap();

@@ -1,11 +1,7 @@
 //! Collections and their records.
 
-use std::collections::HashSet;
-
 use crate::message::Timestamp;
-use crate::store::{
-    Collection, Commit, CommitError, Page, Query, ReadError, Record, Revision, Row, personal,
-};
+use crate::store::{Collection, Commit, CommitError, Page, Query, ReadError, Record, Revision, Row};
 
 use super::Store;
 
@@ -57,10 +53,7 @@ impl Store {
 
     /// Makes a collection, or adds the fields that it lacks.
     pub async fn define_collection(&self, collection: Collection) -> Result<(), CommitError> {
-        check_name(&collection.name)?;
-        for field in collection.fields.iter() {
-            check_name(field.name)?;
-        }
+        self.limits.check(&Commit::new().define(collection.clone()))?;
         self.engine.define(collection).await
     }
 
@@ -70,40 +63,18 @@ impl Store {
     }
 
     /// Gives the records of `from` the name `to` at one instant; what `to` had is gone. The subjects' keys
-    /// ([`personal::KEYS`]) stay where they are.
+    /// ([`personal::KEYS`]) stay where they are. [`Commit::swap`] does so to several, and with writes of records.
+    ///
+    /// [`personal::KEYS`]: crate::store::personal::KEYS
     pub async fn swap(&self, from: &str, to: &str) -> Result<(), CommitError> {
-        self.swap_all(&[(from, to)]).await
-    }
-
-    /// As [`Store::swap`] for several pairs of `from` and `to`, all of them at one instant or none.
-    pub async fn swap_all(&self, pairs: &[(&str, &str)]) -> Result<(), CommitError> {
-        let mut names = HashSet::new();
-        for (from, to) in pairs {
-            for name in [from, to] {
-                check_name(name)?;
-                personal::check_removal(name)?;
-            }
-            if from == to {
-                let why = format!("the collection `{from}` cannot take its own place");
-                return Err(CommitError::Invalid(why));
-            }
-            if let Some(twice) = [from, to].into_iter().find(|name| !names.insert(**name)) {
-                let why = format!("the collection `{twice}` cannot be in two swaps at one instant");
-                return Err(CommitError::Invalid(why));
-            }
-        }
-        if pairs.is_empty() {
-            return Ok(());
-        }
-        let owned = |(from, to): &(&str, &str)| ((*from).to_owned(), (*to).to_owned());
-        self.engine.swap(pairs.iter().map(owned).collect()).await
+        self.commit(Commit::new().swap(from, to)).await.map(drop)
     }
 
     /// Removes a collection and its records. The subjects' keys ([`personal::KEYS`]) are not removed.
+    ///
+    /// [`personal::KEYS`]: crate::store::personal::KEYS
     pub async fn drop_collection(&self, name: &str) -> Result<(), CommitError> {
-        check_name(name)?;
-        personal::check_removal(name)?;
-        self.engine.drop_collection(name.to_owned()).await
+        self.commit(Commit::new().drop_collection(name)).await.map(drop)
     }
 
     /// Deletes rows of a collection whose due time has passed, at most a thousand; returns how many.
@@ -125,7 +96,7 @@ impl Store {
 pub(crate) const LONGEST_NAME: usize = 48;
 
 /// Names become the names of tables and columns.
-fn check_name(name: &str) -> Result<(), CommitError> {
+pub(in crate::store) fn check_name(name: &str) -> Result<(), CommitError> {
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if first && rest && name.len() <= LONGEST_NAME && !name.starts_with("sqlite_") {

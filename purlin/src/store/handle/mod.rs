@@ -4,6 +4,7 @@ mod collections;
 mod once;
 
 pub(crate) use collections::LONGEST_NAME;
+pub(super) use collections::check_name;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,7 +2,6 @@
 
 mod state;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,11 +13,11 @@ use crate::message::{Clock, Timestamp};
 
 use crate::store::pool::Pool;
 use crate::store::{
-    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
+    Archived, BoxFuture, Cause, Change, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
     LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 
-use state::{State, Table};
+use state::State;
 
 /// A store in memory. Clones share it, so that a test can "restart" by opening a second handle.
 #[derive(Clone)]
@@ -110,6 +109,7 @@ impl Memory {
         state.revision = (state.revision + 1).max(state.at.as_microsecond().unsigned_abs());
         let appended = commit.appends.iter().map(|append| state.append(append)).collect();
         state.write(commit);
+        commit.changes.iter().cloned().for_each(|change| state.change(change));
         let (position, revision, at) = (Position(state.events.len() as u64), state.revision, state.at);
         // Under the lock, so that the head never goes back.
         self.shared.head.send_replace(position);
@@ -231,19 +231,9 @@ impl Engine for Memory {
             let state = self.state_to_read()?;
             let table = state.table(&collection)?;
             table.definition.check(&query)?;
-            let records: Box<dyn Iterator<Item = &Record>> = match query.descending {
-                false => Box::new(table.records.values()),
-                true => Box::new(table.records.values().rev()),
-            };
-            let behind = |record: &&Record| match (&query.after, query.descending) {
-                (None, _) => true,
-                (Some(after), false) => record.key > *after,
-                (Some(after), true) => record.key < *after,
-            };
             let mut found = Vec::new();
-            for record in records.filter(behind) {
-                let prefixed = query.prefix.as_ref().is_none_or(|prefix| record.key.starts_with(prefix));
-                if prefixed && table.admits(record, &query.equal)? {
+            for record in table.page(&query) {
+                if table.admits(record, &query.equal)? {
                     found.push(record.clone());
                 }
                 if found.len() > query.effective_limit() {
@@ -286,39 +276,10 @@ impl Engine for Memory {
 
     fn define(&self, collection: Collection) -> BoxFuture<'_, Result<(), CommitError>> {
         let define = || {
-            let mut state = self.state_to_change()?;
-            let table = state
-                .collections
-                .entry(collection.name.to_string())
-                .or_insert_with(|| Table { definition: collection.clone(), records: BTreeMap::new() });
-            table.definition = collection;
+            self.state_to_change()?.change(Change::Define(collection));
             Ok(())
         };
         Box::pin(std::future::ready(define()))
-    }
-
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        let swap = || {
-            let mut state = self.state_to_change()?;
-            if let Some((from, _)) = pairs.iter().find(|(from, _)| !state.collections.contains_key(from)) {
-                return Err(CommitError::Invalid(format!(
-                    "the collection `{from}` is not defined in this store"
-                )));
-            }
-            for (from, to) in pairs {
-                if let Some(mut table) = state.collections.remove(&from) {
-                    table.definition = table.definition.named(&to);
-                    state.collections.insert(to, table);
-                }
-            }
-            Ok(())
-        };
-        Box::pin(std::future::ready(swap()))
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        let removed = self.state_to_change().map(|mut state| drop(state.collections.remove(&name)));
-        Box::pin(std::future::ready(removed))
     }
 
     /// Nothing moves in memory; it is only counted what another engine would move.

@@ -1,12 +1,13 @@
 //! What a store in memory has, and how a commit changes it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use crate::message::{Envelope, Timestamp};
 use crate::store::pool::Pool;
 use crate::store::{
-    Append, Appended, Archived, Collection, Commit, CommitError, Condition, Conflict, Position, ReadError,
-    Record, Recorded, Scalar, StreamId, WriteKind,
+    Append, Appended, Archived, Change, Collection, Commit, CommitError, Condition, Conflict, Position,
+    Query, ReadError, Record, Recorded, Scalar, StreamId, WriteKind,
 };
 
 #[derive(Default)]
@@ -59,6 +60,11 @@ impl State {
             if let Some(event) = behind.into_iter().find(|event| query.matches(&event.envelope)) {
                 let (after, found) = (*after, event.position);
                 return Err(CommitError::Conflict(Conflict::Condition { after, found }));
+            }
+        }
+        for change in &commit.changes {
+            if let Change::Swap { from, .. } = change {
+                self.table(from).map_err(|error| CommitError::Invalid(error.to_string()))?;
             }
         }
         for write in &commit.writes {
@@ -121,6 +127,26 @@ impl State {
         }
     }
 
+    /// Changes the collections; whatever takes another's name was found to be there.
+    pub(super) fn change(&mut self, change: Change) {
+        match change {
+            Change::Define(definition) => match self.collections.get_mut(&*definition.name) {
+                Some(table) => table.definition = definition,
+                None => {
+                    let name = definition.name.to_string();
+                    self.collections.insert(name, Table { definition, records: BTreeMap::new() });
+                }
+            },
+            Change::Swap { from, to } => {
+                if let Some(mut table) = self.collections.remove(&from) {
+                    table.definition = table.definition.named(&to);
+                    self.collections.insert(to, table);
+                }
+            }
+            Change::Drop(name) => drop(self.collections.remove(&name)),
+        }
+    }
+
     pub(super) fn archive(&mut self, streams: Vec<StreamId>, limit: usize) -> Archived {
         let mut done = Archived::default();
         for stream in streams {
@@ -145,6 +171,28 @@ impl State {
 }
 
 impl Table {
+    /// The records with the query's prefix behind the key that a page ended with, in the query's order.
+    pub(super) fn page(&self, query: &Query) -> Box<dyn Iterator<Item = &Record> + '_> {
+        let (prefix, after) = (query.prefix.clone().unwrap_or_default(), query.after.as_deref());
+        let end = query.prefix.as_ref().map(|prefix| format!("{prefix}{}", char::MAX));
+        let (mut from, mut to) =
+            (Bound::Included(&*prefix), end.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
+        match after {
+            Some(after) if query.descending && end.as_deref().is_none_or(|end| after < end) => {
+                to = Bound::Excluded(after);
+            }
+            Some(after) if !query.descending && after >= &*prefix => from = Bound::Excluded(after),
+            _ => {}
+        }
+        // A range may not end before it begins.
+        if matches!((from, to), (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to)) if from >= to)
+        {
+            return Box::new(std::iter::empty());
+        }
+        let records = self.records.range::<str, _>((from, to)).map(|(_, record)| record);
+        if query.descending { Box::new(records.rev()) } else { Box::new(records) }
+    }
+
     /// Whether the record has these values, which its fields can have.
     pub(super) fn admits(&self, record: &Record, equal: &[(String, Scalar)]) -> Result<bool, ReadError> {
         if equal.is_empty() {

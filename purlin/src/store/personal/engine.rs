@@ -53,14 +53,6 @@ impl Engine for Personalized {
         self.engine.define(collection)
     }
 
-    fn swap(&self, pairs: Vec<(String, String)>) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.swap(pairs)
-    }
-
-    fn drop_collection(&self, name: String) -> BoxFuture<'_, Result<(), CommitError>> {
-        self.engine.drop_collection(name)
-    }
-
     /// What is sealed moves sealed.
     fn archive(&self, streams: Vec<StreamId>, limit: usize) -> BoxFuture<'_, Result<Archived, CommitError>> {
         self.engine.archive(streams, limit)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 
-use crate::message::Timestamp;
+use crate::message::{Timestamp, new_id};
 use crate::store::{
     Append, Collection, Commit, CommitError, Conflict, Expected, Field, Position, Query, ReadError, Revision,
     Scalar, Store,
@@ -20,6 +20,7 @@ pub(super) async fn run<H: Harness>(harness: &H) {
     a_collection_can_get_other_fields(&harness.open("fields").await).await;
     a_collection_can_take_the_place_of_another(&harness.open("swap").await).await;
     collections_take_their_places_all_at_once_or_not_at_all(&harness.open("swap_all").await).await;
+    what_is_changed_of_collections_is_part_of_its_commit(&harness.open("changes").await).await;
     no_reader_meets_a_new_collection_and_then_an_old_one(&harness.open("swap_readers").await).await;
     what_a_query_cannot_ask_is_refused(&harness.open("refused_queries").await).await;
     every_commit_wakes_who_waits(&harness.open("wake").await).await;
@@ -234,23 +235,99 @@ async fn collections_take_their_places_all_at_once_or_not_at_all(store: &Store) 
     }
     make("notes_v2", "new").await;
     make("others_v2", "new").await;
-    let pairs = [("notes_v2", "notes"), ("others_v2", "others"), ("thirds_v2", "thirds")];
-    let refused = store.swap_all(&pairs).await;
+    let both = || Commit::new().swap("notes_v2", "notes").swap("others_v2", "others");
+    let refused = store.commit(both().swap("thirds_v2", "thirds")).await;
     assert!(matches!(refused, Err(CommitError::Invalid(_))), "one of them is not there: {refused:?}");
     for (beside, live) in [("notes_v2", "notes"), ("others_v2", "others")] {
         assert_eq!(said(live).await.as_deref(), Some("old"), "a refused swap changes nothing");
         assert_eq!(said(beside).await.as_deref(), Some("new"), "a refused swap changes nothing");
     }
-    let twice = store.swap_all(&[("notes_v2", "notes"), ("others_v2", "notes")]).await;
+    let twice = store.commit(Commit::new().swap("notes_v2", "notes").swap("others_v2", "notes")).await;
     assert!(matches!(twice, Err(CommitError::Invalid(_))), "two for one name: {twice:?}");
-    let round = store.swap_all(&[("notes_v2", "notes"), ("notes", "others")]).await;
-    assert!(matches!(round, Err(CommitError::Invalid(_))), "a name in two pairs: {round:?}");
-    store.swap_all(&pairs[..2]).await.expect("swapped");
+    let round = store.commit(Commit::new().swap("notes_v2", "notes").swap("notes", "others")).await;
+    assert!(matches!(round, Err(CommitError::Invalid(_))), "a name in two swaps: {round:?}");
+    store.commit(both()).await.expect("swapped");
     for (name, text) in NAMES.into_iter().zip(["new", "new", "old"]) {
         assert_eq!(said(name).await.as_deref(), Some(text), "{name}");
     }
     assert!(store.get_record("others_v2", "a").await.is_err(), "its old name is gone");
-    store.swap_all(&[]).await.expect("nothing to do");
+}
+
+async fn what_is_changed_of_collections_is_part_of_its_commit(store: &Store) {
+    let names = async || {
+        let all = store.collections().await.expect("readable");
+        all.iter().map(|one| one.name.to_string()).collect::<Vec<_>>()
+    };
+    let (ledger, beside) = (notes().named("ledger"), notes().named("notes_v2"));
+    store.define_collection(ledger.clone()).await.expect("defined");
+    let entry = |commit: Commit, number, expected| {
+        commit.put_in(&ledger, "a", &Note::new("entry", number), expected, None)
+    };
+    let begun = entry(Commit::new().define(notes()).define(beside.clone()), 1, Revision::Absent);
+    let begun = store.commit(begun.append(stream(1), Expected::NoStream, [event(1)])).await.expect("begun");
+    assert_eq!(
+        (begun.position, names().await),
+        (Position(1), vec!["ledger".into(), "notes".into(), "notes_v2".into()])
+    );
+    assert_eq!(store.read_stream(&stream(1), 1, 10).await.expect("readable").len(), 1);
+    let record = store.get_record("ledger", "a").await.expect("readable").expect("it was written");
+    assert_eq!((record.revision, record.position), (begun.revision, begun.position));
+    let filled = Commit::new().put_in(&beside, "a", &Note::new("new", 7), Revision::Any, None);
+    store.commit(filled).await.expect("a put");
+
+    // Each of them is refused, and then nothing of it has happened.
+    let late = Revision::Exact(begun.revision + 1);
+    for refused in [
+        entry(Commit::new().swap("notes_v2", "notes"), 2, late),
+        entry(Commit::new().swap("none", "notes").define(notes().named("more")), 2, late),
+        entry(Commit::new().drop_collection("notes_v2").define(notes().named("more")), 2, Revision::Absent),
+    ] {
+        let refused = store.commit(refused).await;
+        assert!(
+            matches!(&refused, Err(CommitError::Conflict(conflict)) if conflict.is_record("ledger", "a")),
+            "{refused:?}"
+        );
+    }
+    let moved = entry(Commit::new().swap("notes_v2", "notes"), 2, Revision::Any);
+    let refused = store.commit(moved.append(stream(1), Expected::NoStream, [event(2)])).await;
+    assert!(matches!(refused, Err(CommitError::Conflict(Conflict::Stream { .. }))), "{refused:?}");
+    for invalid in [
+        entry(Commit::new().swap("none", "notes"), 2, Revision::Any),
+        entry(Commit::new().define(notes().named("more")).drop_collection("more"), 2, Revision::Any),
+        entry(Commit::new().drop_collection("ledger"), 2, Revision::Any),
+        Commit::new().define(notes().named("more")).put("a", &Note::new("x", 1)).swap("notes_v2", "notes"),
+        Commit::new().drop_collection("notes").require::<Note>("a", Revision::Absent),
+        entry(Commit::new().define(notes().named("No")), 2, Revision::Any),
+    ] {
+        let refused = store.commit(invalid).await;
+        assert!(matches!(refused, Err(CommitError::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(names().await, ["ledger", "notes", "notes_v2"]);
+    assert_eq!(store.get::<Note>("a").await.expect("readable"), None);
+    let record = store.get_record("ledger", "a").await.expect("readable").expect("it is there");
+    assert_eq!((record.revision, store.head()), (begun.revision, Position(1)));
+
+    // And what is not refused has happened wholly, and once when it has an id.
+    let id = new_id();
+    for repeated in [false, true] {
+        let changed =
+            Commit::new().swap("notes_v2", "notes").define(notes().named("more")).drop_collection("none");
+        let changed = entry(changed, 3, Revision::Exact(begun.revision)).with_id(id, Duration::from_secs(60));
+        let committed = store.commit(changed).await.expect("it fits");
+        assert_eq!(committed.repeated, repeated);
+    }
+    let there = names().await;
+    assert_eq!(
+        there.iter().filter(|name| !name.starts_with("purlin_")).collect::<Vec<_>>(),
+        ["ledger", "more", "notes"]
+    );
+    assert_eq!(store.get::<Note>("a").await.expect("readable"), Some(Note::new("new", 7)));
+    let record = store.get_record("ledger", "a").await.expect("readable").expect("it is there");
+    assert_eq!(record.decode::<Note>().expect("a note").number, 3);
+    store
+        .commit(entry(Commit::new(), 4, Revision::Exact(record.revision)))
+        .await
+        .expect("others go on behind it");
 }
 
 async fn no_reader_meets_a_new_collection_and_then_an_old_one(store: &Store) {
@@ -271,7 +348,8 @@ async fn no_reader_meets_a_new_collection_and_then_an_old_one(store: &Store) {
                 put = put.put_in(&beside, "a", &Note::new("built", round), Revision::Any, None);
             }
             store.commit(put).await.expect("a put");
-            store.swap_all(&[("notes_v2", "notes"), ("others_v2", "others")]).await.expect("swapped");
+            let both = Commit::new().swap("notes_v2", "notes").swap("others_v2", "others");
+            store.commit(both).await.expect("swapped");
         }
     };
     let read = async {

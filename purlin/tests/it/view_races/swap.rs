@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use purlin::store::{Position, Row, Store};
+use purlin::projection::{Fold, RowSet, Unfit, View, ViewState, Views};
+use purlin::store::{Collection, Position, Recorded, Row, Store};
 use tokio_util::sync::CancellationToken;
 
-use super::{Counted, LONG, Rate, Sum, append, engine, newer, run, run_for, strict, sum};
+use super::{Counted, LONG, Rate, Sum, Tally, append, engine, newer, run, run_for, strict, sum};
 use crate::faulty::{Fate, Fates};
 
 #[tokio::test(start_paused = true)]
@@ -37,31 +38,20 @@ async fn rows_that_take_the_live_name_are_as_far_as_those_that_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_view_does_not_finish_a_swap() {
+async fn a_view_that_is_paused_right_before_its_rows_swap_changes_none() {
     let (engine, store) = engine();
     append(&store, "a", Counted::Added(1)).await;
     run(&strict(&store)).await;
-    // It dies when the swap is announced, and not yet noted as done.
-    let fates = Fates::new([(4, Fate::DeadBehind)]);
-    let building = newer(&fates.store(&engine));
-    tokio::select! {
-        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
-    let view = newer(&store);
-    view.pause().await.expect("it is there");
+    let (fates, operator) = (Fates::new([]), Views::new(&store));
+    fates.before_swap(async move { operator.pause("races").await.expect("it is there") });
+    let view = newer(&fates.store(&engine));
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (1, 1), "the rows are as they were");
+    let status = view.status().await.expect("a status");
+    assert_eq!((status.state, status.position), (ViewState::Paused, Position(1)));
     view.resume().await.expect("it is there");
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (2, 1));
-}
-
-/// Gives the sums that were built their live name, and them alone, as older programs did first.
-async fn swap_sums(store: &Store) {
-    let there = store.collections().await.expect("readable");
-    let built = there.iter().find(|there| there.name.starts_with("races_sums_")).expect("they are built");
-    store.swap(&built.name, Sum::COLLECTION).await.expect("a swap");
 }
 
 /// Counts at a rate, by an earlier version of the program.
@@ -71,42 +61,131 @@ async fn counted_at_a_rate(store: &Store) {
     run(&strict(store)).await;
 }
 
-async fn all_is_live(store: &Store) {
-    let view = newer(store);
-    run(&view).await;
-    let rate = view.row::<Rate>("all").await.expect("readable");
-    assert_eq!((sum(&view, "a").await, rate), ((20, 1), Some(Rate { rate: 10 })));
-    let there = store.collections().await.expect("readable");
-    assert_eq!(there.iter().filter(|there| there.name.starts_with("races_")).count(), 2, "{there:?}");
+/// The collections of the view, those beside the live ones among them.
+async fn collections(store: &Store) -> Vec<String> {
+    let there = store.collections().await.expect("readable").into_iter();
+    there.map(|there| there.name.into_owned()).filter(|name| name.starts_with("races_")).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_of_which_an_older_program_swaps_some_meanwhile_are_all_live() {
+async fn rows_whose_process_dies_around_the_swap_are_all_old_or_all_new_and_new_in_the_next_life() {
+    let mut seen = Vec::new();
+    for fate in [Fate::DeadBefore, Fate::DeadBehind] {
+        let (engine, store) = engine();
+        counted_at_a_rate(&store).await;
+        let fates = Fates::new([]);
+        fates.at_swap(fate);
+        let building = newer(&fates.store(&engine));
+        tokio::select! {
+            end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+            () = fates.died() => {}
+        }
+        let view = newer(&store);
+        seen.push(sum(&view, "a").await);
+        run(&view).await;
+        let rate = view.row::<Rate>("all").await.expect("readable");
+        assert_eq!((sum(&view, "a").await, rate), ((20, 1), Some(Rate { rate: 10 })));
+        assert_eq!(collections(&store).await, ["races_rates", "races_sums"], "nothing lies about");
+    }
+    assert_eq!(seen, [(10, 1), (20, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_before_a_swap_gives_nothing_a_name_that_others_have_built_meanwhile() {
     let (engine, store) = engine();
     counted_at_a_rate(&store).await;
     let (fates, other) = (Fates::new([]), store.clone());
-    fates.before_swap(async move { swap_sums(&other).await });
-    run(&newer(&fates.store(&engine))).await;
-    all_is_live(&store).await;
+    fates.before_swap(async move {
+        // What he has built is called off, built anew by another, and counted on.
+        let view = newer(&other);
+        run_for(LONG / 8, &view).await;
+        append(&other, "a", Counted::Added(1)).await;
+        run_for(LONG / 8, &view).await;
+        view.rebuild().await.expect("it is there");
+        run_for(LONG / 8, &view).await;
+    });
+    let view = newer(&fates.store(&engine));
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (40, 2));
+    assert_eq!(collections(&store).await, ["races_rates", "races_sums"], "nothing lies about");
+}
+
+/// A version that counts in one more collection.
+struct Wide;
+
+impl Fold for Wide {
+    const NAME: &'static str = "races";
+    const VERSION: u32 = 2;
+    const CATEGORIES: &'static [&'static str] = &["count"];
+
+    fn collections() -> Vec<Collection> {
+        let wide = Sum::collection().named("races_wide");
+        vec![Sum::collection(), Rate::collection(), wide]
+    }
+
+    fn apply(&self, _event: &Recorded, _rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        Ok(())
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_whose_process_died_before_they_had_their_names_get_them_in_the_next_life() {
-    for some_are_swapped in [false, true] {
+async fn a_build_that_a_later_version_gives_up_leaves_none_of_its_collections() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    let fates = Fates::new([]);
+    fates.at_swap(Fate::DeadBefore);
+    let cut_off = View::new(Wide, &fates.store(&engine));
+    tokio::select! {
+        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = fates.died() => {}
+    }
+    assert!(collections(&store).await.contains(&"races_wide_v1".to_owned()));
+    run(&View::new(Tally::<3> { forgiving: false }, &store)).await;
+    assert_eq!(
+        collections(&store).await,
+        ["races_rates", "races_sums", "races_wide"],
+        "what was built beside is gone"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_makes_no_collections_for_a_build_that_was_called_off() {
+    for commit in 1..=4 {
         let (engine, store) = engine();
         counted_at_a_rate(&store).await;
-        let (fates, (tell, told)) = (Fates::new([]), tokio::sync::oneshot::channel());
-        fates.before_swap(async move {
-            tell.send(()).expect("it is waited for");
-            std::future::pending::<()>().await;
+        strict(&store).rebuild().await.expect("it is there");
+        let (away, other) = (Fates::new([]), store.clone());
+        away.before(commit, async move {
+            let view = strict(&other);
+            // It may have been done before.
+            let _ = view.cancel_rebuild().await;
+            run_for(LONG / 4, &view).await;
         });
-        tokio::select! {
-            end = newer(&fates.store(&engine)).run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-            told = told => told.expect("it comes to the swap"),
-        }
-        if some_are_swapped {
-            swap_sums(&store).await;
-        }
-        all_is_live(&store).await;
+        let view = strict(&away.store(&engine));
+        run(&view).await;
+        let status = view.status().await.expect("a status");
+        assert_eq!((status.rebuild, status.state), (None, ViewState::Live), "before commit {commit}");
+        assert_eq!(collections(&store).await, ["races_rates", "races_sums"], "before commit {commit}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_rows_that_another_life_swaps_meanwhile_goes_on_with_the_live_ones() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    for _ in 0..2000 {
+        append(&store, "a", Counted::Added(1)).await;
+    }
+    // Half of them are built; whoever goes on has to read the rows that are there.
+    let unfinished = Fates::new([(3, Fate::DeadBehind)]);
+    let cut_off = newer(&unfinished.store(&engine));
+    tokio::select! {
+        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = unfinished.died() => {}
+    }
+    let (slow, other) = (Fates::new([]), store.clone());
+    slow.before_get("races_sums_v1", "a", async move { run_for(LONG / 4, &newer(&other)).await });
+    let view = newer(&slow.store(&engine));
+    run(&view).await;
+    assert_eq!((sum(&view, "a").await, view.lag()), ((20 * 2001, 2001), 0));
 }
