@@ -92,7 +92,8 @@ pub trait Fold: Send + Sync + 'static {
     /// The streams whose events are folded.
     const CATEGORIES: &'static [&'static str];
 
-    /// The collections that it writes: of each kind of row its [`Row::collection`].
+    /// The collections that it writes: of each kind of row its [`Row::collection`]. One that a later version does not name any
+    /// more is left as it is, for [`Store::drop_collection`](crate::store::Store::drop_collection).
     fn collections() -> Vec<Collection>;
 
     /// What must be folded in order: when an event cannot be folded, later ones of its key wait behind it, others flow.
