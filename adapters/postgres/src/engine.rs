@@ -62,31 +62,25 @@ impl Postgres {
         Self { shared, jobs, archiver, readers, begin }
     }
 
-    /// Lets the writer change collections: few do, and wait for a place in its queue.
+    /// Lets the writer change collections: few do, and are not refused when many commits wait, but wait for a place themselves.
     async fn change(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let (queued, answered) = self.queued(commit)?;
-        let bytes = queued.bytes;
-        self.jobs.send(Job::Commit(queued)).await.map_err(|_| {
-            self.shared.took(bytes);
-            unavailable(Closed)
-        })?;
+        storable(&commit)?;
+        let (bytes, since) = (weigh(&commit), Instant::now());
+        let place = self.jobs.reserve().await.map_err(|_| unavailable(Closed))?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.waits(bytes);
+        place.send(Job::Commit(Queued { commit, bytes, since, answer }));
         answered.await.map_err(|_| unavailable(Closed))?
     }
 
-    /// A commit that may wait, and what tells of it.
-    fn queued(&self, commit: Commit) -> Result<(Queued, oneshot::Receiver<Outcome>), CommitError> {
+    fn enqueue(&self, commit: Commit) -> Result<oneshot::Receiver<Outcome>, CommitError> {
         storable(&commit)?;
         let bytes = weigh(&commit);
         if !self.shared.admits(bytes) {
             return Err(CommitError::Overloaded);
         }
         let (answer, answered) = oneshot::channel();
-        Ok((Queued { commit, bytes, since: Instant::now(), answer }, answered))
-    }
-
-    fn enqueue(&self, commit: Commit) -> Result<oneshot::Receiver<Outcome>, CommitError> {
-        let (queued, answered) = self.queued(commit)?;
-        let bytes = queued.bytes;
+        let queued = Queued { commit, bytes, since: Instant::now(), answer };
         self.jobs.try_send(Job::Commit(queued)).map_err(|error| {
             self.shared.took(bytes);
             match error {
@@ -170,6 +164,9 @@ impl Engine for Postgres {
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        if !commit.changes.is_empty() {
+            return Box::pin(self.change(commit));
+        }
         let queued = self.enqueue(commit);
         Box::pin(async move { queued?.await.map_err(|_| unavailable(Closed))? })
     }

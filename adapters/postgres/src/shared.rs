@@ -79,8 +79,8 @@ impl Shared {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A commit that was taken waits again; it is not refused for it.
-    pub(crate) fn waits_again(&self, bytes: usize) {
+    /// A commit waits that is not refused for it: because it was taken and waits again, or has found a place otherwise.
+    pub(crate) fn waits(&self, bytes: usize) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

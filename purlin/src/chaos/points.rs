@@ -56,7 +56,7 @@ impl CrashPoints {
 
     /// An engine whose commits are counted with those of all others that this wraps.
     ///
-    /// An archiving counts as a commit. What defines, swaps or drops collections is passed on uncounted.
+    /// An archiving counts as a commit. `Store::define` of a collection by itself is passed on uncounted.
     pub fn wrap<E: Engine>(&self, engine: E) -> Guarded<E> {
         Guarded::new(engine, self.clone())
     }

@@ -86,13 +86,14 @@ impl Target {
     ) -> Result<Self, ViewError> {
         let key = building_key(definition.name, definition.version);
         let found = match Stored::read(store, &key).await? {
-            Some(found) => {
+            Some(found) if found.checkpoint.beside == names(definition, found.checkpoint.room) => {
                 // A program of the same version may have made them with other fields.
                 let collections = beside(definition, found.checkpoint.room);
                 store.commit(control.require(defining(collections))).await?;
                 found
             }
-            None => Self::begin(definition, store, control, live_room, &key).await?,
+            // One of the same version that had other collections cannot be gone on with.
+            other => Self::begin(definition, store, control, (live_room, &key), other).await?,
         };
         let room = found.checkpoint.room;
         let live = definition.collections.iter().map(|live| live.name.to_string());
@@ -107,8 +108,8 @@ impl Target {
         definition: &Definition,
         store: &Store,
         control: &mut Seen,
-        live_room: u32,
-        key: &str,
+        (live_room, key): (u32, &str),
+        before: Option<Stored>,
     ) -> Result<Stored, ViewError> {
         let taken = store.collections().await?;
         // A collection of such a name may be somebody else's.
@@ -119,10 +120,14 @@ impl Target {
         let room = (first..).find(is_free).unwrap_or(first);
         let row = Control { rooms: room, ..control.row.clone() };
         let (version, position) = (definition.version, Position::START);
-        let names = beside(definition, room).map(|beside| beside.name.into_owned()).collect();
-        let checkpoint = Checkpoint { version, position, room, beside: names, pace: None, stopped: None };
+        let beside_names = names(definition, room);
+        let checkpoint =
+            Checkpoint { version, position, room, beside: beside_names, pace: None, stopped: None };
         let commit = control.replace(defining(beside(definition, room)), &row);
-        let committed = store.commit(commit.put_expecting(key, &checkpoint, Revision::Absent, None)).await?;
+        let expected = before.as_ref().map_or(Revision::Absent, |before| Revision::Exact(before.revision));
+        let given_up = before.into_iter().flat_map(|before| before.checkpoint.beside);
+        let commit = given_up.fold(commit, Commit::drop_collection);
+        let committed = store.commit(commit.put_expecting(key, &checkpoint, expected, None)).await?;
         control.replaced(row, committed.revision);
         Ok(Stored { checkpoint, revision: committed.revision, written_at: committed.position })
     }
@@ -264,6 +269,10 @@ fn building_name(collection: &str, room: u32) -> String {
 /// The collections of rows that are built in a room.
 pub(super) fn beside(definition: &Definition, room: u32) -> impl Iterator<Item = Collection> {
     definition.collections.iter().map(move |live| live.named(building_name(&live.name, room)))
+}
+
+fn names(definition: &Definition, room: u32) -> Vec<String> {
+    beside(definition, room).map(|beside| beside.name.into_owned()).collect()
 }
 
 fn defining(collections: impl Iterator<Item = Collection>) -> Commit {

@@ -55,7 +55,17 @@ impl Inlined {
                     self.seen.lock().await.take();
                     continue;
                 }
-                Inline::On => self.with_rows(&commit, &wanted).await?,
+                Inline::On => match self.with_rows(&commit, &wanted).await {
+                    Ok(with) => with,
+                    Err(refused) => {
+                        // Its rows may be of another version by now, and nobody's who commits.
+                        if !wanted.control.changed(&self.view.store).await.map_err(unreadable)? {
+                            return Err(refused);
+                        }
+                        self.seen.lock().await.take();
+                        continue;
+                    }
+                },
             };
             Limits::default().check(&with)?;
             match self.engine.commit(with).await {

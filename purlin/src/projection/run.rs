@@ -82,8 +82,7 @@ async fn turn(view: &Inner) -> Result<Turn, ViewError> {
         view.publish_paused(live.map(|live| live.checkpoint.position));
         return Ok(until_changed(store, &control, Duration::ZERO).await?);
     }
-    let wanted = building.then_some(definition.version);
-    swap::clear_away(definition, store, &mut control, live.as_ref(), wanted).await?;
+    swap::clear_away(definition, store, &mut control, live.as_ref()).await?;
     let room = live.as_ref().map_or(0, |live| live.checkpoint.room);
     if !building {
         let mut target = Target::live(definition, store, live.as_ref()).await?;

@@ -1,5 +1,7 @@
 //! The way of rows that were built beside the live ones to their name, and what is cleared away on it.
 
+use std::cmp::Ordering;
+
 use crate::store::{Commit, CommitError, Position, ReadError, Record, Revision, Row, Store};
 
 use super::ViewError;
@@ -45,22 +47,26 @@ pub(super) async fn go_live(
     Ok(None)
 }
 
-/// Removes what was built of versions other than `wanted`, and what was parked for rows that are gone; if nobody has
-/// changed the view: who was away for long has no say in what others build.
+/// Removes what was built and cannot go live any more, and what was parked for rows that are gone; if nobody has changed the
+/// view: who was away for long has no say in what others build.
 pub(super) async fn clear_away(
     definition: &Definition,
     store: &Store,
     control: &mut Seen,
     live: Option<&Stored>,
-    wanted: Option<u32>,
 ) -> Result<(), ViewError> {
     let name = definition.name;
     let mut commit = Commit::new();
     let mut rooms = vec![Room::new(name, live.map_or(0, |live| live.checkpoint.room))];
     for record in records::<Checkpoint>(store, &format!("{name}@")).await? {
         let Checkpoint { version, room, beside, .. } = record.decode()?;
-        // What a later program builds is its own.
-        if Some(version) == wanted || version > definition.version {
+        // Other programs build theirs at the same time: whatever goes live first ends what is no newer.
+        let may_go_live = live.is_none_or(|live| match version.cmp(&live.checkpoint.version) {
+            Ordering::Less => false,
+            Ordering::Equal => control.row.rebuild,
+            Ordering::Greater => true,
+        });
+        if may_go_live {
             rooms.push(Room::new(name, room));
             continue;
         }

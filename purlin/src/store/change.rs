@@ -48,6 +48,14 @@ impl Change {
 /// Refuses changes that cannot be made at one instant.
 pub(super) fn check(commit: &Commit) -> Result<(), CommitError> {
     let mut changed = HashSet::new();
+    // With personal data of its own it would write there what it changes.
+    let keys =
+        commit.changes.iter().flat_map(Change::names).find_map(|name| personal::check_removal(name).err());
+    if let Some(refused) = keys
+        && commit.changes.len() + commit.writes.len() + commit.appends.len() + commit.forgotten.len() > 1
+    {
+        return Err(refused);
+    }
     for change in &commit.changes {
         change.check()?;
         if let Some(twice) = change.names().find(|name| !changed.insert(*name)) {

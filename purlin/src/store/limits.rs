@@ -13,7 +13,7 @@ pub struct Limits {
     pub key: usize,
     /// Bytes of an event's kind.
     pub kind: usize,
-    /// Events, record writes, requirements and conditions of one commit.
+    /// Events, record writes, requirements, conditions and changes of collections of one commit.
     pub items: usize,
     /// Bytes of all data and values of one commit.
     pub commit: usize,

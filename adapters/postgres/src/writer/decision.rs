@@ -170,6 +170,7 @@ impl<'a> Decision<'a> {
         let excluded = self.check_conditions(&commit.conditions);
         self.check(commit)?;
         excluded?;
+        self.check_changes(&commit.changes)?;
         let at = self.known.at;
         self.known.revision = (self.known.revision + 1).max(at.as_microsecond().unsigned_abs());
         let appended = commit.appends.iter().map(|append| self.append(append)).collect();
@@ -195,13 +196,6 @@ impl<'a> Decision<'a> {
                 return Err(CommitError::Conflict(Conflict::Record { collection, key, expected, actual }));
             }
         }
-        for change in &commit.changes {
-            if let Change::Swap { from, .. } = change
-                && !self.tables.named.contains_key(from)
-            {
-                return Err(undefined(from));
-            }
-        }
         for write in &commit.writes {
             if let WriteKind::Put { of, .. } = &write.kind
                 && let Some(table) = self.tables.named.get(&*write.collection)
@@ -211,6 +205,15 @@ impl<'a> Decision<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether whatever takes another's name is there.
+    fn check_changes(&self, changes: &[Change]) -> Result<(), CommitError> {
+        let missing = changes.iter().find_map(|change| match change {
+            Change::Swap { from, .. } if !self.tables.named.contains_key(from) => Some(from),
+            _ => None,
+        });
+        missing.map_or(Ok(()), |from| Err(undefined(from)))
     }
 
     fn check_conditions(&mut self, conditions: &[Condition]) -> Result<(), CommitError> {

@@ -148,7 +148,7 @@ impl Waiting {
     pub(super) fn put_back(&mut self, group: Vec<Queued>, alone: bool) {
         self.alone = if alone { group.len() } else { self.alone };
         for queued in group.into_iter().rev() {
-            self.shared.waits_again(queued.bytes);
+            self.shared.waits(queued.bytes);
             self.jobs.push_front(Job::Commit(queued));
         }
         self.look();

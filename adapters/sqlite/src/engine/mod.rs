@@ -141,19 +141,14 @@ impl Sqlite {
         })
     }
 
-    /// Lets the writer change collections: few do, and wait for a place in its queue.
+    /// Lets the writer change collections: few do, and are not refused when many commits wait, but wait for a place themselves.
     async fn change(&self, commit: Commit) -> Result<Committed, CommitError> {
         self.shared.damage().admits_writes()?;
-        let (answer, answered) = oneshot::channel();
         let ready = Ready::of(commit, &self.shared.keys);
-        let bytes = ready.bytes;
-        if !self.shared.admits(bytes) {
-            return Err(CommitError::Overloaded);
-        }
-        self.jobs.send(Job::Commit(Queued { ready, answer })).await.map_err(|_| {
-            self.shared.took(bytes);
-            unavailable(Closed)
-        })?;
+        let place = self.jobs.reserve().await.map_err(|_| unavailable(Closed))?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.waits(ready.bytes);
+        place.send(Job::Commit(Queued { ready, answer }));
         answered.await.map_err(|_| unavailable(Closed))?.outcome
     }
 

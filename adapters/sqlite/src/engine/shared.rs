@@ -66,6 +66,11 @@ impl Shared {
         admitted
     }
 
+    /// So many bytes more wait, that have found a place otherwise.
+    pub(super) fn waits(&self, bytes: usize) {
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// So many bytes wait no longer.
     pub(crate) fn took(&self, bytes: usize) {
         self.queued.fetch_sub(bytes, Ordering::Relaxed);

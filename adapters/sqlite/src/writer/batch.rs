@@ -184,13 +184,6 @@ impl<'a> Batch<'a> {
                 })));
             }
         }
-        for change in &commit.changes {
-            if let Change::Swap { from, .. } = change
-                && !self.tables.contains_key(from)
-            {
-                return Ok(Err(undefined(from)));
-            }
-        }
         for condition in &commit.conditions {
             let after = condition.after;
             if after.0 > self.position {
@@ -198,6 +191,13 @@ impl<'a> Batch<'a> {
             }
             if let Some(found) = tag::excluded(self.connection, condition)? {
                 return Ok(Err(CommitError::Conflict(Conflict::Condition { after, found })));
+            }
+        }
+        for change in &commit.changes {
+            if let Change::Swap { from, .. } = change
+                && !self.tables.contains_key(from)
+            {
+                return Ok(Err(undefined(from)));
             }
         }
         for write in &commit.writes {

@@ -46,12 +46,12 @@ impl Store {
         self.engine.due(R::COLLECTION.to_owned(), until, None, limit).await
     }
 
-    /// Makes the collection of a row, or adds the fields that it lacks.
+    /// Makes the collection of a row, or gives it exactly the fields that the row has now.
     pub async fn define<R: Row>(&self) -> Result<(), CommitError> {
         self.define_collection(R::collection()).await
     }
 
-    /// Makes a collection, or adds the fields that it lacks.
+    /// Makes a collection, or gives it exactly these fields (indexing what is there).
     pub async fn define_collection(&self, collection: Collection) -> Result<(), CommitError> {
         self.limits.check(&Commit::new().define(collection.clone()))?;
         self.engine.define(collection).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::message::Timestamp;
-use crate::store::{Commit, CommitError, Committed, Field, Revision, Row};
+use crate::store::{Change, Commit, CommitError, Committed, Field, Revision, Row};
 
 use super::Store;
 
@@ -30,6 +30,11 @@ impl Store {
         id: String,
         keep: Duration,
     ) -> Result<Committed, CommitError> {
+        if commit.changes.iter().flat_map(Change::names).any(|name| name == CommitMark::COLLECTION) {
+            let why =
+                format!("a commit with an id cannot change `{}`, where ids are kept", CommitMark::COLLECTION);
+            return Err(CommitError::Invalid(why));
+        }
         self.define::<CommitMark>().await?;
         let now = self.engine.clock().now();
         let due = now.checked_add(keep).unwrap_or(Timestamp::MAX);

@@ -6,8 +6,8 @@ use futures_util::future::join;
 
 use crate::message::{Timestamp, new_id};
 use crate::store::{
-    Append, Collection, Commit, CommitError, Conflict, Expected, Field, Position, Query, ReadError, Revision,
-    Scalar, Store,
+    Append, Collection, Commit, CommitError, Conflict, EventQuery, Expected, Field, Position, Query,
+    ReadError, Revision, Scalar, Store,
 };
 
 use super::{Harness, Note, event, notes, stream};
@@ -291,7 +291,13 @@ async fn what_is_changed_of_collections_is_part_of_its_commit(store: &Store) {
     let moved = entry(Commit::new().swap("notes_v2", "notes"), 2, Revision::Any);
     let refused = store.commit(moved.append(stream(1), Expected::NoStream, [event(2)])).await;
     assert!(matches!(refused, Err(CommitError::Conflict(Conflict::Stream { .. }))), "{refused:?}");
+    let tagged = event(2).tagged(["t:1"]);
+    store.commit(Commit::new().append(stream(2), Expected::NoStream, [tagged])).await.expect("an append");
+    let late = Commit::new().swap("none", "notes").unless(EventQuery::tagged(["t:1"]), Position(1));
+    let refused = store.commit(late).await;
+    assert!(matches!(refused, Err(CommitError::Conflict(Conflict::Condition { .. }))), "{refused:?}");
     for invalid in [
+        Commit::new().drop_collection("purlin_commits").with_id(new_id(), Duration::from_secs(60)),
         entry(Commit::new().swap("none", "notes"), 2, Revision::Any),
         entry(Commit::new().define(notes().named("more")).drop_collection("more"), 2, Revision::Any),
         entry(Commit::new().drop_collection("ledger"), 2, Revision::Any),
@@ -305,7 +311,7 @@ async fn what_is_changed_of_collections_is_part_of_its_commit(store: &Store) {
     assert_eq!(names().await, ["ledger", "notes", "notes_v2"]);
     assert_eq!(store.get::<Note>("a").await.expect("readable"), None);
     let record = store.get_record("ledger", "a").await.expect("readable").expect("it is there");
-    assert_eq!((record.revision, store.head()), (begun.revision, Position(1)));
+    assert_eq!((record.revision, store.head()), (begun.revision, Position(2)));
 
     // And what is not refused has happened wholly, and once when it has an id.
     let id = new_id();

@@ -189,6 +189,53 @@ async fn an_inline_row_is_made_of_rows_that_are_still_so() {
     assert_eq!(sum(&view, "a").await, (10, 1), "in the log the rate stands before it");
 }
 
+/// The sums of a later program, which an earlier one cannot read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Words {
+    words: Vec<String>,
+}
+
+impl Row for Words {
+    const COLLECTION: &'static str = Sum::COLLECTION;
+}
+
+struct Told;
+
+impl Fold for Told {
+    const NAME: &'static str = "races";
+    const VERSION: u32 = 2;
+    const CATEGORIES: &'static [&'static str] = &["count"];
+
+    fn collections() -> Vec<Collection> {
+        vec![Words::collection()]
+    }
+
+    fn apply(&self, event: &Recorded, rows: &mut RowSet<'_>) -> Result<(), Unfit> {
+        rows.change::<Words>(event.stream.key(), |row| row.words.push(event.envelope.kind.to_string()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_heard_that_the_inline_rows_are_of_a_later_version_commits_without_them() {
+    let (_, store) = engine();
+    let view = strict(&store);
+    let inline = view.inline();
+    let added = |expected| appending("a", expected, &Counted::Added(1));
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = tokio::time::sleep(LONG) => {}
+    }
+    inline.commit(added(Expected::NoStream)).await.expect("an append");
+    assert_eq!(view.status().await.expect("a status").mode, ViewMode::Inline);
+    let later = View::new(Told, &store);
+    run(&later).await;
+    assert_eq!(later.status().await.expect("a status").version, 2);
+    inline.commit(added(Expected::Version(1))).await.expect("its rows are nobody's who commits");
+    run(&later).await;
+    let row = later.row::<Words>("a").await.expect("readable").expect("it was folded");
+    assert_eq!(row.words.len(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_older_program_does_not_go_inline_while_a_newer_one_builds() {
     let (engine, store) = engine();

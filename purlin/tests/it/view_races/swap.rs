@@ -149,6 +149,52 @@ async fn a_build_that_a_later_version_gives_up_leaves_none_of_its_collections() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_build_is_begun_anew_by_a_program_of_the_same_version_that_has_other_collections() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    let fates = Fates::new([]);
+    fates.at_swap(Fate::DeadBefore);
+    let cut_off = View::new(Wide, &fates.store(&engine));
+    tokio::select! {
+        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = fates.died() => {}
+    }
+    let view = newer(&store);
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (20, 1), "what the other has built has no rows");
+    assert_eq!(collections(&store).await, ["races_rates", "races_sums", "races_wide"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_versions_that_are_built_at_the_same_time_leave_each_other_alone() {
+    let (engine, store) = engine();
+    counted_at_a_rate(&store).await;
+    let (second, third) = (Fates::new([(3, Fate::DeadBehind)]), Fates::new([]));
+    let cut_off = newer(&second.store(&engine));
+    tokio::select! {
+        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = second.died() => {}
+    }
+    let (other, seen) = (store.clone(), Arc::new(Mutex::new(Vec::new())));
+    third.before_swap({
+        let seen = Arc::clone(&seen);
+        async move {
+            *seen.lock().expect("unbroken") = collections(&other).await;
+            run_for(LONG / 4, &newer(&other)).await;
+        }
+    });
+    let view = View::new(Tally::<3> { forgiving: false }, &third.store(&engine));
+    run(&view).await;
+    let seen = seen.lock().expect("unbroken").clone();
+    assert!(
+        seen.contains(&"races_sums_v1".to_owned()) && seen.contains(&"races_sums_v2".to_owned()),
+        "{seen:?}"
+    );
+    assert_eq!(sum(&view, "a").await, (30, 1));
+    assert_eq!(collections(&store).await, ["races_rates", "races_sums"], "nothing lies about");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_away_makes_no_collections_for_a_build_that_was_called_off() {
     for commit in 1..=4 {
         let (engine, store) = engine();
