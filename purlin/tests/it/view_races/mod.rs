@@ -124,6 +124,14 @@ async fn run_for<F: Fold>(time: Duration, view: &View<F>) {
     }
 }
 
+/// Runs a view until its process dies as it is its fate to.
+async fn until_it_dies<F: Fold>(view: &View<F>, fates: &Fates) {
+    tokio::select! {
+        end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
+        () = fates.died() => {}
+    }
+}
+
 /// A later version of the program.
 fn newer(store: &Store) -> View<Tally<2>> {
     View::new(Tally { forgiving: true }, store)
@@ -221,10 +229,7 @@ async fn who_has_not_heard_that_the_inline_rows_are_of_a_later_version_commits_w
     let view = strict(&store);
     let inline = view.inline();
     let added = |expected| appending("a", expected, &Counted::Added(1));
-    tokio::select! {
-        end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = tokio::time::sleep(LONG) => {}
-    }
+    run(&view).await;
     inline.commit(added(Expected::NoStream)).await.expect("an append");
     assert_eq!(view.status().await.expect("a status").mode, ViewMode::Inline);
     let later = View::new(Told, &store);
@@ -243,10 +248,7 @@ async fn an_older_program_does_not_go_inline_while_a_newer_one_builds() {
     run(&strict(&store)).await;
     let fates = Fates::new([(2, Fate::DeadBefore)]);
     let building = newer(&fates.store(&engine));
-    tokio::select! {
-        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
+    until_it_dies(&building, &fates).await;
     let older = strict(&store);
     let _inline = older.inline();
     append(&store, "a", Counted::Added(1)).await;
@@ -264,10 +266,7 @@ async fn a_newer_program_leaves_the_fields_of_the_rows_that_an_older_one_writes(
     run(&older).await;
     let fates = Fates::new([(2, Fate::DeadBefore)]);
     let building = newer(&fates.store(&engine));
-    tokio::select! {
-        end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
+    until_it_dies(&building, &fates).await;
     append(&store, "a", Counted::Added(1)).await;
     run(&older).await;
     assert_eq!((older.status().await.expect("a status").parked, sum(&older, "a").await), (0, (2, 2)));
@@ -322,10 +321,7 @@ async fn a_life_that_was_away_clears_nothing_away_that_another_builds() {
     strict(&store).rebuild().await.expect("it is there");
     let unfinished = Fates::new([(3, Fate::DeadBefore)]);
     let cut_off = strict(&unfinished.store(&engine));
-    tokio::select! {
-        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = unfinished.died() => {}
-    }
+    until_it_dies(&cut_off, &unfinished).await;
     strict(&store).cancel_rebuild().await.expect("there is one");
     // Who is about to clear it away is held up, while it is wanted again and another life goes on with it.
     let (away, other) = (Fates::new([]), store.clone());
@@ -352,10 +348,7 @@ async fn no_two_builds_have_a_name_in_common() {
         strict(&store).rebuild().await.expect("it is there");
         let fates = Fates::new([(2, Fate::DeadBefore)]);
         let view = strict(&fates.store(&engine));
-        tokio::select! {
-            end = view.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-            () = fates.died() => {}
-        }
+        until_it_dies(&view, &fates).await;
         let names = store.collections().await.expect("readable").into_iter().map(|there| there.name);
         seen.extend(names.filter(|name| name.starts_with("races_sums_")));
         strict(&store).cancel_rebuild().await.expect("there is one");

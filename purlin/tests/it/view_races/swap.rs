@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use purlin::projection::{Fold, RowSet, Unfit, View, ViewState, Views};
-use purlin::store::{Collection, Position, Recorded, Row, Store};
-use tokio_util::sync::CancellationToken;
+use purlin::store::{Collection, Engine, Position, Recorded, Row, Store};
 
-use super::{Counted, LONG, Rate, Sum, Tally, append, engine, newer, run, run_for, strict, sum};
+use super::{
+    Counted, LONG, Rate, Sum, Tally, append, engine, newer, run, run_for, strict, sum, until_it_dies,
+};
 use crate::faulty::{Fate, Fates};
 
 #[tokio::test(start_paused = true)]
@@ -76,10 +77,7 @@ async fn rows_whose_process_dies_around_the_swap_are_all_old_or_all_new_and_new_
         let fates = Fates::new([]);
         fates.at_swap(fate);
         let building = newer(&fates.store(&engine));
-        tokio::select! {
-            end = building.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-            () = fates.died() => {}
-        }
+        until_it_dies(&building, &fates).await;
         let view = newer(&store);
         seen.push(sum(&view, "a").await);
         run(&view).await;
@@ -128,17 +126,18 @@ impl Fold for Wide {
     }
 }
 
+/// It is built, and its process dies before it is live.
+async fn wide_is_cut_off(engine: &Arc<dyn Engine>) {
+    let fates = Fates::new([]);
+    fates.at_swap(Fate::DeadBefore);
+    until_it_dies(&View::new(Wide, &fates.store(engine)), &fates).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_build_that_a_later_version_gives_up_leaves_none_of_its_collections() {
     let (engine, store) = engine();
     counted_at_a_rate(&store).await;
-    let fates = Fates::new([]);
-    fates.at_swap(Fate::DeadBefore);
-    let cut_off = View::new(Wide, &fates.store(&engine));
-    tokio::select! {
-        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
+    wide_is_cut_off(&engine).await;
     assert!(collections(&store).await.contains(&"races_wide_v1".to_owned()));
     run(&View::new(Tally::<3> { forgiving: false }, &store)).await;
     assert_eq!(
@@ -152,13 +151,7 @@ async fn a_build_that_a_later_version_gives_up_leaves_none_of_its_collections() 
 async fn a_build_is_begun_anew_by_a_program_of_the_same_version_that_has_other_collections() {
     let (engine, store) = engine();
     counted_at_a_rate(&store).await;
-    let fates = Fates::new([]);
-    fates.at_swap(Fate::DeadBefore);
-    let cut_off = View::new(Wide, &fates.store(&engine));
-    tokio::select! {
-        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = fates.died() => {}
-    }
+    wide_is_cut_off(&engine).await;
     let view = newer(&store);
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (20, 1), "what the other has built has no rows");
@@ -171,10 +164,7 @@ async fn two_versions_that_are_built_at_the_same_time_leave_each_other_alone() {
     counted_at_a_rate(&store).await;
     let (second, third) = (Fates::new([(3, Fate::DeadBehind)]), Fates::new([]));
     let cut_off = newer(&second.store(&engine));
-    tokio::select! {
-        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = second.died() => {}
-    }
+    until_it_dies(&cut_off, &second).await;
     let (other, seen) = (store.clone(), Arc::new(Mutex::new(Vec::new())));
     third.before_swap({
         let seen = Arc::clone(&seen);
@@ -225,10 +215,7 @@ async fn who_reads_rows_that_another_life_swaps_meanwhile_goes_on_with_the_live_
     // Half of them are built; whoever goes on has to read the rows that are there.
     let unfinished = Fates::new([(3, Fate::DeadBehind)]);
     let cut_off = newer(&unfinished.store(&engine));
-    tokio::select! {
-        end = cut_off.run(CancellationToken::new()) => panic!("the view ended: {end:?}"),
-        () = unfinished.died() => {}
-    }
+    until_it_dies(&cut_off, &unfinished).await;
     let (slow, other) = (Fates::new([]), store.clone());
     slow.before_get("races_sums_v1", "a", async move { run_for(LONG / 4, &newer(&other)).await });
     let view = newer(&slow.store(&engine));
