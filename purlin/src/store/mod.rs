@@ -37,6 +37,7 @@ mod name;
 pub mod personal;
 pub mod pool;
 mod position;
+mod reading;
 mod record;
 mod stream;
 mod subscription;
