@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use purlin::store::pool::Pool;
 use purlin::store::{EventQuery, Limits, LogFilter, Position, ReadError, Recorded, StreamId};
 use rusqlite::{Connection, Row};
@@ -146,8 +147,10 @@ impl Walk<'_> {
             self.part.pack(seen.position, stored, data);
             return Ok(());
         }
-        let event = seen.event(self.pool.data(data), &mut self.pool)?;
+        let mut event = seen.event(Bytes::new(), &mut self.pool)?;
         if self.filter.admits(&event) {
+            // Data share a chunk: of what is not wanted none is to lie there.
+            event.envelope.data = self.pool.data(data);
             self.part.push(event);
         }
         Ok(())
