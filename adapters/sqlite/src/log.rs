@@ -209,7 +209,8 @@ pub(crate) fn page(
     }
 }
 
-/// As [`read`], for a filter whose events an index of tags finds, wherever they are.
+/// As [`read`], for a filter whose events an index of tags finds, wherever they are. An event that has not the tags by
+/// which it was found is told; one that the index does not find is not missed.
 fn read_tagged(
     Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
@@ -231,6 +232,9 @@ fn read_tagged(
             break;
         }
         let event = event_at((&transaction, cold), position, None, older)?;
+        if !query.matches(&event.envelope) {
+            return Err(unreadable_as(mismatch(), || format!("the tags of the event at {position}")));
+        }
         if filter.admits(&event) {
             last = event.position;
             part.push(event);
