@@ -27,7 +27,8 @@ pub(crate) struct Part {
     packed: Vec<Packed>,
     chunks: Chunks,
     most: Most,
-    /// Bytes of memory that its events take: at the most, for what they share is counted for each.
+    /// Bytes of memory that its events take: at the most, for what they share is counted for each. What is free in the
+    /// chunks is not counted.
     pub(crate) bytes: usize,
     pub(crate) through: Position,
 }
