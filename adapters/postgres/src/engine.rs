@@ -114,7 +114,7 @@ impl Postgres {
             // What failed then may be well by now.
             None => self.readers.ask_all(reader::log(schema, after, &filter, limit)).await?,
         };
-        let through = reader::through(after, limit, &rows)?;
+        let (through, all) = (reader::through(after, limit, &rows)?, filter == LogFilter::all());
         let has_page = self.shared.head.borrow().0 >= through.0.saturating_add(limit as u64);
         if through > after && has_page {
             let mut next = Next { after: through, filter, limit, pages: VecDeque::new() };
@@ -124,7 +124,7 @@ impl Postgres {
             }
             self.shared.ahead.expect(next);
         }
-        reader::read_page(through, &rows)
+        reader::read_page((after, through), all, &rows)
     }
 
     /// The collection; another process may have made it.

@@ -370,12 +370,33 @@ pub(crate) fn through(after: Position, most: usize, answers: &[Vec<Row>]) -> Res
     }
 }
 
-/// The page that the rows of [`log`] make, which go so far.
-pub(crate) fn read_page(through: Position, answers: &[Vec<Row>]) -> Result<LogPage, ReadError> {
+/// The page that the rows of [`log`] make, which go so far. Where all events are wanted none of them may be missing.
+pub(crate) fn read_page(
+    (after, through): (Position, Position),
+    all: bool,
+    answers: &[Vec<Row>],
+) -> Result<LogPage, ReadError> {
     let mut events = read_events(answers.last().map_or(&[], Vec::as_slice))?;
     // What came in between the two statements is left for the next page.
     events.retain(|event| event.position <= through);
-    Ok(LogPage { events, through })
+    match first_missing(after, through, &events) {
+        Some(missing) if all => {
+            Err(ReadError::Unreadable { what: format!("the event at {missing}"), source: Missing.into() })
+        }
+        _ => Ok(LogPage { events, through }),
+    }
+}
+
+/// A position that no event has.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not there, and positions have no gaps")]
+struct Missing;
+
+/// The first position of a part of the log that none of its events has.
+fn first_missing(after: Position, through: Position, events: &[Recorded]) -> Option<Position> {
+    let mut positions = (after.0 + 1..=through.0).map(Position);
+    let mut there = events.iter().map(|event| event.position);
+    positions.find(|position| there.next() != Some(*position))
 }
 
 #[cfg(test)]

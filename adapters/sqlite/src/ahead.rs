@@ -6,7 +6,7 @@
 //! next one begin, and while pages are small some of them are begun too, so that whoever decodes and the thread that reads
 //! seldom wait for each other (`cargo xtask bench store --only "replay sqlite"`). Each of those is cut when it turns out
 //! to be larger: what nobody fetches has, for each reader, [`Limits::PAGE`] bytes at the most, be it one page or several,
-//! and of each page the event that came to its bound.
+//! and of each page the event that came to its bound. The memory in which they lie may be up to a third more (`chunks`).
 
 use purlin::store::{Limits, ahead};
 

@@ -25,6 +25,9 @@ use crate::schema::{self, SchemaError};
 /// How often it is looked whether something was committed.
 const LOOKS: Duration = Duration::from_millis(50);
 
+/// How often in a row that may fail.
+const FAILED: u32 = 40;
+
 /// Positions that one read looks through at the most.
 const WINDOW: u64 = 50_000;
 
@@ -101,19 +104,21 @@ impl Beside {
 }
 
 impl Place {
-    /// Tells what others commit, as long as anybody listens.
+    /// Tells what others commit, as long as anybody listens, and as long as it can be found out. Whoever waits hears that
+    /// nothing more is told, reads, and meets why.
     fn look(&self, connection: &Connection, tell: &watch::Sender<Position>) {
-        while !tell.is_closed() {
-            match self.is_same().and_then(|()| schema::head(connection).map_err(unreadable)) {
+        let mut failed = 0;
+        while !tell.is_closed() && failed < FAILED && self.is_same().is_ok() {
+            match schema::head(connection) {
                 Ok(head) => {
+                    failed = 0;
                     tell.send_if_modified(|known| {
                         let is_news = Position(head) > *known;
                         *known = Position(head).max(*known);
                         is_news
                     });
                 }
-                // Whoever waits reads, and meets it.
-                Err(_) => tell.send_modify(|_| ()),
+                Err(_) => failed += 1,
             }
             std::thread::park_timeout(LOOKS);
         }

@@ -3,7 +3,8 @@
 /// What was added, in its order. What is added at once lies in one chunk, and whoever keeps some of it keeps that chunk.
 ///
 /// Chunks have 64 KiB at the most, or one addition alone that is larger. The first has 4, for it may be the only one, and
-/// each twice as much as the one before. Once a chunk is left, at most a quarter of it is free.
+/// each twice as much as the one before. Once a chunk is left, at most a quarter of it is free: all take up to a third more
+/// than what was added.
 #[derive(Default)]
 pub(crate) struct Chunks {
     chunks: Vec<Vec<u8>>,

@@ -5,8 +5,10 @@
 //! `synchronous=FULL`). Events go to the right edge of one table by position. Which positions belong to a stream
 //! is kept in memory for the newest events and in sorted runs for the rest (`src/index`), so that no commit touches
 //! a random page for it. Checkpoints and reads have connections of their own. Events, records and the index have
-//! checksums: what does not match is an error that names it, and is never served. What [`Engine::archive`](purlin::store::Engine::archive)
-//! moves lies in a second file (`src/archive`), `<file>.archive` unless [`Options::archive`] says where.
+//! checksums: what does not match is an error that names it, and is never served. The table of tags has none: an event that
+//! has not a tag by which it was found is such an error too, but one that is not found by a tag of its own is told by nobody
+//! but [`check`] (which `purlin doctor --log` runs). What [`Engine::archive`](purlin::store::Engine::archive) moves lies in a
+//! second file (`src/archive`), `<file>.archive` unless [`Options::archive`] says where.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

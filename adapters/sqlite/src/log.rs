@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use purlin::store::pool::Pool;
 use purlin::store::{EventQuery, Limits, LogFilter, Position, ReadError, Recorded, StreamId};
 use rusqlite::{Connection, Row};
@@ -146,8 +147,10 @@ impl Walk<'_> {
             self.part.pack(seen.position, stored, data);
             return Ok(());
         }
-        let event = seen.event(self.pool.data(data), &mut self.pool)?;
+        let mut event = seen.event(Bytes::new(), &mut self.pool)?;
         if self.filter.admits(&event) {
+            // Data share a chunk: of what is not wanted none is to lie there.
+            event.envelope.data = self.pool.data(data);
             self.part.push(event);
         }
         Ok(())
@@ -206,7 +209,8 @@ pub(crate) fn page(
     }
 }
 
-/// As [`read`], for a filter whose events an index of tags finds, wherever they are.
+/// As [`read`], for a filter whose events an index of tags finds, wherever they are. An event that has not the tags by
+/// which it was found is told; one that the index does not find is not missed.
 fn read_tagged(
     Reader { hot, cold }: &mut Reader,
     (after, until): (Position, Position),
@@ -228,6 +232,9 @@ fn read_tagged(
             break;
         }
         let event = event_at((&transaction, cold), position, None, older)?;
+        if !query.matches(&event.envelope) {
+            return Err(unreadable_as(mismatch(), || format!("the tags of the event at {position}")));
+        }
         if filter.admits(&event) {
             last = event.position;
             part.push(event);

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use crate::store::{Cause, LogFilter, Position, ReadError, Recorded, Store};
+use crate::store::{Cause, Following, LogFilter, Position, ReadError, Recorded, Store};
 
 use super::Message;
 use super::mark::lane_of;
@@ -68,7 +68,7 @@ impl Feed {
 
     /// Reads the log for a lane whose queue was cut.
     async fn read_for(&self, lane: u32, cursor: Position) -> Result<Portion, ReadError> {
-        let page = self.bus.read_log(cursor, &LogFilter::all(), PAGE).await?;
+        let page = self.bus.read_known(cursor, &LogFilter::all(), PAGE).await?;
         let own = page.events.into_iter().filter(|event| self.wanted_by(event) == Some(lane));
         let messages = own.map(readable).collect::<Result<_, _>>()?;
         Ok(Portion { messages, through: page.through })
@@ -76,22 +76,15 @@ impl Feed {
 
     /// Reads on while lanes are idle. Ends only with an error.
     pub(super) async fn tail(&self) -> Result<(), ReadError> {
-        let mut watch = self.bus.watch();
+        let mut log = Following::of(&self.bus);
         loop {
             let (end, idle) = self.queues().state();
             if !idle {
                 self.hungry.notified().await;
                 continue;
             }
-            let head = *watch.borrow_and_update();
-            if head <= end {
-                if watch.changed().await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            }
             // All groups of a bus follow its end: they share one read of it.
-            let page = self.bus.follow(end, &LogFilter::all(), PAGE).await?;
+            let Some(page) = log.next(end, &LogFilter::all(), PAGE).await? else { return Ok(()) };
             let mut own = Vec::new();
             for event in page.events {
                 if let Some(lane) = self.wanted_by(&event) {

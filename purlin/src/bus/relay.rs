@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{Fault, FaultKind};
 use crate::store::{
-    Commit, CommitError, Expected, LogFilter, LogId, LogPage, Position, ReadError, Recorded, Revision, Row,
-    Store,
+    Commit, CommitError, Expected, Following, LogFilter, LogId, LogPage, Position, ReadError, Recorded,
+    Revision, Row, Store,
 };
 
 use super::backoff::Backoff;
@@ -131,18 +131,11 @@ impl Relay {
     async fn run(&mut self) -> Result<(), RelayError> {
         self.bus.define::<Cursor>().await?;
         self.load().await?;
-        let mut watch = self.from.watch();
-        loop {
-            let head = *watch.borrow_and_update();
-            if head <= self.position {
-                if watch.changed().await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            }
-            let page = self.from.follow(self.position, &LogFilter::public(), PAGE).await?;
+        let mut log = Following::of(&self.from);
+        while let Some(page) = log.next(self.position, &LogFilter::public(), PAGE).await? {
             self.copy(page).await?;
         }
+        Ok(())
     }
 
     async fn load(&mut self) -> Result<(), RelayError> {

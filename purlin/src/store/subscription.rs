@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::watch;
-
-use super::{LogFilter, LogPage, Position, ReadError, Recorded, Store};
+use super::{Following, LogFilter, LogPage, Position, ReadError, Recorded, Store};
 
 /// How many events [`Subscription::next`] takes at once.
 const PAGE: usize = 256;
@@ -29,21 +27,19 @@ const PAGE: usize = 256;
 /// # });
 /// ```
 pub struct Subscription {
-    store: Store,
+    log: Following,
     filter: LogFilter,
     /// Up to where the log was read.
     read: Position,
     /// What was read and not given yet.
     ready: VecDeque<Recorded>,
-    head: watch::Receiver<Position>,
 }
 
 impl Store {
     /// Follows the log from behind a position on.
     pub fn subscribe(&self, after: Position, filter: LogFilter) -> Result<Subscription, ReadError> {
         filter.check()?;
-        let (store, head) = (self.clone(), self.watch());
-        Ok(Subscription { store, filter, read: after, ready: VecDeque::new(), head })
+        Ok(Subscription { log: Following::of(self), filter, read: after, ready: VecDeque::new() })
     }
 }
 
@@ -78,20 +74,16 @@ impl Subscription {
     }
 
     async fn read(&mut self, limit: usize) -> Result<LogPage, ReadError> {
-        loop {
-            let head = *self.head.borrow_and_update();
-            if head > self.read {
-                let page = self.store.follow(self.read, &self.filter, limit).await?;
-                let moved = page.through > self.read;
-                self.read = page.through.max(self.read);
-                if moved {
-                    return Ok(page);
-                }
-            }
-            if self.head.changed().await.is_err() {
-                return Err(ReadError::Unavailable("the store is closed".into()));
-            }
+        let page = match self.log.next(self.read, &self.filter, limit).await? {
+            Some(page) => page,
+            // Why nothing more is told, whoever reads may learn.
+            None => self.log.store.follow(self.read, &self.filter, limit).await?,
+        };
+        if page.through <= self.read {
+            return Err(ReadError::Unavailable("the store is closed".into()));
         }
+        self.read = page.through;
+        Ok(page)
     }
 }
 

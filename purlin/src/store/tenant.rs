@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::message::{Clock, Tags, Timestamp};
 
 use super::personal::{self, Subject};
+use super::reading::Reading;
 use super::{
     Archived, BoxFuture, Cause, Change, Collection, Commit, CommitError, Committed, Conflict, Engine,
     LogFilter, LogId, LogPage, Position, Query, ReadError, Record, Recorded, StreamId, StreamIdError,
@@ -193,7 +194,11 @@ impl Engine for Tenanted {
         Box::pin(async move {
             // There is no stream whose name would be too long.
             let Ok(stream) = self.outer_stream(&stream) else { return Ok(Vec::new()) };
-            Ok(self.own_events(self.engine.read_stream(stream, from, limit).await?))
+            let mut reading = Reading::forwards(&*self.engine, stream, from, limit);
+            while let Some(page) = reading.next().await? {
+                reading.add(self.own_events(page));
+            }
+            Ok(reading.finish())
         })
     }
 
@@ -205,7 +210,11 @@ impl Engine for Tenanted {
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         Box::pin(async move {
             let Ok(stream) = self.outer_stream(&stream) else { return Ok(Vec::new()) };
-            Ok(self.own_events(self.engine.read_stream_back(stream, before, limit).await?))
+            let mut reading = Reading::backwards(&*self.engine, stream, before, limit);
+            while let Some(page) = reading.next().await? {
+                reading.add(self.own_events(page));
+            }
+            Ok(reading.finish())
         })
     }
 

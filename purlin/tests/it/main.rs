@@ -12,6 +12,7 @@ mod evolution;
 mod faulty;
 mod history;
 mod http;
+mod lagging;
 mod layers;
 mod personal;
 mod personal_master;

@@ -2,7 +2,10 @@
 
 use futures_util::future::join;
 use purlin::message::Envelope;
-use purlin::store::{Commit, Expected, Limits, LogFilter, Position, Recorded, Store, StreamId};
+use purlin::store::archive::Selection;
+use purlin::store::{
+    Commit, Expected, Limits, LogFilter, LogPage, Position, ReadError, Recorded, Store, StreamId,
+};
 
 use crate::server::Server;
 
@@ -11,6 +14,7 @@ async fn pages_have_all_events_and_not_too_many_bytes() {
     let Some(server) = Server::start() else { return };
     large_events_are_cut_whatever_was_read_before(&server).await;
     who_goes_on_while_others_append_misses_nothing(&server).await;
+    an_event_that_is_missing_is_named(&server).await;
 }
 
 fn stream(key: impl std::fmt::Display) -> StreamId {
@@ -89,4 +93,38 @@ async fn who_goes_on_while_others_append_misses_nothing(server: &Server) {
     let things = LogFilter::category("thing");
     assert_eq!(all(&store, &things, 16).await.len(), 3 * COMMITS as usize);
     assert_eq!(all(&store, &LogFilter::category("none"), 16).await.len(), 0);
+}
+
+async fn an_event_that_is_missing_is_named(server: &Server) {
+    let store = purlin_postgres::open(server.url(), "missing").await.expect("a store");
+    for key in 0..10 {
+        append(&store, key, 10, 10).await;
+    }
+    store.archive(&Selection::category("thing"), |_| ()).await.expect("archived");
+    let read = async |after: u64, filter: &LogFilter, limit: usize| {
+        store.read_log(Position(after), filter, limit).await
+    };
+    let named = |read: Result<LogPage, ReadError>| match read {
+        Err(ReadError::Unreadable { what, .. }) => what,
+        other => panic!("it is not told: {:?}", other.map(|page| page.through)),
+    };
+    let whole = async |after: u64, limit: usize| {
+        let page = read(after, &LogFilter::all(), limit).await.expect("readable");
+        assert_eq!(page.through.0 - after, page.events.len() as u64);
+        page.through.0
+    };
+    assert_eq!((whole(0, 1000).await, whole(0, 42).await), (100, 42));
+    // One is in the archive, and the next is the last of its stream, which is not; each goes with what stands before it.
+    let client = server.client().await;
+    for (table, missing) in [("_hot", 60), ("_archive", 59), ("_archive", 42)] {
+        let delete = format!("DELETE FROM missing.{table} WHERE position = {missing}");
+        assert_eq!(client.execute(&delete, &[]).await.expect("it is taken"), 1);
+        for (after, limit) in [(0, 1000), (missing - 5, 10), (missing - 1, 1), (missing - 1, 1000)] {
+            assert_eq!(named(read(after, &LogFilter::all(), limit).await), format!("the event at {missing}"));
+        }
+        assert_eq!(whole(0, missing as usize - 1).await, missing - 1, "as far as the page goes");
+        assert_eq!(whole(60, 1000).await, 100);
+    }
+    let things = read(0, &LogFilter::category("thing"), 1000).await.expect("readable");
+    assert_eq!((things.events.len(), things.through), (97, Position(100)));
 }

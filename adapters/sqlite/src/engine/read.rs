@@ -247,4 +247,22 @@ mod tests {
         }
         log.close().await;
     }
+    #[tokio::test]
+    async fn data_that_are_wanted_lie_side_by_side_whatever_is_between_them_in_the_log() {
+        const LEN: usize = 500;
+        let log = Log::new().await;
+        let (acme, other) = (StreamId::new("thing", "acme~1").unwrap(), StreamId::new("thing", 1).unwrap());
+        for _ in 0..200 {
+            let events = |n| (0..n).map(|_| Envelope::raw("thing.counted", "7".repeat(LEN)));
+            let commit = Commit::new().append(acme.clone(), Expected::Any, events(1));
+            log.engine.commit(commit.append(other.clone(), Expected::Any, events(9))).await.unwrap();
+        }
+        let filter = LogFilter { tenant: Some("acme".into()), ..LogFilter::all() };
+        let page = log.engine.read_log(Position::START, filter, 1000).await.unwrap();
+        assert_eq!((page.events.len(), page.through), (200, Position(2000)));
+        let data: Vec<_> = page.events.iter().map(|event| &event.envelope.data).collect();
+        let apart = data.windows(2).filter(|pair| pair[0].as_ptr_range().end != pair[1].as_ptr()).count();
+        assert!(apart <= 6, "they are in {} pieces", apart + 1);
+        log.close().await;
+    }
 }

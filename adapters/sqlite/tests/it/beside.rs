@@ -112,16 +112,20 @@ async fn another_file_in_its_place_is_not_taken_for_it() {
     append(&store, 0, 20).await;
     store.close().await;
     let beside = open_beside(&file, None).await.unwrap();
+    let (mut subscription, audit) =
+        (beside.subscribe(Position(20), LogFilter::all()).unwrap(), Audit::default());
     std::fs::rename(&file, folder.file("old")).unwrap();
     let gone = beside.read_log(Position::START, &LogFilter::all(), 10).await.unwrap_err();
     assert!(matches!(gone, ReadError::Unavailable(_)), "{gone}");
     purlin_sqlite::restore(folder.file("old"), &file).await.unwrap();
     // Who waits for something new hears of it too.
-    let audit = Audit::default();
     let following = audit.follow(&beside, Position(20), std::future::pending(), |_| ());
-    let followed = tokio::time::timeout(Duration::from_secs(60), following).await.expect("it ends");
-    let ReadError::Unavailable(cause) = followed.unwrap_err() else { panic!("it cannot be read") };
-    assert!(cause.to_string().contains("is not the file any more"), "{cause}");
+    let waited = async { join(following, subscription.next()).await };
+    let (followed, next) = tokio::time::timeout(Duration::from_secs(60), waited).await.expect("they end");
+    for refused in [followed.unwrap_err(), next.unwrap_err()] {
+        let ReadError::Unavailable(cause) = refused else { panic!("it cannot be read") };
+        assert!(cause.to_string().contains("is not the file any more"), "{cause}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

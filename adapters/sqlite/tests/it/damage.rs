@@ -4,8 +4,8 @@ use std::path::Path;
 
 use purlin::message::{Envelope, Timestamp};
 use purlin::store::{
-    Collection, Commit, CommitError, Expected, Field, LogFilter, Position, Query, ReadError, Record,
-    Recorded, Revision, Row, Store, StreamId,
+    Collection, Commit, CommitError, EventQuery, Expected, Field, LogFilter, Position, Query, ReadError,
+    Record, Recorded, Revision, Row, Store, StreamId,
 };
 use purlin_sqlite::{Options, Sqlite, Synchronous};
 
@@ -393,4 +393,33 @@ async fn a_tag_that_is_missing_or_too_many_is_named() {
     change(&file, "UPDATE _tag SET tag = 't:1' WHERE tag = 't:9'");
     change(&file, "INSERT INTO _tag VALUES('t:9', 7, 'thing.tagged')");
     assert_eq!(purlin_sqlite::check(&file).await.unwrap(), ["1 tags of no event"]);
+}
+
+#[tokio::test]
+async fn a_tag_that_an_event_has_not_is_told_to_who_reads_by_it() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    for kind in ["thing.tagged", "thing.tagged", "thing.moved"] {
+        let event = Envelope::raw(kind, "1").tagged(["all"]);
+        store.commit(Commit::new().append(stream(1), Expected::Any, [event])).await.unwrap();
+    }
+    store.close().await;
+    let (tags, by_kind) = (EventQuery::tagged, |kind| EventQuery::tagged(["all"]).kinds([kind]));
+    let damages = [
+        ("INSERT INTO _tag VALUES('t:9', 2, 'thing.tagged')", tags(["t:9"])),
+        ("UPDATE _tag SET kind = 'thing.moved' WHERE position = 2", by_kind("thing.moved")),
+    ];
+    for (damage, query) in damages {
+        change(&file, damage);
+        let store = open(&file).await;
+        let read = async |filter: LogFilter| store.read_log(Position::START, &filter, 10).await;
+        let refused = read(LogFilter::matching(query.clone())).await.unwrap_err();
+        assert_eq!(named(&refused), "the tags of the event at 2");
+        // What else is asked may well be what an event with the tag is not.
+        let others = LogFilter { category: Some("thing".into()), ..LogFilter::tagged(["all"]) };
+        let page = read(others).await.unwrap();
+        assert_eq!((page.events.len(), page.through), (0, Position(3)));
+        store.close().await;
+    }
 }

@@ -174,7 +174,7 @@ impl Archiving {
         }
         let mut page = LogPage { events: Vec::new(), through: after };
         while damaged.is_empty() && page.events.len() < STREAMS && page.through < self.progress.of {
-            match self.store.read_log(page.through, &every, 1).await {
+            match self.store.read_known(page.through, &every, 1).await {
                 Ok(one) => {
                     page.through = one.through;
                     page.events.extend(one.events.into_iter().filter(|event| births.admits(event)));

@@ -60,7 +60,11 @@ impl Audit {
             }
             tokio::select! {
                 () = &mut until => break,
-                changed = watch.changed() => if changed.is_err() { break },
+                changed = watch.changed() => if changed.is_err() {
+                    // Why nothing more is told, whoever reads may learn.
+                    tail.step().await?;
+                    break;
+                },
             }
         }
         // What this process has not heard of yet is looked for, if it can be read.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::message::{Clock, Timestamp};
 use crate::store::memory::Memory;
 use crate::store::personal::{self, Personalized};
+use crate::store::reading::{Reading, is_cut};
 use crate::store::tail::Tail;
 use crate::store::tenant::{self, Tenanted};
 use crate::store::{
@@ -159,17 +160,7 @@ impl Store {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        let from = from.max(1);
-        let mut events = self.engine.read_stream(stream.clone(), from, limit).await?;
-        let mut last = bytes(&events);
-        // A short page is the end, unless the engine cut it because it is large.
-        while events.len() < limit && last >= Limits::PAGE {
-            let next = from + events.len() as u64;
-            let page = self.engine.read_stream(stream.clone(), next, limit - events.len()).await?;
-            last = bytes(&page);
-            events.extend(page);
-        }
-        Ok(events)
+        Reading::forwards(&*self.engine, stream.clone(), from, limit).all().await
     }
 
     /// As [`Store::read_stream`], but at most what the engine gives at once, and whether there may be more.
@@ -180,7 +171,7 @@ impl Store {
         limit: usize,
     ) -> Result<(Vec<Recorded>, bool), ReadError> {
         let events = self.engine.read_stream(stream.clone(), from, limit).await?;
-        let more = events.len() == limit || bytes(&events) >= Limits::PAGE;
+        let more = events.len() == limit || is_cut(&events);
         Ok((events, more))
     }
 
@@ -192,17 +183,7 @@ impl Store {
         before: u64,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        let mut events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
-        let mut last = bytes(&events);
-        while events.len() < limit
-            && last >= Limits::PAGE
-            && let Some(oldest) = events.last().map(|event| event.version)
-        {
-            let page = self.engine.read_stream_back(stream.clone(), oldest, limit - events.len()).await?;
-            last = bytes(&page);
-            events.extend(page);
-        }
-        Ok(events)
+        Reading::backwards(&*self.engine, stream.clone(), before, limit).all().await
     }
 
     /// As [`Store::read_stream_back`], but at most what the engine gives at once, and whether there may be more.
@@ -213,7 +194,7 @@ impl Store {
         limit: usize,
     ) -> Result<(Vec<Recorded>, bool), ReadError> {
         let events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
-        let more = events.len() == limit || bytes(&events) >= Limits::PAGE;
+        let more = events.len() == limit || is_cut(&events);
         Ok((events, more))
     }
 
@@ -312,10 +293,6 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("log", &self.log_id()).field("head", &self.head()).finish()
     }
-}
-
-fn bytes(events: &[Recorded]) -> usize {
-    events.iter().map(|event| event.envelope.data.len()).sum()
 }
 
 /// Gives every event that has no trace the one that is at work.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::message::{Clock, Timestamp};
+use crate::store::reading::Reading;
 use crate::store::{
-    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, Limits, LogFilter, LogId,
+    Archived, BoxFuture, Cause, Collection, Commit, CommitError, Committed, Engine, LogFilter, LogId,
     LogPage, Position, Query, ReadError, Record, Recorded, StreamId,
 };
 
@@ -25,10 +26,6 @@ impl Personalized {
     pub(in crate::store) fn new(engine: Arc<dyn Engine>, master: Option<MasterKey>) -> Self {
         Self { keys: Keys::new(Arc::clone(&engine), master), engine }
     }
-}
-
-fn bytes(events: &[Recorded]) -> usize {
-    events.iter().map(|event| event.envelope.data.len()).sum()
 }
 
 /// In full: what is new in [`Engine`] is decided here, and does not go past the sealing.
@@ -77,19 +74,12 @@ impl Engine for Personalized {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         Box::pin(async move {
-            let mut events = self.engine.read_stream(stream.clone(), from, limit).await?;
-            let mut stored = bytes(&events);
-            self.open_events(&mut events).await?;
-            // A page that was cut because it is large may be less than large once it is open: who reads it would take
-            // it for the last one.
-            while events.len() < limit && stored >= Limits::PAGE && bytes(&events) < Limits::PAGE {
-                let (next, rest) = (from.max(1) + events.len() as u64, limit - events.len());
-                let mut page = self.engine.read_stream(stream.clone(), next, rest).await?;
-                stored = bytes(&page);
+            let mut reading = Reading::forwards(&*self.engine, stream, from, limit);
+            while let Some(mut page) = reading.next().await? {
                 self.open_events(&mut page).await?;
-                events.extend(page);
+                reading.add(page);
             }
-            Ok(events)
+            Ok(reading.finish())
         })
     }
 
@@ -100,22 +90,12 @@ impl Engine for Personalized {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         Box::pin(async move {
-            let mut events = self.engine.read_stream_back(stream.clone(), before, limit).await?;
-            let mut stored = bytes(&events);
-            self.open_events(&mut events).await?;
-            // As above.
-            while events.len() < limit
-                && stored >= Limits::PAGE
-                && bytes(&events) < Limits::PAGE
-                && let Some(oldest) = events.last().map(|event| event.version)
-            {
-                let rest = limit - events.len();
-                let mut page = self.engine.read_stream_back(stream.clone(), oldest, rest).await?;
-                stored = bytes(&page);
+            let mut reading = Reading::backwards(&*self.engine, stream, before, limit);
+            while let Some(mut page) = reading.next().await? {
                 self.open_events(&mut page).await?;
-                events.extend(page);
+                reading.add(page);
             }
-            Ok(events)
+            Ok(reading.finish())
         })
     }
 

@@ -33,7 +33,7 @@ pub async fn compare(
     let mut told = Progress { of: head.0, ..Progress::default() };
     let mut after = Position::START;
     while after < head {
-        let page = one.read_log(after, &LogFilter::all(), PAGE).await?;
+        let page = one.read_known(after, &LogFilter::all(), PAGE).await?;
         for event in &page.events {
             told.bytes += event.envelope.data.len() as u64;
         }
@@ -73,7 +73,7 @@ pub async fn compare(
 async fn same_events(page: &LogPage, other: &Store, mut after: Position) -> Result<(), CompareError> {
     let mut wanted = &page.events[..];
     while after < page.through {
-        let twin = other.read_log(after, &LogFilter::all(), wanted.len().max(1)).await?;
+        let twin = other.read_known(after, &LogFilter::all(), wanted.len().max(1)).await?;
         let events: Vec<&Recorded> =
             twin.events.iter().filter(|event| event.position <= page.through).collect();
         let (now, rest) = wanted.split_at(events.len().min(wanted.len()));

@@ -108,7 +108,7 @@ impl<W: AsyncWrite + Unpin> Lines<W> {
     ) -> Result<(), ExportError> {
         let mut after = Position::START;
         while after < head {
-            let page = store.read_log(after, &LogFilter::all(), PAGE).await?;
+            let page = store.read_known(after, &LogFilter::all(), PAGE).await?;
             for event in page.events.iter().filter(|event| event.position <= head) {
                 if event.position.0 != after.0 + 1 {
                     return Err(ExportError::Gap { after, found: event.position });
