@@ -247,6 +247,7 @@ mod tests {
         }
         log.close().await;
     }
+
     #[tokio::test]
     async fn data_that_are_wanted_lie_side_by_side_whatever_is_between_them_in_the_log() {
         const LEN: usize = 500;
