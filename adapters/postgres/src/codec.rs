@@ -16,10 +16,27 @@ pub(crate) const COLUMNS: &str = "position, stream, version, kind, id, at, schem
 /// Which of them is the event's data.
 const DATA: usize = 9;
 
+/// Events that are made before others have their turn on a thread: a usual page.
+const TURN: usize = 1024;
+
 /// The events of rows of [`COLUMNS`].
-pub(crate) fn read_events(rows: &[Row]) -> Result<Vec<Recorded>, ReadError> {
+pub(crate) async fn read_events(rows: &[Row]) -> Result<Vec<Recorded>, ReadError> {
     let mut pool = if rows.len() > 1 { Pool::of_page() } else { Pool::default() };
-    rows.iter().map(|row| read_event(row, &mut pool)).collect()
+    in_turns(rows, |row| read_event(row, &mut pool)).await
+}
+
+/// Makes something of each row. Who has many lets others have their turn meanwhile.
+async fn in_turns<R, T, E>(rows: &[R], mut make: impl FnMut(&R) -> Result<T, E>) -> Result<Vec<T>, E> {
+    let mut made = Vec::with_capacity(rows.len());
+    for rows in rows.chunks(TURN) {
+        if !made.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for row in rows {
+            made.push(make(row)?);
+        }
+    }
+    Ok(made)
 }
 
 /// How many bytes the data of an event have.
@@ -158,7 +175,26 @@ pub(crate) fn storable(commit: &Commit) -> Result<(), CommitError> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
+
+    #[test]
+    fn who_makes_many_events_leaves_others_their_turn_and_who_makes_a_usual_page_does_not_wait() {
+        for (rows, expected) in [(0, 0), (1, 0), (TURN, 0), (TURN + 1, 1), (3 * TURN, 2)] {
+            let all: Vec<usize> = (0..rows).collect();
+            let (mut made, mut turns) = (pin!(in_turns(&all, |row| Ok::<_, ReadError>(row + 1))), 0);
+            let made = loop {
+                match made.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(made) => break made.unwrap(),
+                    Poll::Pending => turns += 1,
+                }
+            };
+            assert!(made.iter().copied().eq(1..=rows), "{rows}");
+            assert_eq!(turns, expected, "{rows}");
+        }
+    }
 
     #[test]
     fn a_text_with_a_nul_byte_is_refused_and_one_that_speaks_of_it_is_not() {

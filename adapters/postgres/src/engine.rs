@@ -124,7 +124,7 @@ impl Postgres {
             }
             self.shared.ahead.expect(next);
         }
-        reader::read_page((after, through), all, &rows)
+        reader::read_page((after, through), all, &rows).await
     }
 
     /// The collection; another process may have made it.
@@ -178,7 +178,7 @@ impl Engine for Postgres {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let select = reader::stream(&self.shared.schema, &stream, from, limit);
-        Box::pin(async move { read_events(&self.readers.ask(select).await?) })
+        Box::pin(async move { read_events(&self.readers.ask(select).await?).await })
     }
 
     fn read_stream_back(
@@ -188,7 +188,7 @@ impl Engine for Postgres {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Recorded>, ReadError>> {
         let select = reader::stream_back(&self.shared.schema, &stream, before, limit);
-        Box::pin(async move { read_events(&self.readers.ask(select).await?) })
+        Box::pin(async move { read_events(&self.readers.ask(select).await?).await })
     }
 
     fn read_log(

@@ -328,7 +328,7 @@ impl Readers {
         let wanted = events(schema, "position = ANY ($1::bigint[])", "position", "$2");
         let wanted = Select::of_events(wanted, many).with(positions.clone()).with(limit(many));
         let mut rows = self.ask_over(&mut link, vec![wanted]).await?;
-        let mut found = read_events(&rows.pop().unwrap_or_default())?;
+        let mut found = read_events(&rows.pop().unwrap_or_default()).await?;
         // Large events are cut, and the connection may have been made anew, to a server that lags: what was not read is left
         // for the next page.
         let read =
@@ -371,12 +371,12 @@ pub(crate) fn through(after: Position, most: usize, answers: &[Vec<Row>]) -> Res
 }
 
 /// The page that the rows of [`log`] make, which go so far. Where all events are wanted none of them may be missing.
-pub(crate) fn read_page(
+pub(crate) async fn read_page(
     (after, through): (Position, Position),
     all: bool,
     answers: &[Vec<Row>],
 ) -> Result<LogPage, ReadError> {
-    let mut events = read_events(answers.last().map_or(&[], Vec::as_slice))?;
+    let mut events = read_events(answers.last().map_or(&[], Vec::as_slice)).await?;
     // What came in between the two statements is left for the next page.
     events.retain(|event| event.position <= through);
     match first_missing(after, through, &events) {

@@ -96,16 +96,18 @@ mod tests {
 
     #[test]
     fn names_have_the_same_hash_if_they_are_the_same_and_none_goes_on_in_the_next() {
-        let hash = |names: [&str; 2]| {
+        let hash_of = |names: &[Name; 2]| {
             let mut hasher = DefaultHasher::new();
-            names.map(Name::new).hash(&mut hasher);
+            names.hash(&mut hasher);
             hasher.finish()
         };
+        let hash = |names: [&str; 2]| hash_of(&names.map(Name::new));
         let long = "k".repeat(60);
         for one in ["a", "ab", &long[..45], &long[..46], &long[..47], &long] {
-            // One that is the same, made of another text that lies elsewhere and goes on.
-            let other = format!("{one}, and on");
-            assert_eq!(hash([one, "c"]), hash([&other[..one.len()], &String::from("c")]));
+            // Two that are there at once, of texts that lie apart and go on.
+            let text = format!("{one}, and on");
+            let same = [[one, "c"], [&text[..one.len()], "c"]].map(|names| names.map(Name::new));
+            assert_eq!(hash_of(&same[0]), hash_of(&same[1]));
             assert_ne!(hash([one, "c"]), hash([&one[1..], "c"]));
             let (first, rest) = one.split_at(one.len() - 1);
             assert_ne!(hash([one, "c"]), hash([first, &format!("{rest}c")]));
