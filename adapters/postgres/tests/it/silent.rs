@@ -8,7 +8,7 @@ use futures_util::poll;
 use purlin::message::Envelope;
 use purlin::store::{Commit, CommitError, Expected, LogFilter, Position, ReadError, Store, StreamId};
 use purlin_postgres::{OpenError, Options, Postgres};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::proxy::Proxy;
@@ -61,6 +61,62 @@ async fn silent() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     (listener, address)
+}
+
+/// How many connections wait at [`crowded`] beside the first.
+const BACKLOG: u32 = 8;
+
+/// As [`silent`]; once so many connections wait that nobody accepts, the system answers to no other one, as if the machine
+/// was gone.
+fn crowded() -> (TcpListener, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port is free");
+    let listener = socket.listen(BACKLOG).expect("it listens");
+    let address = listener.local_addr().expect("it is bound");
+    (listener, address)
+}
+
+async fn crowd(address: SocketAddr) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..=BACKLOG {
+        all.push(soon(TcpStream::connect(address)).await.expect("it waits"));
+    }
+    all
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_does_not_even_take_connections_says_nothing() {
+    let (_listener, address) = crowded();
+    let _crowd = crowd(address).await;
+    let refused =
+        soon(Postgres::open(options(url(&[address]), "nobody"))).await.err().expect("nobody is there");
+    let OpenError::Unreachable { source } = refused else { panic!("{refused:?}") };
+    assert!(source.to_string().contains(&address.to_string()), "{source}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_gone_holds_nobody_up() {
+    let Some(server) = Server::start() else { return };
+    let (listener, address) = crowded();
+    let proxy = Proxy::default();
+    let mut serving = pin!(proxy.serve(listener, server.address()));
+    let opened = async {
+        let store = open(options(url(&[address]), "gone")).await;
+        append(&store).await.expect("the server is there");
+        store
+    };
+    let store = tokio::select! {
+        store = opened => store,
+        () = &mut serving => unreachable!("it serves for ever"),
+    };
+    // From now on nobody accepts, and nobody answers to who is there.
+    server.freeze();
+    let _crowd = crowd(address).await;
+    let unread = soon(store.read_stream(&stream(), 1, 10)).await;
+    assert!(matches!(unread, Err(ReadError::Unavailable(_))), "{unread:?}");
+    server.thaw();
 }
 
 #[tokio::test(flavor = "multi_thread")]
