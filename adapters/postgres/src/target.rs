@@ -20,7 +20,7 @@ use crate::tls;
 use crate::url::Url;
 
 /// How long a connection may take to be made unless the URL says otherwise.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
 /// What moves the bytes of a connection.
 pub(crate) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
