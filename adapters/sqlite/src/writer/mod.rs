@@ -230,7 +230,7 @@ impl Writer {
                 continue;
             }
             if !self.take() {
-                return self.seal_rest();
+                return self.finish();
             }
             while let Some(job) = self.taken.pop_front() {
                 match job {
@@ -239,7 +239,7 @@ impl Writer {
                         self.commit(group);
                     }
                     Job::Close(answer) => {
-                        self.seal_rest();
+                        self.finish();
                         // Everything that follows is refused: the queue is dropped with this.
                         drop(self);
                         let _ = answer.send(Closing::Done);
