@@ -1,5 +1,6 @@
 //! Why a store could not be opened, and what an error of the server means.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use purlin::message::{Fault, FaultKind};
@@ -145,6 +146,17 @@ impl Unreached {
         }
     }
 
+    /// Whether nothing came from the server's machine: no answer, or only word from others that there is no way to it.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::Silent { .. } => true,
+            Self::Failed(error) => {
+                matches!(met(error), Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable))
+            }
+            Self::Unresolved { .. } | Self::Ended | Self::Nowhere => false,
+        }
+    }
+
     /// Whether a server said it, or what stands before it.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(self, Self::Failed(error) if error.as_db_error().is_some())
@@ -168,10 +180,7 @@ pub(crate) fn unreadable(error: tokio_postgres::Error) -> ReadError {
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(said) => !refuses(said.parsed_severity(), said.code()),
-        None => {
-            error.is_closed()
-                || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-        }
+        None => error.is_closed() || met(error).is_some(),
     }
 }
 
@@ -212,6 +221,12 @@ pub(crate) fn is_of_a_standby(error: &tokio_postgres::Error) -> bool {
     })
 }
 
+/// What the system met, when that is why.
+pub(crate) fn met(error: &tokio_postgres::Error) -> Option<ErrorKind> {
+    let source = std::error::Error::source(error)?;
+    source.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+}
+
 /// What the server said, without what the client adds; or what the client met, and why.
 pub(crate) fn said(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
@@ -233,7 +248,51 @@ pub(crate) struct Away;
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use tokio_postgres::{Config, NoTls};
+
     use super::*;
+
+    /// A way on which only that is met.
+    struct Meets(ErrorKind);
+
+    impl AsyncRead for Meets {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+    }
+
+    impl AsyncWrite for Meets {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_to_which_there_is_no_way_says_nothing_and_one_that_refuses_does() {
+        for (kind, silent) in [
+            (ErrorKind::HostUnreachable, true),
+            (ErrorKind::NetworkUnreachable, true),
+            (ErrorKind::ConnectionRefused, false),
+            (ErrorKind::ConnectionReset, false),
+        ] {
+            let mut config = Config::new();
+            let met = config.user("u").connect_raw(Meets(kind), NoTls).await.err().unwrap();
+            assert_eq!(Unreached::Failed(met).is_silence(), silent, "{kind}");
+        }
+    }
 
     #[test]
     fn only_a_server_that_goes_on_has_rolled_back() {

@@ -1,24 +1,36 @@
 //! Where a schema lives, so that it is noticed when it was put back.
 //!
 //! What PostgreSQL restores from a dump has other tables than what was dumped, and a copy of a database is another one. What
-//! is moved as it lies on the disk keeps its numbers: a standby that takes over, a base backup, a restart. `pg_upgrade` makes
-//! a new server of the old one, with the same numbers and with the rows as they lie, each with the transaction that wrote it.
+//! is moved as it lies on the disk keeps its numbers: a standby that takes over, a base backup, a restart. `pg_upgrade` to
+//! PostgreSQL 15 or later makes a new server of the old one, with the same numbers and with the rows as they lie, each with the
+//! transaction that wrote it; to an earlier one it gives the database another number, which looks like a copy.
 //! So a dump that happens to get the same numbers on another server is told from that: its rows were written there.
 
-use purlin::store::{Cause, LogId};
+use std::time::Duration;
+
+use purlin::message::Uuid;
+use purlin::store::LogId;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Error};
 
 use crate::error::OpenError;
+use crate::link::BACK_OFF;
 use crate::names::{HOLDERS, Schema, listeners};
 use crate::options::Options;
-use crate::schema::{SchemaError, log};
-use crate::target::Reached;
+use crate::schema::{SchemaError, format, log};
+use crate::target::{CONNECT, Reached};
 
 /// The row of `_meta` that says where the schema lived when it was last opened.
 const HOME: &str = "home";
 
 /// Nowhere: whoever opens the schema next takes it for put back.
 const NOWHERE: &str = "- 0 0";
+
+/// How long it is looked whether somebody has the store open whose connection is just being made again.
+const WATCH: Duration = BACK_OFF.saturating_add(CONNECT);
+
+/// How often it is looked meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a schema lives.
 struct Home {
@@ -155,16 +167,15 @@ pub(crate) async fn is_put_back(client: &Client, schema: &Schema) -> Result<bool
 /// Says that a store was put back by means that it does not notice by itself: its database was recovered to a point in time,
 /// or its server's disk set back. Its log begins a new incarnation when it is opened next, as after a dump was restored.
 ///
-/// Nobody may have it open, because whoever has goes on as the log that was.
+/// Nobody may have it open, because whoever has goes on as the log that was. It is looked for six seconds, because one whose
+/// connection was lost makes it again in that time; a process that cannot reach the server for longer is not seen.
 pub async fn mark_restored(url: impl Into<String>, name: impl Into<String>) -> Result<(), OpenError> {
     let options = Options::new(url, name);
     let schema = Schema::new(&options.name)?;
     let target = options.target()?;
     let Reached { client, line } = target.connect("").await?;
     let marked = target.during(&client, line, options.patience, mark(&client, &schema)).await?;
-    let refused =
-        |error| OpenError::Database { schema: schema.name().to_owned(), source: Cause::from(error) };
-    match marked.map_err(refused)? {
+    match marked.map_err(|error| error.of(&schema))? {
         true => Ok(()),
         false => Err(OpenError::InUse { schema: options.name }),
     }
@@ -174,12 +185,23 @@ pub async fn mark_restored(url: impl Into<String>, name: impl Into<String>) -> R
 async fn mark(client: &Client, schema: &Schema) -> Result<bool, SchemaError> {
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&schema.lock()]).await?;
-    let log = log(client, schema).await?;
-    let open: i64 = client.query_one(HOLDERS, &[&listeners(log)]).await?.try_get(0)?;
-    if open > 0 {
+    format(client, schema).await?;
+    if is_open(client, log(client, schema).await?).await? {
         return Ok(false);
     }
     say(client, schema, NOWHERE).await?;
     client.batch_execute("COMMIT").await?;
     Ok(true)
+}
+
+/// Whether somebody has the store open, or is back within the [time](WATCH) in which a lost connection is made again.
+async fn is_open(client: &Client, log: Uuid) -> Result<bool, Error> {
+    let until = Instant::now() + WATCH;
+    loop {
+        let open: i64 = client.query_one(HOLDERS, &[&listeners(log)]).await?.try_get(0)?;
+        if open > 0 || Instant::now() >= until {
+            return Ok(open > 0);
+        }
+        sleep(LOOK).await;
+    }
 }

@@ -43,7 +43,8 @@
 //! log when it is opened: positions that were given out before are refused, and relays and groups that followed it from
 //! elsewhere stop until `purlin store accept` lets them go on; views, sagas and subscriptions in the store go on. So does a
 //! database that is moved by a dump or by logical replication; `purlin store move` keeps the log's identity. A restart, a standby that takes over, a base
-//! backup and `pg_upgrade` leave it as it is. What is set back as it lies on the disk (recovery to a point in time, a
+//! backup and `pg_upgrade` to PostgreSQL 15 or later leave it as it is (an earlier one gives the database another number, as a
+//! copy has). What is set back as it lies on the disk (recovery to a point in time, a
 //! snapshot) is not noticed, nor are rows that are loaded into tables that stayed: say so with `purlin store
 //! new-incarnation`, or [`mark_restored`]. Stop the processes before anything is put back: who has a store open goes on as the
 //! log that was.

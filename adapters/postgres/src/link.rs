@@ -19,7 +19,7 @@ use crate::target::{self, Line, Reached, Target};
 const STATEMENTS: usize = 512;
 
 /// How long it takes at the most until a lost connection is tried again.
-const BACK_OFF: Duration = Duration::from_secs(1);
+pub(crate) const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// One life of a connection.
 pub(crate) struct Session {

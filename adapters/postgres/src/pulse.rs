@@ -23,7 +23,8 @@ const LONG: Duration = Duration::from_secs(30);
 /// What is asked: nothing, so that it costs nothing. It comes behind whatever is under way on the connection.
 const ASK: &str = "-- does the server answer?";
 
-/// Ends once a server does not answer on a connection for so long, nor on a new one in the time that one may take.
+/// Ends once a server does not answer on a connection for so long, nor on a new one in the time that one may take, or there
+/// is no way to its machine any more.
 ///
 /// Whatever else becomes of the new connection says nothing of this one: that there is no room for it, say.
 pub(crate) async fn silence(client: &Client, target: &Target, at: &Address, patience: Duration) -> Unreached {
@@ -38,7 +39,9 @@ pub(crate) async fn silence(client: &Client, target: &Target, at: &Address, pati
                 biased;
                 _ = asked.as_mut() => break,
                 another = target.reach(at, ASK) => {
-                    if let Err(silent @ Unreached::Silent { .. }) = another {
+                    if let Err(silent) = another
+                        && silent.is_silence()
+                    {
                         return silent;
                     }
                 }

@@ -181,13 +181,18 @@ pub(crate) async fn prepare(
     log: Option<LogId>,
     tablespace: Option<&str>,
 ) -> Result<Prepared, OpenError> {
-    prepare_now(client, schema, log, tablespace).await.map_err(|error| {
+    prepare_now(client, schema, log, tablespace).await.map_err(|error| error.of(schema))
+}
+
+impl SchemaError {
+    /// The same, said of a schema that was to be opened.
+    pub(crate) fn of(self, schema: &Schema) -> OpenError {
         let schema = schema.name().to_owned();
-        match error {
-            SchemaError::Newer(found) => OpenError::Newer { schema, found, known: FORMAT },
+        match self {
+            Self::Newer(found) => OpenError::Newer { schema, found, known: FORMAT },
             other => OpenError::Database { schema, source: Cause::from(other) },
         }
-    })
+    }
 }
 
 async fn prepare_now(
@@ -257,12 +262,15 @@ pub(crate) fn seed() -> i64 {
     (low ^ (high << 52)).cast_signed()
 }
 
-async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<Prepared, SchemaError> {
+/// The format of a schema that is known here.
+pub(crate) async fn format(client: &Client, schema: &Schema) -> Result<i64, SchemaError> {
     let format = meta(client, schema, "format").await?.and_then(|format| format.parse().ok());
-    let format: i64 = format.ok_or(SchemaError::Damaged("no format"))?;
-    if format > FORMAT {
-        return Err(SchemaError::Newer(format));
-    }
+    let format = format.ok_or(SchemaError::Damaged("no format"))?;
+    if format > FORMAT { Err(SchemaError::Newer(format)) } else { Ok(format) }
+}
+
+async fn read(client: &Client, schema: &Schema, tablespace: Option<&str>) -> Result<Prepared, SchemaError> {
+    let format = format(client, schema).await?;
     if format < FORMAT {
         upgrade(client, schema, format, tablespace).await?;
     }

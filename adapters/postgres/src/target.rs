@@ -14,13 +14,13 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::address::{Address, Named};
-use crate::error::{OpenError, Unreached, said};
+use crate::error::{OpenError, Unreached, met, said};
 use crate::pulse;
 use crate::tls;
 use crate::url::Url;
 
 /// How long a connection may take to be made unless the URL says otherwise.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
 /// What moves the bytes of a connection.
 pub(crate) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -158,9 +158,12 @@ impl Target {
             }
             Ok((client, driver))
         };
+        let silent = || Unreached::Silent { at: at.clone(), within: self.limit() };
         match timeout(self.limit(), made).await {
+            // The client library gives up in the same time when no connection comes, and the system in its own.
+            Err(_) => Err(silent()),
+            Ok(Err(error)) if met(&error) == Some(ErrorKind::TimedOut) => Err(silent()),
             Ok(made) => made.map_err(Unreached::Failed),
-            Err(_) => Err(Unreached::Silent { at: at.clone(), within: self.limit() }),
         }
     }
 

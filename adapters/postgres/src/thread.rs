@@ -21,7 +21,7 @@ use crate::reader::{Readers, collections_sql, read_collections};
 use crate::schema::{self, Last, last_sql};
 use crate::shared::Shared;
 use crate::target::{Reached, Target};
-use crate::writer::{Job, Writer};
+use crate::writer::{self, Job, Writer};
 
 /// How often a server that is just starting is tried again while a store opens.
 const RETRY: Duration = Duration::from_millis(100);
@@ -94,9 +94,7 @@ async fn run(options: Options, answer: Answer) {
     let closing = writer.serve().await;
     // The connections end with their keepers, before anybody is told that the store is closed.
     tasks.shutdown().await;
-    if let Some(closing) = closing {
-        let _ = closing.send(());
-    }
+    writer::tell(closing);
 }
 
 /// Reads what must be known, with a connection that is gone afterwards.

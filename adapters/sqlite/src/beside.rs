@@ -93,12 +93,15 @@ impl Beside {
             is_archived: found.is_made().into(),
         };
         let place = Arc::new(place);
-        let readers = Readers::start(file, &Arc::new(found), 1).map_err(|error| refused(error.into()))?;
         let last = schema::head(&connection).map_err(|error| refused(error.into()))?;
+        let readers = Readers::start(file, &Arc::new(found), 1).map_err(|error| refused(error.into()))?;
         let (tell, head) = watch::channel(Position(last));
         let looking = Arc::clone(&place);
         let look = move || looking.look(&connection, &tell);
-        std::thread::Builder::new().name("sqlite-look".into()).spawn(look).map_err(failed)?;
+        if let Err(error) = std::thread::Builder::new().name("sqlite-look".into()).spawn(look) {
+            readers.stop();
+            return Err(failed(error));
+        }
         Ok(Self { id, place, readers, head })
     }
 }

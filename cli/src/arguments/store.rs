@@ -50,8 +50,9 @@ pub(crate) enum Store {
     /// A schema that was restored from a dump, and a copy of a database, are noticed when the store is opened. What is set back
     /// as it lies on the disk is not: a server that was recovered to a point in time, the snapshot of a disk or of a machine.
     /// Whoever has followed the log since then would take other events for those that he knows, and its old positions for
-    /// good ones; so say it before the first process is started. Nobody may have the store open. A file of SQLite that was
-    /// copied back becomes a store of its own by `purlin store restore`.
+    /// good ones; so say it before the first process is started. Nobody may have the store open: it is looked for six seconds, in
+    /// which a process whose connection was lost makes it again. A file of SQLite that was copied back becomes a store of its own
+    /// by `purlin store restore`.
     NewIncarnation(NewIncarnation),
     /// Give up the master key that personal keys are wrapped in, because it is lost for good.
     ///

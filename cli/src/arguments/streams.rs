@@ -16,7 +16,7 @@ Examples:
   purlin streams archive --service orders --category order --idle-for 90d --ended-by order.shipped";
 
 const AUDITED: &str = "\
-Exit status: 0 nothing is wrong; 1 something is, or the log cannot be read.";
+Exit status: 0 all was read and nothing is wrong; 1 something is, the log cannot be read, or it was ended at once.";
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,8 @@ pub(crate) enum Streams {
     /// Positions must be without a gap, versions without one in each stream, times in order, ids there once; and nothing may
     /// come, change or go behind what was read, which is read again now and then, and all of it at the end. What is wrong
     /// is told when it is seen. It ends where the log ended when it was begun; with --follow or --seconds it goes on with
-    /// what comes. A first ctrl-c (or SIGTERM) ends it in order, a second one at once, and both with a summary.
+    /// what comes. With these a first ctrl-c (or SIGTERM) ends it in order, and a second one at once, as the first does without
+    /// them; all with a summary. What was ended at once was not all read, so that its status is never 0.
     ///
     /// A store in SQLite is read from its file, beside the process that has it open, or without one; none is kept from it.
     /// Whether a stream reads the same by itself, `purlin doctor --log` tells.

@@ -130,7 +130,8 @@ async fn audit(store: &Store, service: &str, wanted: &arguments::Audit) -> Resul
         "findings": report.findings.iter().map(described).collect::<Vec<_>>(),
         "seconds": took.as_secs_f64(),
     });
-    Ok(Outcome::Judged { said, answer, is_sound: report.is_clean() })
+    // Of a part that is sound nothing follows for the whole.
+    Ok(Outcome::Judged { said, answer, is_sound: report.is_clean() && looks.is_some() })
 }
 
 fn described(finding: &Finding) -> Value {

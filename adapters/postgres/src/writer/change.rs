@@ -31,13 +31,15 @@ pub(super) fn is_held_up(group: &[Queued], error: &Error) -> bool {
 }
 
 impl Writer {
-    /// Reads the collections again. A session that does not tell them is given up.
-    pub(super) async fn learn_collections(&self, session: &Session) {
+    /// Reads the collections again, for which somebody's lock may have to be waited. A session that does not tell them is
+    /// given up.
+    pub(super) async fn learn_collections(&mut self, session: &Session) {
+        let shared = &self.shared;
         let read = async {
-            let rows = session.client.query(&collections_sql(&self.shared.schema), &[]).await?;
-            read_collections(&self.shared, &rows)
+            let rows = session.client.query(&collections_sql(&shared.schema), &[]).await?;
+            read_collections(shared, &rows)
         };
-        match read.await {
+        match self.waiting.beside(read).await {
             Ok(tables) => self.shared.replace_tables(tables),
             Err(error) => self.lose(session, &error),
         }

@@ -194,7 +194,7 @@ impl Writer {
     }
 
     /// Serves until the store is closed, and gives whom to tell; or until its last handle is gone.
-    pub(crate) async fn serve(mut self) -> Option<oneshot::Sender<()>> {
+    pub(crate) async fn serve(mut self) -> Vec<oneshot::Sender<()>> {
         while self.attend().await {
             let session = match self.flying() {
                 Some(session) => Some(session),
@@ -346,6 +346,13 @@ impl Writer {
         if session.client.batch_execute("ROLLBACK").await.is_err() {
             session.discard();
         }
+    }
+}
+
+/// Tells those who wait for it that the store is closed.
+pub(crate) fn tell(closing: Vec<oneshot::Sender<()>>) {
+    for answer in closing {
+        let _ = answer.send(());
     }
 }
 

@@ -6,7 +6,7 @@ use purlin::message::Uuid;
 use tokio_postgres::Error;
 
 use super::group::DEAD;
-use super::{Statements, Writer};
+use super::{Statements, Writer, tell};
 use crate::error::{is_lost, said};
 use crate::link::Session;
 
@@ -39,11 +39,9 @@ impl Writer {
             }
             let session = self.session().await;
             // Who closes the store need not wait for a server that is away, or does not say it.
-            if (session.is_none() || self.waiting.is_late())
-                && let Some(closing) = self.waiting.closing()
-            {
+            if (session.is_none() && self.waiting.is_closing()) || self.waiting.is_late() {
                 self.waiting.refuse_all();
-                let _ = closing.send(());
+                tell(self.waiting.closing());
             }
             let Some(session) = session else {
                 tokio::time::sleep(Duration::from_millis(100)).await;

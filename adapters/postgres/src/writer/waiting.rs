@@ -35,7 +35,7 @@ pub(super) struct Waiting {
     link: Link,
     patience: Duration,
     ending: bool,
-    closing: Option<(oneshot::Sender<()>, Instant)>,
+    closing: Vec<(oneshot::Sender<()>, Instant)>,
 }
 
 impl Waiting {
@@ -45,7 +45,16 @@ impl Waiting {
         link: Link,
         patience: Duration,
     ) -> Self {
-        Self { queue, jobs: VecDeque::new(), alone: 0, shared, link, patience, ending: false, closing: None }
+        Self {
+            queue,
+            jobs: VecDeque::new(),
+            alone: 0,
+            shared,
+            link,
+            patience,
+            ending: false,
+            closing: Vec::new(),
+        }
     }
 
     /// Waits until there is something to do; false when there will never be.
@@ -98,21 +107,21 @@ impl Waiting {
     }
 
     fn take_in_all(&mut self) {
-        while !self.ending
-            && let Ok(job) = self.queue.try_recv()
-        {
+        while let Ok(job) = self.queue.try_recv() {
             self.take_in(job);
         }
     }
 
     fn take_in(&mut self, job: Job) {
-        if let Job::Close(answer) = job {
-            // What comes behind is refused: nobody takes it out of the queue.
-            self.queue.close();
-            self.ending = true;
-            self.closing = Some((answer, Instant::now()));
-        } else {
-            self.jobs.push_back(job);
+        match job {
+            Job::Close(answer) => {
+                self.queue.close();
+                self.ending = true;
+                self.closing.push((answer, Instant::now()));
+            }
+            // It was in the queue before that was closed, but behind who closes the store.
+            behind if self.ending => self.refuse(behind, unavailable(Closed)),
+            job => self.jobs.push_back(job),
         }
     }
 
@@ -225,11 +234,49 @@ impl Waiting {
 
     /// Whether who closes the store has waited longer than one waits for a server.
     pub(super) fn is_late(&self) -> bool {
-        self.closing.as_ref().is_some_and(|(_, since)| since.elapsed() > self.patience)
+        self.closing.first().is_some_and(|(_, since)| since.elapsed() > self.patience)
     }
 
-    /// Who waits for the store to be closed.
-    pub(super) fn closing(&mut self) -> Option<oneshot::Sender<()>> {
-        self.closing.take().map(|(answer, _)| answer)
+    /// Those who wait for the store to be closed.
+    pub(super) fn closing(&mut self) -> Vec<oneshot::Sender<()>> {
+        self.closing.drain(..).map(|(answer, _)| answer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use purlin::message::new_id;
+    use purlin::store::{Commit, LogId};
+    use tokio::sync::watch;
+
+    use super::super::Outcome;
+    use super::*;
+    use crate::names::Schema;
+
+    fn commit(shared: &Shared) -> (Job, oneshot::Receiver<Outcome>) {
+        let (answer, answered) = oneshot::channel();
+        assert!(shared.admits(1));
+        let queued = Queued { commit: Commit::new(), bytes: 1, since: Instant::now(), answer };
+        (Job::Commit(queued), answered)
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_behind_who_closes_the_store_is_answered_at_once() {
+        let shared = Shared::new(LogId::new(), Schema::new("any").unwrap(), new_id(), (10, 100));
+        let ((_state, link), (jobs, queue)) = (watch::channel(State::Waiting), mpsc::channel(8));
+        let shared = Arc::new(shared);
+        let mut waiting = Waiting::new(queue, Arc::clone(&shared), link, Duration::from_secs(60));
+        let ((before, mut taken), (behind, mut refused)) = (commit(&shared), commit(&shared));
+        let ((one, mut first), (other, mut second)) = (oneshot::channel(), oneshot::channel());
+        for job in [before, Job::Close(one), behind, Job::Close(other)] {
+            jobs.try_send(job).ok().unwrap();
+        }
+        assert!(waiting.arrive().await);
+        assert!(matches!(refused.try_recv(), Ok(Err(CommitError::Unavailable(_)))));
+        assert!(taken.try_recv().is_err() && first.try_recv().is_err() && second.try_recv().is_err());
+        assert_eq!(waiting.take().len(), 1);
+        assert!(shared.admits(100), "nobody else waits");
+        waiting.closing().into_iter().for_each(|closing| closing.send(()).unwrap());
+        assert!(first.await.is_ok() && second.await.is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! Schemas that were put back, and those that only seem so.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -10,9 +11,11 @@ use purlin::store::{
     Commit, Expected, LogFilter, LogId, Position, Recorded, Row, Store, StreamId, TokenError,
 };
 use purlin_postgres::OpenError;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::Server;
+use crate::proxy::Proxy;
+use crate::server::{Server, until};
 
 const NAME: &str = "orders";
 
@@ -272,6 +275,12 @@ async fn what_is_not_noticed_is_said_by_an_operator(server: &Server) {
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
     store.close().await;
     assert_eq!(opened(&url).await, id, "nothing was changed");
+    let client = server.client_of("told").await;
+    let format = "UPDATE orders._meta SET value = (value::integer + $1)::text WHERE name = 'format'";
+    client.execute(format, &[&1]).await.expect("it is taken");
+    let newer = purlin_postgres::mark_restored(&url, NAME).await.expect_err("it is of a newer program");
+    assert!(matches!(newer, OpenError::Newer { .. }), "{newer}");
+    client.execute(format, &[&-1]).await.expect("it is taken");
     purlin_postgres::mark_restored(&url, NAME).await.expect("nobody has it open");
     assert!(inspected(&url).await.restored);
     let next = opened(&url).await;
@@ -279,6 +288,39 @@ async fn what_is_not_noticed_is_said_by_an_operator(server: &Server) {
     assert_eq!(opened(&url).await, next, "once");
     let none = purlin_postgres::mark_restored(&url, "none").await.expect_err("there is no such store");
     assert!(matches!(none, OpenError::Database { .. }), "{none}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_store_open_is_met_also_while_his_connections_are_made_again() {
+    let Some(server) = Server::start() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let through = format!("postgres://postgres@{}/postgres", listener.local_addr().expect("it is bound"));
+    let proxy = Proxy::default();
+    let mut serving = pin!(proxy.serve(listener, server.address()));
+    let store = tokio::select! {
+        store = open(&through) => store,
+        () = &mut serving => unreachable!("it serves for ever"),
+    };
+    // Nobody passes on what it tries now.
+    let client = server.client().await;
+    let end =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'purlin orders'";
+    client.execute(end, &[]).await.expect("its connections are ended");
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'purlin orders'";
+    until(&client, there, |there| there == 0).await;
+    let mut marked = pin!(purlin_postgres::mark_restored(server.url(), NAME));
+    let looked = "SELECT count(*) FROM pg_stat_activity \
+                  WHERE query LIKE '%objsubid%' AND state = 'idle in transaction' AND pid <> pg_backend_pid()";
+    tokio::select! {
+        marked = &mut marked => panic!("it looked only once: {marked:?}"),
+        () = until(&client, looked, |looked| looked == 1) => {}
+    }
+    let refused = tokio::select! {
+        marked = &mut marked => marked.expect_err("it has come back"),
+        () = &mut serving => unreachable!("it serves for ever"),
+    };
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    store.close().await;
 }
 
 async fn a_store_that_does_not_say_where_it_lives_only_writes_it_down(server: &Server) {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use futures_util::poll;
 use purlin::message::Envelope;
-use purlin::store::{Commit, CommitError, Expected, LogFilter, Position, ReadError, Store, StreamId};
+use purlin::store::{
+    Collection, Commit, CommitError, Expected, LogFilter, Position, ReadError, Store, StreamId,
+};
 use purlin_postgres::{OpenError, Options, Postgres};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
 
 use crate::proxy::Proxy;
 use crate::server::{Server, until};
@@ -61,6 +64,62 @@ async fn silent() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     (listener, address)
+}
+
+/// How many connections wait at [`crowded`] beside the first.
+const BACKLOG: u32 = 8;
+
+/// As [`silent`]; once so many connections wait that nobody accepts, the system answers to no other one, as if the machine
+/// was gone.
+fn crowded() -> (TcpListener, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port is free");
+    let listener = socket.listen(BACKLOG).expect("it listens");
+    let address = listener.local_addr().expect("it is bound");
+    (listener, address)
+}
+
+async fn crowd(address: SocketAddr) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..=BACKLOG {
+        all.push(soon(TcpStream::connect(address)).await.expect("it waits"));
+    }
+    all
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_does_not_even_take_connections_says_nothing() {
+    let (_listener, address) = crowded();
+    let _crowd = crowd(address).await;
+    let refused =
+        soon(Postgres::open(options(url(&[address]), "nobody"))).await.err().expect("nobody is there");
+    let OpenError::Unreachable { source } = refused else { panic!("{refused:?}") };
+    assert!(source.to_string().contains(&address.to_string()), "{source}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_gone_holds_nobody_up() {
+    let Some(server) = Server::start() else { return };
+    let (listener, address) = crowded();
+    let proxy = Proxy::default();
+    let mut serving = pin!(proxy.serve(listener, server.address()));
+    let opened = async {
+        let store = open(options(url(&[address]), "gone")).await;
+        append(&store).await.expect("the server is there");
+        store
+    };
+    let store = tokio::select! {
+        store = opened => store,
+        () = &mut serving => unreachable!("it serves for ever"),
+    };
+    // From now on nobody accepts, and nobody answers to who is there.
+    server.freeze();
+    let _crowd = crowd(address).await;
+    let unread = soon(store.read_stream(&stream(), 1, 10)).await;
+    assert!(matches!(unread, Err(ReadError::Unavailable(_))), "{unread:?}");
+    server.thaw();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +207,32 @@ async fn who_closes_does_not_wait_for_a_commit_that_waits_for_another_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn collections_that_somebody_has_locked_hold_nobody_up() {
+    let Some(server) = Server::start() else { return };
+    let store = open(options(url(&[server.address()]), "locked")).await;
+    let other = open(options(url(&[server.address()]), "locked")).await;
+    let collection = |name: &'static str| Collection { name: name.into(), fields: Vec::new().into() };
+    other.define_collection(collection("new")).await.expect("it is made");
+    let client = server.client().await;
+    client
+        .batch_execute("BEGIN; LOCK TABLE locked._collection IN ACCESS EXCLUSIVE MODE")
+        .await
+        .expect("locked");
+    // It meets other collections than it knows, and reads them.
+    let mut first = pin!(store.define_collection(collection("another")));
+    assert!(poll!(first.as_mut()).is_pending());
+    let reads =
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'locked._collection'::regclass";
+    soon(until(&client, reads, |waiting| waiting > 0)).await;
+    let behind = soon(append(&store)).await;
+    assert!(matches!(behind, Err(CommitError::Unavailable(_))), "{behind:?}");
+    soon(store.close()).await;
+    assert!(soon(first).await.is_err(), "it was not sent again");
+    client.batch_execute("ROLLBACK").await.expect("unlocked");
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_takes_long_is_waited_for() {
     let Some(server) = Server::start() else { return };
     let (listener, address) = silent().await;
@@ -156,6 +241,10 @@ async fn a_statement_that_takes_long_is_waited_for() {
         let store = open(options(url(&[address]), "slow")).await;
         append(&store).await.expect("it is taken");
         let client = server.client().await;
+        let of_the_store = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'purlin slow'";
+        // The one that writes and two that read are there, and the one with which it was opened is gone.
+        until(&client, of_the_store, |there| there == 3).await;
+        let before = pids(&client).await;
         client.batch_execute("BEGIN; LOCK TABLE slow._hot IN ACCESS EXCLUSIVE MODE").await.expect("locked");
         let of_stream = stream();
         let read = store.read_stream(&of_stream, 1, 10);
@@ -166,11 +255,20 @@ async fn a_statement_that_takes_long_is_waited_for() {
         };
         let (read, ()) = soon(futures_util::future::join(read, asks)).await;
         assert_eq!(read.expect("it was waited for").len(), 1);
+        let after = pids(&client).await;
+        assert!(before.iter().all(|pid| after.contains(pid)), "{before:?}, {after:?}: one was given up");
     };
     tokio::select! {
         () = waited_for => {}
         () = proxy.serve(listener, server.address()) => {}
     }
+}
+
+/// The processes of the server that serve the store `slow`.
+async fn pids(client: &Client) -> Vec<i32> {
+    let pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'purlin slow'";
+    let rows = client.query(pids, &[]).await.expect("they are told");
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod ready;
 mod recovery;
 mod upkeep;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -90,6 +91,8 @@ pub(crate) struct Writer {
     cold: Cold,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
+    /// What was taken out of the queue and not begun.
+    taken: VecDeque<Job>,
     answers: Answers,
     checkpointer: Checkpointer,
     clock: Clock,
@@ -134,6 +137,11 @@ impl Drop for EndOnPanic {
 }
 
 impl Queued {
+    /// Whether it has to be alone in its transaction.
+    fn changes_collections(&self) -> bool {
+        !self.ready.commit.changes.is_empty()
+    }
+
     /// Answers the caller. If he has gone, the commit has happened all the same, if it has.
     fn tell(self, outcome: Outcome) {
         let Self { ready, answer } = self;
@@ -156,6 +164,7 @@ impl Writer {
             cold: Cold::new(Arc::clone(&shared.archive)),
             shared,
             queue,
+            taken: VecDeque::new(),
             answers: Answers::start(),
             checkpointer,
             clock: options.clock.clone(),
@@ -216,59 +225,71 @@ impl Writer {
 
     /// Serves until the queue closes.
     pub(crate) fn serve(mut self) {
-        let mut jobs = Vec::with_capacity(BATCH);
         loop {
             if self.queue.is_empty() && !self.queue.is_closed() && self.keep_up() {
                 continue;
             }
-            if self.queue.blocking_recv_many(&mut jobs, BATCH) == 0 {
-                return self.seal_rest();
+            if !self.take() {
+                return self.finish();
             }
-            let mut waiting = Vec::with_capacity(jobs.len());
-            let (mut items, mut bytes) = (0, 0);
-            for job in jobs.drain(..) {
+            while let Some(job) = self.taken.pop_front() {
                 match job {
-                    Job::Commit(queued) if !queued.ready.commit.changes.is_empty() => {
-                        self.commit(std::mem::take(&mut waiting));
-                        (items, bytes) = (0, 0);
-                        // What comes behind it meets other collections.
-                        self.commit(vec![queued]);
-                    }
-                    Job::Commit(queued) => {
-                        items += queued.ready.items;
-                        bytes += queued.ready.bytes;
-                        waiting.push(queued);
-                        if items >= ITEMS || bytes >= BYTES {
-                            self.commit(std::mem::take(&mut waiting));
-                            (items, bytes) = (0, 0);
-                        }
+                    Job::Commit(first) => {
+                        let group = self.group(first);
+                        self.commit(group);
                     }
                     Job::Close(answer) => {
-                        self.commit(waiting);
-                        self.seal_rest();
+                        self.finish();
                         // Everything that follows is refused: the queue is dropped with this.
                         drop(self);
                         let _ = answer.send(Closing::Done);
                         return;
                     }
                     Job::Forget(positions, answer) => {
-                        self.commit(std::mem::take(&mut waiting));
-                        (items, bytes) = (0, 0);
                         let _ = answer.send(self.forget(&positions));
                     }
                     Job::Mend => self.mend_index(),
                 }
             }
-            self.commit(waiting);
             self.after_commits();
         }
     }
 
+    /// Waits for jobs and takes those that are there; false once there will be none.
+    fn take(&mut self) -> bool {
+        let mut jobs = Vec::from(std::mem::take(&mut self.taken));
+        jobs.reserve(BATCH);
+        let any = self.queue.blocking_recv_many(&mut jobs, BATCH) > 0;
+        self.taken = VecDeque::from(jobs);
+        any
+    }
+
+    /// A commit, and those behind it that go into its transaction.
+    fn group(&mut self, first: Queued) -> Vec<Queued> {
+        // What comes behind a change meets other collections.
+        let is_alone = first.changes_collections();
+        let (mut items, mut bytes) = (first.ready.items, first.ready.bytes);
+        let mut group = Vec::with_capacity(if is_alone { 1 } else { 1 + self.taken.len() });
+        group.push(first);
+        while !is_alone && items < ITEMS && bytes < BYTES {
+            match self.taken.pop_front() {
+                Some(Job::Commit(queued)) if !queued.changes_collections() => {
+                    items += queued.ready.items;
+                    bytes += queued.ready.bytes;
+                    group.push(queued);
+                }
+                Some(other) => {
+                    self.taken.push_front(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        group
+    }
+
     /// Commits all together; if that fails, each alone, so that one cannot spoil the others.
     fn commit(&mut self, waiting: Vec<Queued>) {
-        if waiting.is_empty() {
-            return;
-        }
         self.shared.took(waiting.iter().map(|queued| queued.ready.bytes).sum());
         self.since_upkeep += waiting.iter().map(|queued| queued.ready.items).sum::<usize>();
         self.commit_taken(waiting);

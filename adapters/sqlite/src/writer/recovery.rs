@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TryRecvError;
-
 use super::batch::Trace;
 use super::{Closing, Job, Writer, execute};
 use crate::error::{Unwell, unavailable};
@@ -79,24 +77,23 @@ impl Writer {
         Ok(self.load()?)
     }
 
-    /// Waits a moment, and refuses what was queued meanwhile: none of it was begun, so that nothing of it happened.
+    /// Waits a moment, and refuses what waits by then: none of it was begun, so that nothing of it happened.
     fn rest(&mut self) {
         std::thread::park_timeout(RETRY);
-        loop {
-            match self.queue.try_recv() {
-                Ok(Job::Commit(queued)) => {
+        while let Some(job) = self.taken.pop_front().or_else(|| self.queue.try_recv().ok()) {
+            match job {
+                Job::Commit(queued) => {
                     self.shared.took(queued.ready.bytes);
                     queued.tell(Err(unavailable(Unwell)));
                 }
-                Ok(Job::Forget(_, answer)) => {
+                Job::Forget(_, answer) => {
                     let _ = answer.send(Err(unavailable(Unwell)));
                 }
-                Ok(Job::Close(answer)) => {
+                Job::Close(answer) => {
                     self.queue.close();
                     let _ = answer.send(Closing::Unwell);
                 }
-                Ok(Job::Mend) => {}
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+                Job::Mend => {}
             }
         }
     }

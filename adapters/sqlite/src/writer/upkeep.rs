@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::{Writer, execute};
-use crate::checkpoint::{passive, restart};
+use crate::checkpoint::{passive, restart, truncate};
 use crate::collection;
 use crate::error::is_damage;
 use crate::index::Index;
@@ -110,9 +110,25 @@ impl Writer {
         Ok(())
     }
 
+    /// Leaves all in the store's file. SQLite does so by itself when the last connection closes; somebody who reads beside may
+    /// have another one, and a copy of the file alone would lack what is only in the log.
+    pub(super) fn finish(&mut self) {
+        self.seal_rest();
+        let _paused = self.checkpointer.pause();
+        match truncate(&self.connection) {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::info!("somebody reads what is in the log: it is kept beside the store's file");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the last checkpoint failed; whoever opens the store next makes it");
+            }
+        }
+    }
+
     /// Makes a run of what is left of the tail before the store closes: who opens it next need not read it again, and
     /// does not depend on those events being readable.
-    pub(super) fn seal_rest(&mut self) {
+    fn seal_rest(&mut self) {
         let tail = self.shared.index.read().expect("no panic holds the index").tail.len();
         if tail > 0
             && self.shared.damage().admits_writes().is_ok()

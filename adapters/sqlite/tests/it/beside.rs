@@ -71,6 +71,40 @@ async fn a_log_is_read_whether_a_process_has_it_open_or_not_and_none_is_kept_out
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_closes_a_store_leaves_all_in_its_file_also_when_it_is_read_beside() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let file = folder.file("a");
+    let store = open(&file).await;
+    let beside = open_beside(&file, None).await.unwrap();
+    append(&store, 0, 20).await;
+    until(&beside, 20).await;
+    store.close().await;
+    let log_of_sqlite = file.with_extension("db-wal");
+    assert_eq!(std::fs::metadata(log_of_sqlite).unwrap().len(), 0);
+    std::fs::copy(&file, other.file("a")).unwrap();
+    let copied = open(&other.file("a")).await;
+    assert_eq!(log(&copied).await, log(&beside).await);
+    assert_eq!(copied.head(), Position(20));
+    copied.close().await;
+    beside.close().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_not_kept_open() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    open(&file).await.close().await;
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute_batch("DROP TABLE _event").unwrap();
+    drop(connection);
+    let refused = open_beside(&file, None).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
+    let is_open = |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| to == file);
+    assert!(!std::fs::read_dir("/proc/self/fd").unwrap().any(|fd| is_open(fd.unwrap())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sees_all_that_another_writes_and_archives() {
     let folder = Folder::new();
     let file = folder.file("a");

@@ -6,9 +6,14 @@
 
 use std::error::Error as _;
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
+use futures_util::poll;
 use purlin::message::Envelope;
 use purlin::store::{Collection, Commit, CommitError, Expected, Field, Query, Revision, Store, StreamId};
+use purlin_sqlite::{Options, Sqlite};
 use tokio::task::JoinSet;
 
 use crate::shim::{Disk, is_preloaded, say};
@@ -120,6 +125,86 @@ async fn live(file: &Path, mark: &Path, what: String, goes_on: bool) {
         store.define_collection(collection("more", [])).await.unwrap();
     }
     say(&state(&store).await);
+}
+
+#[test]
+fn the_child_that_closes() {
+    let (Ok(file), Ok(mark)) = (std::env::var(FILE), std::env::var(MARK)) else { return };
+    assert!(is_preloaded(), "the library is not preloaded: is the test linked statically?");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(close(Path::new(&file), Path::new(&mark)));
+    std::process::exit(0);
+}
+
+/// Closes a store while a COMMIT is in doubt behind which others, and the closing itself, were taken out of the queue.
+async fn close(file: &Path, mark: &Path) {
+    let options = Options { queue_bytes: 1 << 20, ..Options::new(file) };
+    let store = Store::new(Sqlite::open(options).await.unwrap());
+    store.define_collection(collection("live", [Field::integer("n")])).await.unwrap();
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let large = |expected| {
+        let event = Envelope::raw("thing.counted", format!("\"{}\"", "x".repeat(700_000)));
+        store.commit(Commit::new().append(StreamId::new("thing", 1).unwrap(), expected, [event]))
+    };
+    // The writer waits with a commit that writes nothing. The next one has room to wait once that was taken.
+    let (mut refused, mut first) = (pin!(large(Expected::Version(9))), pin!(large(Expected::Any)));
+    assert!(poll!(refused.as_mut()).is_pending());
+    while let Poll::Ready(full) = poll!(first.as_mut()) {
+        assert!(matches!(full, Err(CommitError::Overloaded)), "{full:?}");
+        tokio::task::yield_now().await;
+        first.set(large(Expected::Any));
+    }
+    let (mut change, mut behind) = (pin!(ask(&store, "change")), pin!(ask(&store, "put")));
+    assert!(poll!(change.as_mut()).is_pending() && poll!(behind.as_mut()).is_pending());
+    let mut closing = pin!(store.close());
+    loop {
+        // Whoever sees the threads that read ended is about to ask the writer.
+        let ended = !has_thread("sqlite-read") && !has_thread("sqlite-close");
+        assert!(poll!(closing.as_mut()).is_pending());
+        if ended {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    std::fs::write(mark, "").unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
+
+    let refused = soon(refused).await;
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })), "{refused:?}");
+    let (change, behind) = (soon(change).await.unwrap_err(), soon(behind).await.unwrap_err());
+    assert!(
+        is_refused_until_it_is_known(&change) && is_refused_until_it_is_known(&behind),
+        "{change:?}, {behind:?}"
+    );
+    soon(closing).await;
+    assert!(poll!(first.as_mut()).is_pending(), "who asked first waits until it is known");
+    std::fs::remove_file(mark).unwrap();
+    say(if soon(first).await.is_ok() { "done" } else { "refused" });
+}
+
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work).await.expect("it comes to an end")
+}
+
+/// Whether this process has a thread with a name that begins so.
+fn has_thread(begin: &str) -> bool {
+    let name =
+        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    std::fs::read_dir("/proc/self/task").unwrap().any(|task| name(task.unwrap()).starts_with(begin))
+}
+
+#[tokio::test]
+async fn who_closes_behind_a_commit_in_doubt_does_not_wait_for_the_disk() {
+    let Some(disk) = Disk::new() else { return };
+    let (file, mark) = (disk.seen().join("a.db"), disk.doubt());
+    let variables = [(FILE, file.to_str().unwrap()), (MARK, mark.to_str().unwrap())];
+    let ran = disk.run("doubt::the_child_that_closes", &variables);
+    ran.expect_success();
+    assert_eq!(ran.said(), ["refused"]);
+    let store = purlin_sqlite::open(&file).await.unwrap();
+    assert_eq!(state(&store).await, "head 0; live(n:integer): ");
+    store.close().await;
 }
 
 async fn check(what: &str, keeps: bool, goes_on: bool) {

@@ -44,9 +44,10 @@ impl Behind {
         }
     }
 
-    /// Reads again the events that are known one by one, and tells what is not as it was.
+    /// Reads again the events that are known one by one, and tells what is not as it was. From then on it is known as it is,
+    /// so that it is told once.
     pub(super) async fn look_back(
-        &self,
+        &mut self,
         store: &Store,
         page: usize,
         report: &mut Report,
@@ -55,14 +56,15 @@ impl Behind {
         let mut again = Again::new(from, self.cursor());
         again
             .read(store, page, |position, found| {
-                let known = self.known[(position.0 - from.0 - 1) as usize];
-                let damage = match (known, found.map(digest)) {
-                    (0, None) => return,
-                    (0, Some(_)) => Damage::Late,
-                    (_, None) => Damage::Gone,
-                    (known, Some(found)) if known == found => return,
+                let (known, seen) =
+                    (&mut self.known[(position.0 - from.0 - 1) as usize], found.map_or(0, digest));
+                let damage = match (*known, seen) {
+                    (known, seen) if known == seen => return,
+                    (0, _) => Damage::Late,
+                    (_, 0) => Damage::Gone,
                     _ => Damage::Changed,
                 };
+                *known = seen;
                 report.find(position, found.map(|event| &event.stream), damage);
             })
             .await

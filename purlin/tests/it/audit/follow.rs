@@ -100,6 +100,37 @@ async fn an_event_that_changes_or_goes_behind_the_cursor_is_found() {
     }
 }
 
+/// Follows a log in which something becomes of the event at position 16, once 21 has been read. It is looked back at 21, 42
+/// and twice at 60, over 28 events, and then over all.
+async fn harmed(harm: fn(&mut Vec<Recorded>, bool)) -> Followed {
+    let damaged = Damaged::new();
+    write(&damaged.store()).await;
+    let mut passed = false;
+    damaged.log(move |mut events: Vec<Recorded>| {
+        harm(&mut events, passed);
+        passed |= events.iter().any(|event| event.position.0 == 21);
+        events
+    });
+    follow(&damaged, 28, 0).await
+}
+
+#[tokio::test]
+async fn what_is_seen_at_several_looks_is_told_once() {
+    let gone = harmed(|events, passed| events.retain(|event| !passed || event.position.0 != 16)).await;
+    assert!(gone.looks == 4 && gone.report.findings == [found(16, None, Damage::Gone)], "{gone}");
+    let changed = harmed(|events, passed| {
+        for event in events.iter_mut().filter(|event| passed && event.position.0 == 16) {
+            event.envelope.data = "{\"n\":0}".into();
+        }
+    });
+    let changed = changed.await.report;
+    assert!(matches!(&changed.findings[..], [only] if only.damage == Damage::Changed), "{changed}");
+    let late = harmed(|events, passed| events.retain(|event| passed || event.position.0 != 16)).await.report;
+    let behind = |damage: &Damage| matches!(damage, Damage::Late | Damage::Changed | Damage::Gone);
+    let told: Vec<_> = late.findings.iter().map(|finding| &finding.damage).filter(|it| behind(it)).collect();
+    assert_eq!(told, [&Damage::Late], "{late}");
+}
+
 #[tokio::test]
 async fn a_follower_that_nothing_comes_to_waits() {
     let damaged = Damaged::new();
