@@ -97,12 +97,13 @@ pub(crate) fn use_wal(connection: &Connection) -> rusqlite::Result<String> {
     Ok(mode)
 }
 
-/// A connection that only reads.
+/// A connection that only reads. It reads by calls, and maps nothing into memory: of a page that the disk does not give, a
+/// call is told, and whoever touches mapped memory is killed.
 pub(crate) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.pragma_update(None, "cache_size", -8 * 1024)?;
-    connection.pragma_update(None, "mmap_size", 1 << 30)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
     configure(&connection)?;
     Ok(connection)
 }

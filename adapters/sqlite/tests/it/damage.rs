@@ -423,3 +423,30 @@ async fn a_tag_that_an_event_has_not_is_told_to_who_reads_by_it() {
         store.close().await;
     }
 }
+
+#[tokio::test]
+async fn what_is_cut_off_under_a_reader_is_an_error_of_its_read() {
+    let folder = Folder::new();
+    let file = folder.file("a");
+    let store = open(&file).await;
+    for n in 0..100 {
+        let event = Envelope::raw("thing.counted", format!("\"{}\"", "x".repeat(6_000)));
+        store.commit(Commit::new().append(stream(n), Expected::Any, [event])).await.unwrap();
+    }
+    store.close().await;
+    let store = open(&file).await;
+    // Whatever a reader does with a file once and for all it has done.
+    let all = LogFilter::all();
+    let first = (0..64).map(|_| store.read_log(Position::START, &all, 1));
+    assert!(futures_util::future::join_all(first).await.iter().all(Result::is_ok));
+    let cut = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    cut.set_len(cut.metadata().unwrap().len() / 8192 * 4096).unwrap();
+    let (mut after, mut seen) = (Position::START, 0);
+    let refused = loop {
+        match store.read_log(after, &all, 10).await {
+            Ok(page) => (after, seen) = (page.through, seen + page.events.len()),
+            Err(error) => break error,
+        }
+    };
+    assert!(seen < 100, "half of them are gone: {refused:?}");
+}
