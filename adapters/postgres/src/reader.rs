@@ -370,7 +370,8 @@ pub(crate) fn through(after: Position, most: usize, answers: &[Vec<Row>]) -> Res
     }
 }
 
-/// The page that the rows of [`log`] make, which go so far. Where all events are wanted none of them may be missing.
+/// The page that the rows of [`log`] make, which go so far. Where all events are wanted none of them may be missing: the page
+/// ends before the first that is, and who goes on there hears of it.
 pub(crate) async fn read_page(
     (after, through): (Position, Position),
     all: bool,
@@ -379,12 +380,14 @@ pub(crate) async fn read_page(
     let mut events = read_events(answers.last().map_or(&[], Vec::as_slice)).await?;
     // What came in between the two statements is left for the next page.
     events.retain(|event| event.position <= through);
-    match first_missing(after, through, &events) {
-        Some(missing) if all => {
-            Err(ReadError::Unreadable { what: format!("the event at {missing}"), source: Missing.into() })
-        }
-        _ => Ok(LogPage { events, through }),
+    let missing = if all { first_missing(after, through, &events) } else { None };
+    let Some(missing) = missing else { return Ok(LogPage { events, through }) };
+    if missing.0 == after.0 + 1 {
+        let what = format!("the event at {missing}");
+        return Err(ReadError::Unreadable { what, source: Missing.into() });
     }
+    events.retain(|event| event.position < missing);
+    Ok(LogPage { events, through: Position(missing.0 - 1) })
 }
 
 /// A position that no event has.
@@ -394,6 +397,9 @@ struct Missing;
 
 /// The first position of a part of the log that none of its events has.
 fn first_missing(after: Position, through: Position, events: &[Recorded]) -> Option<Position> {
+    if through <= after {
+        return None;
+    }
     let mut positions = (after.0 + 1..=through.0).map(Position);
     let mut there = events.iter().map(|event| event.position);
     positions.find(|position| there.next() != Some(*position))

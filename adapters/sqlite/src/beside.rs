@@ -26,7 +26,7 @@ use crate::schema::{self, SchemaError};
 const LOOKS: Duration = Duration::from_millis(50);
 
 /// How often in a row that may fail.
-const FAILED: u32 = 40;
+const FAILED: u32 = 200;
 
 /// Positions that one read looks through at the most.
 const WINDOW: u64 = 50_000;
@@ -107,11 +107,11 @@ impl Beside {
 }
 
 impl Place {
-    /// Tells what others commit, as long as anybody listens, and as long as it can be found out. Whoever waits hears that
-    /// nothing more is told, reads, and meets why.
+    /// Tells what others commit, as long as anybody listens, and as long as it can be found out: for what passes it is looked
+    /// again. Whoever waits hears that nothing more is told, reads, and meets why.
     fn look(&self, connection: &Connection, tell: &watch::Sender<Position>) {
         let mut failed = 0;
-        while !tell.is_closed() && failed < FAILED && self.is_same().is_ok() {
+        while !tell.is_closed() && failed < FAILED && !self.is_replaced() {
             match schema::head(connection) {
                 Ok(head) => {
                     failed = 0;
@@ -127,12 +127,18 @@ impl Place {
         }
     }
 
-    fn is_same(&self) -> Result<(), ReadError> {
+    fn is_replaced(&self) -> bool {
         match files::which(&self.file) {
-            Ok(which) if which == self.which => Ok(()),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unreadable(error)),
-            Ok(_) | Err(_) => Err(unreadable(Replaced(self.file.clone()))),
+            Ok(which) => which != self.which,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         }
+    }
+
+    fn is_same(&self) -> Result<(), ReadError> {
+        if self.is_replaced() {
+            return Err(unreadable(Replaced(self.file.clone())));
+        }
+        files::which(&self.file).map(drop).map_err(unreadable)
     }
 
     /// A page of the log as the file has it now.

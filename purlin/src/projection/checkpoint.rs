@@ -1,6 +1,7 @@
 //! Where a view stands, in which version, and the rows that it writes there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,20 @@ pub(super) struct Pace {
     pub(super) since: Timestamp,
     pub(super) from: Position,
     pub(super) at: Timestamp,
+}
+
+impl Pace {
+    /// Who has not come further for longer has given up.
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    fn new(from: Position, now: Timestamp) -> Self {
+        Self { begun_at: now, since: now, from, at: now }
+    }
+
+    /// Whether somebody works on the rows, as far as one can tell.
+    fn is_going_on(&self, now: Timestamp) -> bool {
+        self.at.checked_add(Self::LONGEST).is_ok_and(|end| now < end)
+    }
 }
 
 impl Row for Checkpoint {
@@ -92,15 +107,19 @@ impl Target {
                 store.commit(control.require(defining(collections))).await?;
                 found
             }
+            Some(other) if other.checkpoint.pace.is_some_and(|pace| pace.is_going_on(now)) => {
+                let who = "another program of this version of the view builds it with other collections";
+                return Err(CommitError::Unavailable(who.into()).into());
+            }
             // One of the same version that had other collections cannot be gone on with.
-            other => Self::begin(definition, store, control, (live_room, &key), other).await?,
+            other => Self::begin(definition, store, control, (live_room, &key), (other, now)).await?,
         };
         let room = found.checkpoint.room;
         let live = definition.collections.iter().map(|live| live.name.to_string());
         let collections = live.zip(beside(definition, room)).collect();
         let position = found.checkpoint.position;
         let begun_at = found.checkpoint.pace.map_or(now, |pace| pace.begun_at);
-        let pace = Pace { begun_at, since: now, from: position, at: now };
+        let pace = Pace { begun_at, ..Pace::new(position, now) };
         Self::open(definition, store, key, collections, Some(&found), Some(pace)).await
     }
 
@@ -109,7 +128,7 @@ impl Target {
         store: &Store,
         control: &mut Seen,
         (live_room, key): (u32, &str),
-        before: Option<Stored>,
+        (before, now): (Option<Stored>, Timestamp),
     ) -> Result<Stored, ViewError> {
         let taken = store.collections().await?;
         // A collection of such a name may be somebody else's.
@@ -121,8 +140,14 @@ impl Target {
         let row = Control { rooms: room, ..control.row.clone() };
         let (version, position) = (definition.version, Position::START);
         let beside_names = names(definition, room);
-        let checkpoint =
-            Checkpoint { version, position, room, beside: beside_names, pace: None, stopped: None };
+        let checkpoint = Checkpoint {
+            version,
+            position,
+            room,
+            beside: beside_names,
+            pace: Some(Pace::new(Position::START, now)),
+            stopped: None,
+        };
         let commit = control.replace(defining(beside(definition, room)), &row);
         let expected = before.as_ref().map_or(Revision::Absent, |before| Revision::Exact(before.revision));
         let given_up = before.into_iter().flat_map(|before| before.checkpoint.beside);

@@ -80,7 +80,8 @@ impl Subscription {
             None => self.log.store.follow(self.read, &self.filter, limit).await?,
         };
         if page.through <= self.read {
-            return Err(ReadError::Unavailable("the store is closed".into()));
+            let untold = "the store is closed, or tells no more of what is committed";
+            return Err(ReadError::Unavailable(untold.into()));
         }
         self.read = page.through;
         Ok(page)

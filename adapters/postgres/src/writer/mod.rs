@@ -247,8 +247,9 @@ impl Writer {
     async fn failed(&mut self, session: &Arc<Session>, group: Vec<Queued>, failed: Failed) {
         match failed {
             Failed::Stale => {
-                self.learn_collections(session).await;
+                // Whoever waits too long for what the collections are is refused: nothing of theirs was written.
                 self.waiting.put_back(group, false);
+                self.learn_collections(session).await;
             }
             // Nothing was written, and another connection may meet a server that takes it.
             Failed::NotSent(error) | Failed::Refused(error) if is_of_a_standby(&error) => {

@@ -119,12 +119,16 @@ async fn an_event_that_is_missing_is_named(server: &Server) {
     for (table, missing) in [("_hot", 60), ("_archive", 59), ("_archive", 42)] {
         let delete = format!("DELETE FROM missing.{table} WHERE position = {missing}");
         assert_eq!(client.execute(&delete, &[]).await.expect("it is taken"), 1);
-        for (after, limit) in [(0, 1000), (missing - 5, 10), (missing - 1, 1), (missing - 1, 1000)] {
-            assert_eq!(named(read(after, &LogFilter::all(), limit).await), format!("the event at {missing}"));
+        for (after, limit) in [(0, 1000), (missing - 5, 10), (0, missing as usize - 1)] {
+            assert_eq!(whole(after, limit).await, missing - 1, "it ends before the one that is missing");
         }
-        assert_eq!(whole(0, missing as usize - 1).await, missing - 1, "as far as the page goes");
+        for limit in [1, 1000] {
+            let refused = read(missing - 1, &LogFilter::all(), limit).await;
+            assert_eq!(named(refused), format!("the event at {missing}"));
+        }
         assert_eq!(whole(60, 1000).await, 100);
     }
+    assert_eq!(whole(u64::MAX, 1000).await, u64::MAX);
     let things = read(0, &LogFilter::category("thing"), 1000).await.expect("readable");
     assert_eq!((things.events.len(), things.through), (97, Position(100)));
 }

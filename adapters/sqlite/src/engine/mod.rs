@@ -384,16 +384,13 @@ impl Engine for Sqlite {
             // The readers first: who closes the file last tidies up behind all.
             self.readers.close().await;
             let (answer, answered) = oneshot::channel();
-            if self.jobs.send(Job::Close(answer)).await.is_ok()
-                && matches!(answered.await, Ok(Closing::Unwell))
-            {
-                return;
-            }
+            let asked = self.jobs.send(Job::Close(answer)).await.is_ok();
+            let is_unwell = asked && matches!(answered.await, Ok(Closing::Unwell));
+            // Of an unwell one nobody waits for the thread, whoever closes the store again.
             let writer = self.writer.lock().expect("no panic holds the writer").take();
-            if let Some(writer) = writer {
-                // The thread has nothing left to do; it is about to end.
-                let _ = writer.join();
-            }
+            let Some(writer) = writer.filter(|_| !is_unwell) else { return };
+            // It has nothing left to do, and is about to end.
+            let _ = writer.join();
             let (archive, synchronous) = (Arc::clone(&self.shared.archive), self.synchronous);
             let _ = on_a_thread("sqlite-close", move || archive::tidy(&archive, synchronous)).await;
         })

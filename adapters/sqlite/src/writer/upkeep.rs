@@ -19,6 +19,9 @@ const RESTS: Duration = Duration::from_secs(30);
 /// How long the WAL is left to grow when a reader keeps it from beginning anew.
 const CUT_RESTS: Duration = Duration::from_secs(5);
 
+/// How often a store that closes tries to cut its log; each time it waits for readers for a moment.
+const TRIES: u32 = 20;
+
 /// Pages of WAL after which the writer itself moves what is left of it, so that it begins anew: the checkpoints
 /// beside it never catch up with a writer that never rests.
 const WAL_PAGES: i64 = 16 * 1024;
@@ -115,7 +118,9 @@ impl Writer {
     pub(super) fn finish(&mut self) {
         self.seal_rest();
         let _paused = self.checkpointer.pause();
-        match truncate(&self.connection) {
+        // Who is in the middle of a page is waited for.
+        let cut = (0..TRIES).map(|_| truncate(&self.connection)).find(|cut| !matches!(cut, Ok(false)));
+        match cut.unwrap_or(Ok(false)) {
             Ok(true) => {}
             Ok(false) => {
                 tracing::info!("somebody reads what is in the log: it is kept beside the store's file");

@@ -168,7 +168,7 @@ impl Archiving {
     async fn births(&self, damaged: &mut Vec<String>) -> Result<LogPage, ReadError> {
         let births = self.selection.births();
         let (after, every) = (self.looked, LogFilter::all());
-        match self.store.read_log(after, &births, STREAMS).await {
+        match self.store.read_known(after, &births, STREAMS).await {
             Err(ReadError::Unreadable { .. }) => {}
             read => return read,
         }

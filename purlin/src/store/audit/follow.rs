@@ -63,7 +63,8 @@ impl Audit {
                 changed = watch.changed() => if changed.is_err() {
                     // Why nothing more is told, whoever reads may learn.
                     tail.step().await?;
-                    break;
+                    let untold = "the store tells no more of what is committed, and does not say why";
+                    return Err(ReadError::Unavailable(untold.into()));
                 },
             }
         }

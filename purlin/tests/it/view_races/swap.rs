@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use purlin::message::{Clock, Timestamp};
 use purlin::projection::{Fold, RowSet, Unfit, View, ViewState, Views};
+use purlin::store::memory::Memory;
 use purlin::store::{Collection, Engine, Position, Recorded, Row, Store};
 
 use super::{
@@ -149,10 +151,15 @@ async fn a_build_that_a_later_version_gives_up_leaves_none_of_its_collections() 
 
 #[tokio::test(start_paused = true)]
 async fn a_build_is_begun_anew_by_a_program_of_the_same_version_that_has_other_collections() {
-    let (engine, store) = engine();
+    let (clock, hands) = Clock::manual(Timestamp::UNIX_EPOCH);
+    let engine: Arc<dyn Engine> = Arc::new(Memory::with_clock(clock));
+    let store = Fates::new([]).store(&engine);
     counted_at_a_rate(&store).await;
     wide_is_cut_off(&engine).await;
     let view = newer(&store);
+    run(&view).await;
+    assert_eq!(sum(&view, "a").await, (10, 1), "the other may be at it");
+    hands.advance(LONG);
     run(&view).await;
     assert_eq!(sum(&view, "a").await, (20, 1), "what the other has built has no rows");
     assert_eq!(collections(&store).await, ["races_rates", "races_sums", "races_wide"]);
