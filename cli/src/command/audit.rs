@@ -63,21 +63,21 @@ async fn in_database(
 
 /// Reads the file itself, beside the process that has the store open.
 async fn in_file(place: &Place, wanted: &arguments::Audit) -> Result<Outcome, Failure> {
-    let one = match place.clone().of(wanted.service.as_deref()) {
-        Err(Failure::NoData(folder)) if matches!(Operator::reach(place).await, Ok(Operator::Process(_))) => {
-            return Err(Failure::Refused(format!(
-                "the process on `{}` has its stores elsewhere: name them with --store",
-                folder.display()
-            )));
+    let (file, archive) = match place.clone().of(wanted.service.as_deref()) {
+        Ok(Place::File(file, archive)) if file.is_file() => (file, archive),
+        Err(Failure::NoData(_)) | Ok(Place::File(..))
+            if matches!(place.clone().of(None), Err(Failure::NoData(_)))
+                && matches!(Operator::reach(place).await, Ok(Operator::Process(_))) =>
+        {
+            let said = format!("the process on `{place}` has its stores elsewhere: name them with --store");
+            return Err(Failure::Refused(said));
         }
-        one => one?,
+        Ok(Place::File(file, _)) => {
+            return Err(Failure::NoSuchThing(format!("there is no store `{}`", file.display())));
+        }
+        Ok(one) => return Err(Failure::Refused(format!("`{one}` is not the place of one store"))),
+        Err(error) => return Err(error),
     };
-    let Place::File(file, archive) = one else {
-        return Err(Failure::Refused(format!("`{one}` is not the place of one store")));
-    };
-    if !file.is_file() {
-        return Err(Failure::NoSuchThing(format!("there is no store `{}`", file.display())));
-    }
     let opened = purlin_sqlite::open_beside(&file, archive).await;
     let store = opened.map_err(|error| Failure::Open { path: file.clone(), source: error.into() })?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy();

@@ -223,6 +223,8 @@ async fn a_process_whose_stores_are_elsewhere_is_said_to_have_them_there() {
     let router = operator::router([Served { name: "orders".into(), store: Store::memory() }]);
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, router, ServeConfig::default(), CancellationToken::new()));
-    let elsewhere = purlin(&data, "streams audit").await;
-    assert!(elsewhere.status == 1 && elsewhere.err.contains("--store"), "{}", elsewhere.err);
+    for said in ["streams audit", "streams audit --service orders"] {
+        let elsewhere = purlin(&data, said).await;
+        assert!(elsewhere.status == 1 && elsewhere.err.contains("--store"), "{}", elsewhere.err);
+    }
 }
