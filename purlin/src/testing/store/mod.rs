@@ -20,6 +20,7 @@
 mod appends;
 mod archiving;
 mod closing;
+mod collections;
 mod concurrency;
 mod conditions;
 mod master_keys;
@@ -50,6 +51,7 @@ pub async fn conformance<H: Harness>(harness: &H) {
     subscriptions::run(harness).await;
     tenants::run(harness).await;
     records::run(harness).await;
+    collections::run(harness).await;
     texts::run(harness).await;
     concurrency::run(harness).await;
     model::run(harness).await;
