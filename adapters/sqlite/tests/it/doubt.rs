@@ -179,8 +179,12 @@ async fn close(file: &Path, mark: &Path) {
     );
     soon(closing).await;
     // Who closes it once more is held up neither, nor is the thread that he does it on.
-    let again = store.clone();
-    soon(tokio::spawn(async move { again.close().await })).await.unwrap();
+    let mut again = JoinSet::new();
+    again.spawn({
+        let store = store.clone();
+        async move { store.close().await }
+    });
+    soon(again.join_next()).await.unwrap().unwrap();
     assert!(poll!(first.as_mut()).is_pending(), "who asked first waits until it is known");
     std::fs::remove_file(mark).unwrap();
     say(if soon(first).await.is_ok() { "done" } else { "refused" });
